@@ -1,0 +1,46 @@
+# The two commands that matter on a fresh machine: make demo, make test.
+GO       ?= go
+FUZZTIME ?= 30s
+VECTORS  := mls/testdata/vectors
+VECTORS_REPO   := https://github.com/mlswg/mls-implementations
+
+.PHONY: all build demo test race check fuzz vectors e2e bench govulncheck clean
+
+all: build
+
+build: ## the one binary, ./cloudmls
+	CGO_ENABLED=0 $(GO) build -trimpath -o cloudmls ./cmd/cloudmls
+
+demo: ## the main job on embedded defaults, on loopback only
+	$(GO) run ./cmd/cloudmls demo
+
+test: ## everything that exists; installs what it needs on Debian as root
+	./test/run
+
+race: ## the same tests under the race detector (needs gcc)
+	$(GO) test -race -shuffle=on ./...
+
+check: ## formatting, vet, import rules
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) test ./internal/archtest/
+
+fuzz: ## every fuzz target for FUZZTIME
+	./test/fuzz $(FUZZTIME)
+
+vectors: ## the official RFC 9420 test vectors: found beside the checkout, in MLS_VECTORS, or cloned
+	./test/vectors $(VECTORS) $(VECTORS_REPO)
+	$(GO) test -count=1 -v -run 'TestVectors' ./mls/
+
+e2e: ## real Dovecot and Postfix, swaks and curl (Debian, root)
+	./test/maillab/install
+	CLOUDMLS_E2E=require $(GO) test -count=1 -v ./test/e2e/
+
+bench: ## ratios measured in one run
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./mls/ ./internal/mailseal/ ./imapd/...
+
+govulncheck: ## known vulnerabilities in what we build on
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
+
+clean:
+	rm -rf cloudmls dist

@@ -1,0 +1,77 @@
+// Package archtest holds the import rules of the project as data and, in its
+// test, the check that the tree keeps them. A new row is a design decision:
+// it belongs in an ADR (docs/adr/).
+package archtest
+
+// Module is the import path of the project.
+const Module = "github.com/cloudmls/gateway"
+
+// Rule says what one package, named by its path below the module, may import
+// outside its tests. Ours lists packages of this module; a name ending in
+// "/..." covers the packages below it. Others lists modules or import path
+// prefixes of third parties. Never lists standard library packages that the
+// package must not use; everything else of the standard library is free.
+type Rule struct {
+	Package string
+	Ours    []string
+	Others  []string
+	Never   []string
+}
+
+// pure is what a package without I/O, clock or goroutines of its own never imports.
+var pure = []string{"net", "net/http", "os", "os/exec", "context", "log", "log/slog", "syscall"}
+
+// Rules is the table of docs/architecture.md. Every package of the module has
+// a row; a package without one fails the test.
+var Rules = []Rule{
+	{Package: "mls", Ours: []string{"mls/internal/..."}, Others: []string{"golang.org/x/crypto/cryptobyte"},
+		Never: []string{"net", "net/http", "os", "os/exec", "context", "log", "syscall", "math/rand", "math/rand/v2"}},
+	{Package: "mls/internal/codec", Others: []string{"golang.org/x/crypto/cryptobyte"}, Never: pure},
+	{Package: "mls/internal/treemath", Never: pure},
+	{Package: "mls/internal/labeled", Ours: []string{"mls/internal/codec"},
+		Others: []string{"github.com/cloudflare/circl", "golang.org/x/crypto"}, Never: pure},
+
+	{Package: "groupid", Others: []string{"golang.org/x/net/idna", "golang.org/x/text"}, Never: pure},
+
+	{Package: "keyserver/keyapi", Never: []string{"net", "net/http", "os", "os/exec", "context", "log", "syscall"}},
+	{Package: "keyserver/keyclient", Ours: []string{"keyserver/keyapi"}},
+	{Package: "keyserver", Ours: []string{"keyserver/keyapi", "mls", "groupid"},
+		Others: []string{"github.com/danielgtaylor/huma/v2", "github.com/go-chi/chi/v5", "github.com/golang-jwt/jwt/v5"}},
+	{Package: "keyserver/boltstore", Ours: []string{"keyserver", "keyserver/keyapi", "mls"}, Others: []string{"go.etcd.io/bbolt"}},
+	{Package: "keyserver/keyservertest", Ours: []string{"keyserver", "keyserver/keyapi", "keyserver/keyclient", "keyserver/boltstore"}},
+
+	{Package: "cloudmls", Ours: []string{"mls", "groupid", "keyserver/keyapi", "cloudmls/internal/..."},
+		Others: []string{"golang.org/x/crypto", "golang.org/x/text"}},
+	{Package: "cloudmls/internal/keys", Ours: []string{"keyserver/keyapi", "cloudmls/internal/..."},
+		Others: []string{"golang.org/x/crypto", "golang.org/x/text"}, Never: pure},
+	{Package: "cloudmls/internal/envelope", Others: []string{"golang.org/x/crypto"}, Never: pure},
+	{Package: "cloudmls/internal/state", Ours: []string{"keyserver/keyapi", "cloudmls/internal/..."}, Others: []string{"golang.org/x/crypto"}},
+	{Package: "cloudmls/boltstore", Ours: []string{"cloudmls"}, Others: []string{"go.etcd.io/bbolt"}},
+
+	{Package: "imapd", Ours: []string{"imapd/...", "internal/mime"}, Others: []string{"github.com/emersion/go-sasl"}},
+	{Package: "imapd/wire", Never: []string{"os", "os/exec", "net/http"}},
+	{Package: "imapd/policy", Ours: []string{"imapd/wire"}, Never: pure},
+	{Package: "imapd/overlay", Ours: []string{"imapd/wire", "imapd/policy", "internal/mime"}, Never: []string{"net/http", "os/exec"}},
+	{Package: "imapd/session", Ours: []string{"imapd/wire", "imapd/policy", "imapd/overlay", "internal/mime"}, Never: []string{"net/http", "os/exec"}},
+
+	{Package: "smtpd", Ours: []string{"smtpd/..."}, Others: []string{"github.com/emersion/go-smtp", "github.com/emersion/go-sasl"}},
+	{Package: "smtpd/outbox", Never: []string{"net/http", "os/exec"}},
+
+	{Package: "config", Others: []string{"github.com/pelletier/go-toml/v2"}, Never: []string{"net/http", "os/exec"}},
+
+	{Package: "proxy", Ours: []string{"imapd", "smtpd", "smtpd/outbox", "cloudmls", "groupid", "mls", "internal/mailseal", "internal/mime"},
+		Others: []string{"github.com/emersion/go-message"}},
+
+	{Package: "internal/mime", Never: pure},
+	{Package: "internal/mailseal", Ours: []string{"internal/mime"}, Others: []string{"filippo.io/age", "github.com/emersion/go-message"},
+		Never: []string{"net", "net/http", "os", "os/exec", "log", "syscall"}},
+	{Package: "internal/secret", Others: []string{"golang.org/x/crypto", "golang.org/x/sys"}, Never: []string{"net", "net/http"}},
+	{Package: "internal/localtls"},
+	{Package: "internal/archtest"},
+
+	// The one program wires everything; the fakes below are for tests and the demo.
+	{Package: "cmd/cloudmls", Ours: []string{"..."}, Others: []string{"*"}},
+	{Package: "internal/demo", Ours: []string{"..."}, Others: []string{"*"}},
+	{Package: "internal/mailtest", Others: []string{"github.com/emersion/go-imap/v2", "github.com/emersion/go-smtp", "github.com/emersion/go-sasl", "github.com/emersion/go-message"}},
+	{Package: "internal/gatewaytest", Ours: []string{"..."}, Others: []string{"*"}},
+}
