@@ -1,0 +1,46 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrNotFound means that the verified head proves that there is no such
+// object. No answer or failure of the key server leads to it.
+var ErrNotFound = errors.New("no such object in the verified state")
+
+// ErrSignedOut means that this device has no usable session any more: the
+// refresh token was refused, or nobody has signed in. Cached objects remain
+// readable; a sign-in with the password (Open) is needed for all else.
+var ErrSignedOut = errors.New("signed out of the key server")
+
+// ErrCredentials means that the key server refused user name or password.
+var ErrCredentials = errors.New("wrong user name or password")
+
+// ErrBusy means that other devices changed the state faster than this one
+// could, in each of a bounded number of attempts. Nothing was changed.
+var ErrBusy = errors.New("state changed by other devices in every attempt")
+
+// ErrNoVault means that this LocalStore holds no signed-in device.
+var ErrNoVault = errors.New("this device has not signed in")
+
+// ErrPinned means that the key server changed what this device pinned at its
+// first sign-in: user id, salt, key derivation or its version.
+var ErrPinned = errors.New("the key server changed pinned sign-in parameters")
+
+// RollbackError means that the key server shows a state that contradicts what
+// this device has seen or what the head says. It sticks to the Store: nothing
+// is sent or changed through it any more.
+type RollbackError struct {
+	// Reason says what contradicts, without names of objects.
+	Reason string
+	// Seen and Got are counters, where the contradiction is one of counters.
+	Seen, Got uint64
+}
+
+func (e *RollbackError) Error() string {
+	if e.Seen == 0 && e.Got == 0 {
+		return "key server state cannot be trusted: " + e.Reason
+	}
+	return fmt.Sprintf("key server state cannot be trusted: %s (seen %d, got %d)", e.Reason, e.Seen, e.Got)
+}
