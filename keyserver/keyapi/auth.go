@@ -1,0 +1,83 @@
+package keyapi
+
+import "time"
+
+// KDF names the password derivation of an account, version 1 being Argon2id.
+// Clients enforce floors and ceilings of their own and pin what they saw.
+type KDF struct {
+	Algorithm string `json:"algorithm"` // "argon2id"
+	Salt      []byte `json:"salt"`      // 16 octets
+	Time      uint32 `json:"time"`      // passes
+	MemoryKiB uint32 `json:"memory_kib"`
+	Threads   uint8  `json:"threads"`
+}
+
+// ServerInfo is what a client learns before it signs in.
+type ServerInfo struct {
+	Origin       string   `json:"origin"`        // configured name, e.g. "https://keys.example.org"
+	Versions     []string `json:"versions"`      // "v1"
+	AuthVersion  uint8    `json:"auth_version"`  // 1: split derivation
+	CipherSuites []uint16 `json:"cipher_suites"` // accepted in KeyPackages
+	ProofNeeded  []string `json:"proof_needed"`  // platforms whose account ids must be proven
+}
+
+// ParamsRequest asks for what a user name needs to derive its AUTH value.
+type ParamsRequest struct {
+	Username string `json:"username"`
+}
+
+// AuthParams answers for unknown users too, with a stable pretended salt.
+type AuthParams struct {
+	AuthVersion uint8  `json:"auth_version"`
+	UserID      []byte `json:"user_id"` // 16 octets; enters the derivation
+	KDF         KDF    `json:"kdf"`
+}
+
+// RegisterRequest creates a user. UserID is chosen by the client (16 random
+// octets) because it enters the key derivation before the server knows the user.
+type RegisterRequest struct {
+	Username    string `json:"username"`
+	AuthVersion uint8  `json:"auth_version"`
+	UserID      []byte `json:"user_id"`
+	KDF         KDF    `json:"kdf"`
+	Auth        []byte `json:"auth"` // 32 octets, derived; never the password
+	Device      Device `json:"device"`
+}
+
+// LoginRequest opens a session. Any wrong part of it gives the same answer.
+type LoginRequest struct {
+	Username    string `json:"username"`
+	AuthVersion uint8  `json:"auth_version"`
+	Auth        []byte `json:"auth"`
+	Device      Device `json:"device"`
+}
+
+// Device names one installation. Key is its Ed25519 public key; refresh
+// requests are signed with it.
+type Device struct {
+	Name string `json:"name"`
+	Key  []byte `json:"key"` // 32 octets
+}
+
+// Session is the answer to register, login and refresh.
+type Session struct {
+	UserID       []byte    `json:"user_id"`
+	SessionID    []byte    `json:"session_id"` // 16 octets
+	AccessToken  string    `json:"access_token"`
+	ExpiresAt    time.Time `json:"expires_at"` // of the access token
+	RefreshToken []byte    `json:"refresh_token"`
+}
+
+// RefreshRequest rotates the refresh token. Signature is Ed25519 by the device
+// key over RefreshSigningInput.
+type RefreshRequest struct {
+	RefreshToken []byte    `json:"refresh_token"`
+	Time         time.Time `json:"time"`
+	Signature    []byte    `json:"signature"`
+}
+
+// RefreshSigningInput is the octets a device signs when it refreshes.
+func RefreshSigningInput(origin string, r RefreshRequest) []byte {
+	b := []byte("cloudmls/1 refresh\x00" + origin + "\x00" + r.Time.UTC().Format(time.RFC3339Nano) + "\x00")
+	return append(b, r.RefreshToken...)
+}
