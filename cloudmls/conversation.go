@@ -1,0 +1,48 @@
+package cloudmls
+
+import (
+	"time"
+
+	"github.com/cloudmls/gateway/groupid"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// ConversationID names what people see as one conversation. Dialogs have
+// groupid.Dialog's, groups 16 random octets from groupid.New.
+type ConversationID = groupid.ID
+
+// Kind tells dialogs, groups and self conversations apart.
+type Kind = keyapi.Kind
+
+// Kinds of conversations.
+const (
+	KindDialog = keyapi.KindDialog // exactly two accounts, for ever
+	KindGroup  = keyapi.KindGroup  // any number of accounts
+	KindSelf   = keyapi.KindSelf   // one account
+)
+
+// Conversation is what Ensure is asked to bring about.
+type Conversation struct {
+	// ID of the conversation. For a dialog or a self conversation the zero
+	// value stands for the id derived from the accounts; any other value must
+	// equal that one.
+	ID ConversationID
+	// Kind of the conversation; it never changes.
+	Kind Kind
+	// Members who must be in it. The own account may be listed or not; doubles
+	// are ignored.
+	Members []Account
+}
+
+// ConversationState is a snapshot; changing it changes nothing.
+type ConversationState struct {
+	ID        ConversationID
+	Kind      Kind
+	Members   []Account // sorted; the own account included unless Removed
+	Epoch     uint64    // of the MLS group that serves the conversation now
+	Encrypted bool      // always true: a conversation that exists is never written to in clear
+	Removed   bool      // the own account is no longer in it
+	Broken    bool      // see ErrBroken
+	Since     time.Time // when this account's user first joined or created it
+	Updated   time.Time // when the current epoch began for this user
+}

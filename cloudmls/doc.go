@@ -1,0 +1,38 @@
+// Package cloudmls is the SDK: it keeps a user's end-to-end encrypted
+// conversations in step across devices, and encrypts and decrypts for each of
+// them. It knows neither mail nor any messenger; whoever carries the messages
+// (a mail gateway, a messenger) calls three things:
+//
+//	state, err := client.Ensure(ctx, self, conversation)      // create it, add who is missing
+//	sealed, err := client.Encrypt(ctx, self, state.ID, text, nil)
+//	plain, err := client.Decrypt(ctx, self, sealed)
+//
+// A user signs in with name and password, on any number of devices. The MLS
+// state (RFC 9420) lies sealed on the key server as objects changed only by
+// compare-and-swap, so that each device continues where another stopped, and a
+// new one reads the whole history with the password alone. All devices of a
+// user share one MLS leaf per account and group.
+//
+// # Rules
+//
+// Fail closed: every call that cannot do what it promises returns an error and
+// never plaintext; a missing or failing key server is never taken for "no
+// account" or "no conversation".
+//
+// Persist before publishing: private parts of KeyPackages are stored before
+// the public parts are uploaded, the next epoch's state in the same
+// transaction that publishes its Commit, a block of generations before the
+// first ciphertext of it is made.
+//
+// Reading writes nothing to the key server.
+//
+// # Concurrency
+//
+// A Client is safe for concurrent use and starts no goroutines. Calls on one
+// conversation of one account wait for each other; others run in parallel.
+//
+// # Limits of this version
+//
+// One cipher suite (0x0001). Correspondents use one key server. Identity keys
+// are pinned at first use; there is no key transparency log yet.
+package cloudmls

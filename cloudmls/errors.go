@@ -1,0 +1,121 @@
+package cloudmls
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Errors that callers branch on. None of them is ever a reason to send in
+// clear: an error says that nothing was encrypted, not that nothing need be.
+var (
+	// ErrNoConversation: the account's verified state knows no such
+	// conversation. It is never the answer to a failing key server.
+	ErrNoConversation = errors.New("no such conversation")
+
+	// ErrNoAccount: the account was not added to this user.
+	ErrNoAccount = errors.New("account not added to this user")
+
+	// ErrNotMember: the conversation is known, but the account was removed
+	// from it. History stays readable; nothing can be encrypted.
+	ErrNotMember = errors.New("no longer a member of the conversation")
+
+	// ErrNotYet: the message cannot be opened now but may open after a later
+	// Sync, because its group or its epoch is not known yet.
+	ErrNotYet = errors.New("message cannot be opened yet")
+
+	// ErrConversationTaken: the key server has a group for this conversation
+	// that the account was not let into.
+	ErrConversationTaken = errors.New("conversation is served by a group that we are not in")
+
+	// ErrBroken: the conversation's group took a turn that its rules forbid
+	// (see Problem); nothing is encrypted in it until it is replaced.
+	ErrBroken = errors.New("conversation's group broke its rules")
+
+	// ErrExhausted: this epoch's generations are used up and no update Commit
+	// could be made.
+	ErrExhausted = errors.New("generations of the epoch are used up")
+
+	// ErrBusy: other devices or members won every race; trying again later
+	// is safe.
+	ErrBusy = errors.New("too many concurrent changes")
+
+	// ErrClosed: the client was closed or signed out.
+	ErrClosed = errors.New("client is closed")
+)
+
+// MissingKeyPackagesError names the accounts that cannot be added, because
+// the key server said that they have no account or no KeyPackage (RFC 9420
+// section 10), or because what it handed out has expired. The conversation is
+// unchanged.
+type MissingKeyPackagesError struct {
+	Accounts []Account
+}
+
+// Error names the accounts.
+func (e *MissingKeyPackagesError) Error() string {
+	names := make([]string, len(e.Accounts))
+	for i, a := range e.Accounts {
+		names[i] = a.String()
+	}
+	return "no usable KeyPackage for " + strings.Join(names, ", ")
+}
+
+// IdentityChangedError says that an account's identity key is not the pinned
+// one. Sending to it stays blocked until AcceptIdentity is called with Key.
+type IdentityChangedError struct {
+	Account Account
+	Pinned  []byte // Ed25519 public key seen first
+	Key     []byte // Ed25519 public key seen now
+}
+
+// Error names the account.
+func (e *IdentityChangedError) Error() string {
+	return fmt.Sprintf("identity key of %s changed", e.Account)
+}
+
+// BadKeyPackageError says that the key server handed out a KeyPackage that is
+// not the account's: a wrong identity, an invalid signature, a foreign suite.
+// An honest server never does (F8).
+type BadKeyPackageError struct {
+	Account Account
+	Err     error
+}
+
+// Error names the account and the rule.
+func (e *BadKeyPackageError) Error() string {
+	return fmt.Sprintf("KeyPackage for %s refused: %v", e.Account, e.Err)
+}
+
+// Unwrap gives the broken rule.
+func (e *BadKeyPackageError) Unwrap() error { return e.Err }
+
+// NeverError says that a message will not open however often it is tried.
+type NeverError struct {
+	Reason NeverReason
+	Err    error // the cause; may be nil
+}
+
+// Error gives the reason and the cause.
+func (e *NeverError) Error() string {
+	if e.Err == nil {
+		return "message cannot be opened: " + string(e.Reason)
+	}
+	return fmt.Sprintf("message cannot be opened: %s: %v", e.Reason, e.Err)
+}
+
+// Unwrap gives the cause.
+func (e *NeverError) Unwrap() error { return e.Err }
+
+// NeverReason says why a message never opens.
+type NeverReason string
+
+// Reasons of a NeverError.
+const (
+	NeverMalformed    NeverReason = "not an MLS application message"                        // RFC 9420 section 6
+	NeverInvalid      NeverReason = "altered, or not from a member"                         // decryption or signature failed
+	NeverBeforeJoin   NeverReason = "sent before this account was added"                    // no key exists for it here
+	NeverAfterRemoval NeverReason = "sent after this account was removed"                   // no key exists for it here
+	NeverFork         NeverReason = "sender and reader hold different states of the group" // epoch authenticators differ
+	NeverForeign      NeverReason = "the message's group is not one of ours"                // not bound to a conversation of this server
+)

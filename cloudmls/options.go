@@ -1,0 +1,68 @@
+package cloudmls
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// Account is a pair (platform, account id), e.g. ("email", "alice@example.org").
+// Ids of PlatformEmail are brought into canonical form (groupid.Canonical) by
+// every call; those of other platforms are compared octet by octet.
+type Account = keyapi.Account
+
+// PlatformEmail is the platform whose account ids are mail addresses.
+const PlatformEmail = "email"
+
+// Options of a Client.
+type Options struct {
+	// Server speaks to the key server; *keyclient.Client does. Required.
+	Server Server
+	// Store keeps this device's sealed local state; boltstore.Open gives one.
+	// Required. The caller closes it, after the Client.
+	Store LocalStore
+	// VaultKey, 32 octets, seals everything in Store. It belongs into the
+	// operating system's key ring. Required.
+	VaultKey []byte
+	// Origin is the configured name of the key server, e.g.
+	// "https://keys.example.org"; all sealed state is bound to it. Required.
+	Origin string
+	// DeviceName is shown in the user's list of sessions.
+	DeviceName string
+	// KeyPackages is how many single-use KeyPackages are kept published per
+	// account; 0 means 20. The pool is refilled when fewer than a third are left.
+	KeyPackages int
+	// Logger gets no names, addresses or secrets above debug level; nil discards.
+	Logger *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+const defaultKeyPackages = 20
+
+func (o *Options) check() error {
+	switch {
+	case o.Server == nil:
+		return errors.New("options: Server is missing")
+	case o.Store == nil:
+		return errors.New("options: Store is missing")
+	case len(o.VaultKey) != 32:
+		return errors.New("options: VaultKey must have 32 octets")
+	case o.Origin == "":
+		return errors.New("options: Origin is missing")
+	case o.KeyPackages < 0:
+		return errors.New("options: KeyPackages is negative")
+	}
+	if o.KeyPackages == 0 {
+		o.KeyPackages = defaultKeyPackages
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+package cloudmls
+
+import (
+	"context"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// Server is what the SDK needs of a key server. Remote makes one of a
+// *keyclient.Client. A failed call returns *keyapi.Problem where, and only
+// where, the key server itself answered with one. Implementations are safe for
+// concurrent use and bound their answers.
+type Server interface {
+	state.Server
+	AddAccount(ctx context.Context, token string, r keyapi.AccountRequest) (keyapi.AccountInfo, error)
+	UploadKeyPackages(ctx context.Context, token string, of keyapi.Account, r keyapi.KeyPackageUpload) (keyapi.KeyPackageCount, error)
+	KeyPackageCount(ctx context.Context, token string, of keyapi.Account) (keyapi.KeyPackageCount, error)
+	ClaimKeyPackage(ctx context.Context, token string, of keyapi.Account) (keyapi.ClaimedKeyPackage, error)
+	Reachable(ctx context.Context, token string, of keyapi.Account) (keyapi.Reachability, error)
+	Deliveries(ctx context.Context, token string, q DeliveryQuery) (keyapi.Deliveries, error)
+}
+
+// DeliveryQuery asks for the handshake messages of an own account.
+type DeliveryQuery struct {
+	Account keyapi.Account
+	After   uint64        // the last Seq already handled
+	Limit   int           // at most this many; zero means the server's default
+	Wait    time.Duration // how long to wait for the first one
+}
+
+// LocalStore keeps this device's records; package cloudmls/boltstore has one.
+// It sees sealed values and opaque keys only. Implementations are safe for
+// concurrent use and make each Update durable and atomic.
+type LocalStore = state.LocalStore
+
+// Writer collects the changes of one LocalStore.Update.
+type Writer = state.Writer
+
+// NewMemoryStore gives a LocalStore that lives in memory, for tests and for
+// programs that keep nothing. A device that loses its store signs in again and
+// counts as a new one.
+func NewMemoryStore() LocalStore { return state.NewMemory() }
