@@ -59,8 +59,10 @@ type Expect struct {
 	Counter uint64   `json:"counter"`
 }
 
-// TxResult answers an accepted Tx.
+// TxResult answers an accepted Tx. Applied is always true; it is there so that
+// an empty document is never taken for acceptance.
 type TxResult struct {
+	Applied bool `json:"applied"`
 	Epoch uint64 `json:"epoch,omitempty"` // of the group after an accepted Commit
 }
 

@@ -25,18 +25,43 @@ const (
 
 // request is one call. A nil body sends none; a nil answer expects 204.
 type request struct {
-	method, path string
-	token        string
-	body         any
-	answer       any
-	limit        int64
-	wait         time.Duration
+	op     string // method and route; errors show it, so it names no account
+	path   string // empty: the route has no variable parts
+	token  string
+	body   any
+	answer any
+	limit  int64
+	wait   time.Duration
+}
+
+// call makes a request whose answer is a T. check tells what makes an answer
+// impossible, "" if nothing.
+func call[T any](ctx context.Context, c *Client, r request, check func(*T) string) (*T, error) {
+	a := new(T)
+	r.answer = a
+	if err := c.do(ctx, r); err != nil {
+		return nil, err
+	}
+	if reason := check(a); reason != "" {
+		return nil, &ResponseError{Op: r.op, Status: http.StatusOK, Reason: reason}
+	}
+	return a, nil
+}
+
+// unless gives reason when the answer is not possible.
+func unless(possible bool, reason string) string {
+	if possible {
+		return ""
+	}
+	return reason
 }
 
 func (c *Client) do(ctx context.Context, r request) error {
-	op := r.method + " " + r.path
-	if i := strings.IndexByte(op, '?'); i >= 0 {
-		op = op[:i]
+	op := r.op
+	method, route, _ := strings.Cut(op, " ")
+	path := r.path
+	if path == "" {
+		path = route
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout+r.wait)
 	defer cancel()
@@ -48,7 +73,7 @@ func (c *Client) do(ctx context.Context, r request) error {
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, c.base+r.path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return fmt.Errorf("key server: %s: %w", op, err)
 	}
