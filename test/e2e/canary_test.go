@@ -1,0 +1,208 @@
+package e2e
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/hex"
+	"io"
+	"io/fs"
+	"mime/quotedprintable"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// findCanaries walks the folders and reports, per canary, the files in which it
+// occurs: as it stands, or under any nesting (to depth 3) of base64,
+// quoted-printable and gzip.
+func findCanaries(t *testing.T, canaries []string, folders ...string) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	files := 0
+	for _, folder := range folders {
+		err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				if os.IsNotExist(err) {
+					return nil // a queue or lock file that has gone meanwhile
+				}
+				return err
+			}
+			if !d.Type().IsRegular() {
+				return nil
+			}
+			b, err := os.ReadFile(path)
+			if os.IsNotExist(err) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+			files++
+			for _, c := range canaries {
+				if holds(b, []byte(c), 3) {
+					found[c] = append(found[c], path)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatalf("canary search in %s: %v", folder, err)
+		}
+	}
+	if files == 0 {
+		t.Fatalf("canary search looked at no file in %v", folders)
+	}
+	return found
+}
+
+// holds reports whether b, or something encoded in it, contains the canary.
+func holds(b, canary []byte, depth int) bool {
+	if bytes.Contains(b, canary) {
+		return true
+	}
+	if depth == 0 {
+		return false
+	}
+	for _, inner := range decodings(b) {
+		if holds(inner, canary, depth-1) {
+			return true
+		}
+	}
+	return false
+}
+
+// decodings returns what may be encoded in b: gzip members at any offset, runs
+// of base64 lines, and the whole as quoted-printable.
+func decodings(b []byte) [][]byte {
+	var out [][]byte
+	for rest, at := b, 0; ; {
+		i := bytes.Index(rest, []byte{0x1f, 0x8b, 0x08})
+		if i < 0 {
+			break
+		}
+		at += i
+		if z, err := gzip.NewReader(bytes.NewReader(b[at:])); err == nil {
+			inner, _ := io.ReadAll(io.LimitReader(z, 64<<20)) // a truncated member still shows its beginning
+			if len(inner) > 0 {
+				out = append(out, inner)
+			}
+		}
+		at++
+		rest = b[at:]
+	}
+	out = append(out, base64Runs(b)...)
+	if inner := quotedPrintable(b); len(inner) != len(b) {
+		out = append(out, inner)
+	}
+	return out
+}
+
+// quotedPrintable decodes what looks like quoted-printable and keeps the rest,
+// so that one odd octet in a mailbox file hides nothing.
+func quotedPrintable(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for i := 0; i < len(b); i++ {
+		if b[i] == '=' {
+			rest := b[i+1:]
+			if bytes.HasPrefix(rest, []byte("\r\n")) {
+				i += 2
+				continue
+			}
+			if bytes.HasPrefix(rest, []byte("\n")) {
+				i++
+				continue
+			}
+			if v, err := hex.DecodeString(string(rest[:min(2, len(rest))])); err == nil && len(v) == 1 {
+				out = append(out, v[0])
+				i += 2
+				continue
+			}
+		}
+		out = append(out, b[i])
+	}
+	return out
+}
+
+// base64Runs decodes every maximal run of base64 characters, line breaks
+// between full lines included, of 16 characters or more.
+func base64Runs(b []byte) [][]byte {
+	var out [][]byte
+	var run []byte
+	flush := func() {
+		if len(run) >= 16 {
+			for skip := range 4 { // the run may begin with a word that is not part of it
+				s := run[min(skip, len(run)):]
+				s = s[:len(s)/4*4]
+				inner := make([]byte, base64.StdEncoding.DecodedLen(len(s)))
+				n, _ := base64.StdEncoding.Decode(inner, s)
+				if n > 8 {
+					out = append(out, inner[:n])
+				}
+			}
+		}
+		run = run[:0]
+	}
+	for _, c := range b {
+		switch {
+		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '+', c == '/':
+			run = append(run, c)
+		case c == '=':
+			run = append(run, c)
+		case c == '\r' || c == '\n':
+			// a line break inside base64
+		default:
+			flush()
+		}
+	}
+	flush()
+	return out
+}
+
+// TestHolds shows that the search sees through the encodings it claims to see through.
+func TestHolds(t *testing.T) {
+	const canary = "CANARY-violet-otter-7319"
+	text := "some words before " + canary + " and some behind, long enough to be wrapped into several lines of base64 text\r\n"
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	if _, err := z.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wrap := func(b []byte) string {
+		s := base64.StdEncoding.EncodeToString(b)
+		var lines []string
+		for len(s) > 76 {
+			lines, s = append(lines, s[:76]), s[76:]
+		}
+		return "Content-Transfer-Encoding: base64\r\n\r\n" + strings.Join(append(lines, s), "\r\n") + "\r\n--boundary\r\n"
+	}
+	var qp bytes.Buffer
+	q := quotedprintable.NewWriter(&qp)
+	if _, err := q.Write([]byte(strings.ReplaceAll(text, "violet", "violet=\u00e4"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		stored string
+		want   string
+	}{
+		"plain":            {text, canary},
+		"base64":           {wrap([]byte(text)), canary},
+		"gzip":             {"dbox header\n" + zipped.String(), canary},
+		"base64 of gzip":   {wrap(zipped.Bytes()), canary},
+		"base64 twice":     {wrap([]byte(wrap([]byte(text)))), canary},
+		"quoted-printable": {qp.String(), "violet=\u00e4-otter-7319"},
+	} {
+		if !holds([]byte(c.stored), []byte(c.want), 3) {
+			t.Errorf("%s: the canary was not found", name)
+		}
+	}
+	if holds([]byte(wrap([]byte("nothing of interest in this text at all"))), []byte(canary), 3) {
+		t.Error("found where it is not")
+	}
+}
