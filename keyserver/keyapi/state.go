@@ -62,8 +62,8 @@ type Expect struct {
 // TxResult answers an accepted Tx. Applied is always true; it is there so that
 // an empty document is never taken for acceptance.
 type TxResult struct {
-	Applied bool `json:"applied"`
-	Epoch uint64 `json:"epoch,omitempty"` // of the group after an accepted Commit
+	Applied bool   `json:"applied"`
+	Epoch   uint64 `json:"epoch,omitempty"` // of the group after an accepted Commit
 }
 
 // Kind of a conversation.

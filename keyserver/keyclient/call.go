@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -87,6 +88,10 @@ func (c *Client) do(ctx context.Context, r request) error {
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // u shows the URL, which names the account
+		}
 		return &TransportError{Op: op, Err: err}
 	}
 	defer resp.Body.Close()
