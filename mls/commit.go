@@ -1,0 +1,30 @@
+package mls
+
+import "github.com/cloudmls/gateway/mls/internal/codec"
+
+// commit is Commit (RFC 9420 section 12.4).
+type commit struct {
+	proposals []proposalOrRef
+	path      *updatePath // nil if absent
+}
+
+func (c *commit) marshal(w *codec.Writer) {
+	w.Vector(func() {
+		for i := range c.proposals {
+			c.proposals[i].marshal(w)
+		}
+	})
+	w.Optional(c.path != nil, func() { c.path.marshal(w) })
+}
+
+func (c *commit) unmarshal(r *codec.Reader) {
+	r.Vector(MaxProposals, func(r *codec.Reader) {
+		var p proposalOrRef
+		p.unmarshal(r)
+		c.proposals = append(c.proposals, p)
+	})
+	r.Optional(func(r *codec.Reader) {
+		c.path = new(updatePath)
+		c.path.unmarshal(r)
+	})
+}

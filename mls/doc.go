@@ -1,0 +1,39 @@
+// Package mls implements the groups of Messaging Layer Security, RFC 9420, as
+// bytes in, bytes out: no network, no disk, no clock, no goroutines.
+//
+// A [Group] is one member's view of one group. Making or receiving a Commit
+// does not change it: both give a [StagedCommit], whose next state can be
+// stored before the Commit is published, and which takes effect with
+// [Group.Merge]. A call that fails leaves the group as it was.
+//
+// An [ArchiveRecord] holds what reading the messages of one epoch takes, and
+// nothing that leads to another epoch.
+//
+// Nothing in this package is safe for concurrent use unless it says so.
+//
+// The files follow the chapters of the RFC:
+//
+//	suite.go, internal/labeled              5.1
+//	key_package.go, proposal_ref            5.2 (references)
+//	credential.go                           5.3
+//	message.go, framing.go                  6
+//	content_auth.go                         6.1
+//	public_message.go, private_message.go   6.2, 6.3
+//	leaf_node.go, leaf_validate.go          7.2, 7.3
+//	tree.go, tree_codec.go                  7.1, 7.7, 12.4.3.3
+//	update_path.go, path.go                 7.4 to 7.6
+//	tree_hash.go, parent_hash.go            7.8, 7.9
+//	key_schedule.go, group_context.go       8, 8.1
+//	transcript.go                           8.2
+//	psk.go, exporter.go                     8.4 to 8.7
+//	secret_tree.go, ratchet.go              9
+//	key_package.go                          10
+//	group.go, group_create.go               11
+//	proposal.go, proposal_list.go           12.1 to 12.3
+//	commit.go, commit_create.go, process.go 12.4
+//	welcome.go, join.go                     12.4.3.1
+//	external.go                             12.4.3.2
+//	extension.go, grease.go                 13
+//	application.go                          15
+//	state.go, archive.go                    (storage formats)
+package mls
