@@ -2,7 +2,6 @@ package keyserver
 
 import (
 	"context"
-	"crypto/sha256"
 	"time"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -33,7 +32,7 @@ type Reader interface {
 	Session(SessionID) (*Session, error)
 	// SessionByToken finds the session that a refresh token belongs or belonged
 	// to, for at least the last MaxOldTokens rotations.
-	SessionByToken(hash [sha256.Size]byte) (*Session, error)
+	SessionByToken(hash Hash) (*Session, error)
 	Sessions(UserID) ([]Session, error)
 
 	Account(keyapi.Account) (*Account, error)
@@ -52,7 +51,7 @@ type Reader interface {
 	ObjectVersions(UserID) ([]keyapi.ObjectVersion, error)
 	Usage(UserID) (Usage, error)
 	// TxResult is what PutTxResult kept, unless it has expired.
-	TxResult(u UserID, body [sha256.Size]byte, now time.Time) (*keyapi.TxResult, error)
+	TxResult(u UserID, body Hash, now time.Time) (*keyapi.TxResult, error)
 
 	Conversation(ConversationID) (*Conversation, error)
 	// GroupUsed tells whether an MLS group_id was ever registered.
@@ -91,7 +90,7 @@ type Writer interface {
 	// PutObject stores octets and counter as given and keeps Usage.
 	PutObject(UserID, *keyapi.Object) error
 	DeleteObject(UserID, keyapi.ObjectID) error
-	PutTxResult(u UserID, body [sha256.Size]byte, r *keyapi.TxResult, expires time.Time) error
+	PutTxResult(u UserID, body Hash, r *keyapi.TxResult, expires time.Time) error
 
 	// PutConversation also marks its group as used.
 	PutConversation(*Conversation) error
@@ -110,14 +109,6 @@ type Writer interface {
 // that a copied one is recognised when it turns up.
 const MaxOldTokens = 1024
 
-// Identifiers of 16 octets, random but for the conversation ids of dialogs.
-type (
-	UserID         [16]byte
-	SessionID      [16]byte
-	ChallengeID    [16]byte
-	ConversationID [16]byte
-)
-
 // User is a login.
 type User struct {
 	ID          UserID
@@ -134,11 +125,11 @@ type Session struct {
 	User       UserID
 	Device     keyapi.Device
 	Created    time.Time
-	Used       time.Time         // when Token was issued
-	Generation uint64            // rotations so far
-	Token      [sha256.Size]byte // hash of the refresh token that is valid now
-	Previous   [sha256.Size]byte // hash of the one before
-	Successor  []byte            // the valid token, sealed under the one before
+	Used       time.Time // when Token was issued
+	Generation uint64    // rotations so far
+	Token      Hash      // hash of the refresh token that is valid now
+	Previous   Hash      // hash of the one before
+	Successor  []byte    // the valid token, sealed under the one before
 }
 
 // Account is an account of a user.

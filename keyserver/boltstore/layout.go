@@ -1,0 +1,144 @@
+package boltstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// Buckets. A key written as "account" is platform and id, each behind its
+// length in two octets: never split, never folded, prefix-free.
+const (
+	bucketMeta          = "meta"           // "format"
+	bucketUsers         = "users"          // user id → User
+	bucketUserNames     = "user_names"     // name → user id
+	bucketSessions      = "sessions"       // session id → Session
+	bucketUserSessions  = "user_sessions"  // user id, session id →
+	bucketTokens        = "tokens"         // hash of refresh token → session id
+	bucketSessionTokens = "session_tokens" // session id, generation → hash
+	bucketAccounts      = "accounts"       // account → Account
+	bucketUserAccounts  = "user_accounts"  // user id, account →
+	bucketChallenges    = "challenges"     // challenge id → Challenge
+	bucketPool          = "pool"           // account, number → KeyPackage
+	bucketLastResort    = "last_resort"    // account → KeyPackage
+	bucketReferences    = "references"     // account, KeyPackageRef → end
+	bucketObjects       = "objects"        // user id, object id → objectMeta
+	bucketUsage         = "usage"          // user id → Usage
+	bucketResults       = "results"        // user id, hash of body → end, TxResult
+	bucketConversations = "conversations"  // conversation id → Conversation
+	bucketGroups        = "groups"         // MLS group_id → conversation id
+	bucketInbox         = "inbox"          // account, seq → inboxEntry
+	bucketInboxSeq      = "inbox_seq"      // account → last seq
+	bucketInboxUsage    = "inbox_usage"    // account, or account and user id → messages, bytes
+	bucketBlobs         = "blobs"          // number → octets; written once
+	bucketBlobUses      = "blob_uses"      // number → uses left, where more than one
+	bucketExpiry        = "expiry"         // time, kind, key →
+)
+
+var buckets = []string{
+	bucketMeta, bucketUsers, bucketUserNames, bucketSessions, bucketUserSessions, bucketTokens, bucketSessionTokens,
+	bucketAccounts, bucketUserAccounts, bucketChallenges, bucketPool, bucketLastResort, bucketReferences, bucketObjects,
+	bucketUsage, bucketResults, bucketConversations, bucketGroups, bucketInbox, bucketInboxSeq, bucketInboxUsage,
+	bucketBlobs, bucketBlobUses, bucketExpiry,
+}
+
+func accountKey(a keyapi.Account) []byte {
+	b := make([]byte, 0, 4+len(a.Platform)+len(a.ID)+40)
+	b = append(binary.BigEndian.AppendUint16(b, uint16(len(a.Platform))), a.Platform...)
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(a.ID))), a.ID...)
+}
+
+func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+
+func num(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+func readNum(b []byte) (uint64, error) {
+	if len(b) != 8 {
+		return 0, fmt.Errorf("store is damaged: number of %d octets", len(b))
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+// unixKey is a time that sorts as octets; times before 1970 count as 1970.
+func unixKey(t time.Time) []byte { return num(uint64(max(t.Unix(), 0))) }
+
+// get reads a JSON record, nil if there is none.
+func get[T any](b *bolt.Bucket, key []byte) (*T, error) {
+	v := b.Get(key)
+	if v == nil {
+		return nil, nil
+	}
+	r := new(T)
+	if err := json.Unmarshal(v, r); err != nil {
+		return nil, fmt.Errorf("store is damaged: %w", err)
+	}
+	return r, nil
+}
+
+func put(b *bolt.Bucket, key []byte, record any) error {
+	v, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("encode record: %w", err)
+	}
+	return b.Put(key, v)
+}
+
+// withPrefix calls fn for each key that begins with prefix, in order, until fn
+// says stop. fn must not change the bucket.
+func withPrefix(b *bolt.Bucket, prefix []byte, fn func(rest, value []byte) (stop bool, err error)) error {
+	c := b.Cursor()
+	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if stop, err := fn(k[len(prefix):], v); stop || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Kinds of things that expire.
+const (
+	expiresChallenge = 'c'
+	expiresResult    = 'r'
+	expiresReference = 'k'
+)
+
+var expiringBuckets = map[byte]string{
+	expiresChallenge: bucketChallenges, expiresResult: bucketResults, expiresReference: bucketReferences,
+}
+
+func (t *tx) expireAt(at time.Time, kind byte, key []byte) error {
+	return t.bucket(bucketExpiry).Put(join(unixKey(at), []byte{kind}, key), nil)
+}
+
+// Expire deletes up to n things whose time has passed.
+func (t *tx) Expire(now time.Time, n int) error {
+	limit := unixKey(now)
+	var due [][]byte
+	c := t.bucket(bucketExpiry).Cursor()
+	for k, _ := c.First(); k != nil && len(due) < n && bytes.Compare(k[:8], limit) < 0; k, _ = c.Next() {
+		due = append(due, bytes.Clone(k))
+	}
+	for _, k := range due {
+		name, ok := expiringBuckets[k[8]]
+		if !ok {
+			return fmt.Errorf("store is damaged: expiring thing of kind %q", k[8])
+		}
+		b := t.bucket(name)
+		renewed := k[8] == expiresResult && bytes.Compare(b.Get(k[9:]), limit) >= 0
+		if !renewed {
+			if err := b.Delete(k[9:]); err != nil {
+				return err
+			}
+		}
+		if err := t.bucket(bucketExpiry).Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}

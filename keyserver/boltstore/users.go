@@ -1,0 +1,115 @@
+package boltstore
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/cloudmls/gateway/keyserver"
+)
+
+func (t *tx) User(id keyserver.UserID) (*keyserver.User, error) {
+	return get[keyserver.User](t.bucket(bucketUsers), id[:])
+}
+
+func (t *tx) UserByName(name string) (*keyserver.User, error) {
+	id := t.bucket(bucketUserNames).Get([]byte(name))
+	if id == nil {
+		return nil, nil
+	}
+	u, err := get[keyserver.User](t.bucket(bucketUsers), id)
+	if err == nil && u == nil {
+		err = fmt.Errorf("store is damaged: name of a user who is not there")
+	}
+	return u, err
+}
+
+func (t *tx) PutUser(u *keyserver.User) error {
+	if err := t.bucket(bucketUserNames).Put([]byte(u.Name), u.ID[:]); err != nil {
+		return err
+	}
+	return put(t.bucket(bucketUsers), u.ID[:], u)
+}
+
+func (t *tx) Session(id keyserver.SessionID) (*keyserver.Session, error) {
+	return get[keyserver.Session](t.bucket(bucketSessions), id[:])
+}
+
+func (t *tx) SessionByToken(hash keyserver.Hash) (*keyserver.Session, error) {
+	id := t.bucket(bucketTokens).Get(hash[:])
+	if id == nil {
+		return nil, nil
+	}
+	return get[keyserver.Session](t.bucket(bucketSessions), id)
+}
+
+func (t *tx) Sessions(u keyserver.UserID) ([]keyserver.Session, error) {
+	var all []keyserver.Session
+	err := withPrefix(t.bucket(bucketUserSessions), u[:], func(id, _ []byte) (bool, error) {
+		s, err := get[keyserver.Session](t.bucket(bucketSessions), id)
+		if err == nil && s == nil {
+			err = fmt.Errorf("store is damaged: session listed but not there")
+		}
+		if err == nil {
+			all = append(all, *s)
+		}
+		return false, err
+	})
+	return all, err
+}
+
+// PutSession lists the current token under its generation and forgets the one
+// that is MaxOldTokens rotations old.
+func (t *tx) PutSession(s *keyserver.Session) error {
+	if err := put(t.bucket(bucketSessions), s.ID[:], s); err != nil {
+		return err
+	}
+	if err := t.bucket(bucketUserSessions).Put(join(s.User[:], s.ID[:]), nil); err != nil {
+		return err
+	}
+	if err := t.bucket(bucketTokens).Put(s.Token[:], s.ID[:]); err != nil {
+		return err
+	}
+	listed := t.bucket(bucketSessionTokens)
+	if err := listed.Put(join(s.ID[:], num(s.Generation)), s.Token[:]); err != nil {
+		return err
+	}
+	if s.Generation < keyserver.MaxOldTokens {
+		return nil
+	}
+	old := join(s.ID[:], num(s.Generation-keyserver.MaxOldTokens))
+	if hash := bytes.Clone(listed.Get(old)); hash != nil {
+		if err := t.bucket(bucketTokens).Delete(hash); err != nil {
+			return err
+		}
+	}
+	return listed.Delete(old)
+}
+
+func (t *tx) DeleteSession(id keyserver.SessionID) error {
+	s, err := t.Session(id)
+	if err != nil || s == nil {
+		return err
+	}
+	var keys, hashes [][]byte
+	listed := t.bucket(bucketSessionTokens)
+	err = withPrefix(listed, id[:], func(generation, hash []byte) (bool, error) {
+		keys = append(keys, join(id[:], generation))
+		hashes = append(hashes, bytes.Clone(hash))
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range keys {
+		if err := listed.Delete(keys[i]); err != nil {
+			return err
+		}
+		if err := t.bucket(bucketTokens).Delete(hashes[i]); err != nil {
+			return err
+		}
+	}
+	if err := t.bucket(bucketUserSessions).Delete(join(s.User[:], id[:])); err != nil {
+		return err
+	}
+	return t.bucket(bucketSessions).Delete(id[:])
+}
