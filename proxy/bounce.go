@@ -1,0 +1,87 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cloudmls/gateway/imapd"
+	"github.com/cloudmls/gateway/smtpd"
+)
+
+// bounceTimeout bounds storing one notice at the provider.
+const bounceTimeout = time.Minute
+
+// bounce tells the user that a copy could not be delivered after the
+// submission was accepted: a notice in INBOX, sealed like every upload. It is
+// stored by the gateway itself, so it starts no mail and no group operation.
+func (g *Gateway) bounce(ctx context.Context, username string, t smtpd.Transaction, cause error) error {
+	a := g.lookUp(username)
+	if a == nil {
+		return errors.New("account is not configured any more")
+	}
+	ctx, cancel := context.WithTimeout(ctx, bounceTimeout)
+	defer cancel()
+	name, err := randomName()
+	if err != nil {
+		return err
+	}
+	notice := bounceNotice(a.self.ID, name, a.now(), t, cause)
+	sealed, err := a.sealUpload(ctx, imapd.Upload{Mailbox: "INBOX", Size: int64(len(notice)), Content: bytes.NewReader(notice)})
+	if err != nil {
+		return fmt.Errorf("seal a notice: %w", err)
+	}
+	a.log.Warn("a copy was not delivered", "transaction", t.ID, "err", cause)
+	err = a.storeAtProvider(ctx, "INBOX", sealed)
+	if sealed.Close != nil {
+		err = errors.Join(err, sealed.Close())
+	}
+	return err
+}
+
+// bounceNotice writes the notice. Whatever comes from outside is made
+// printable: the provider's words, and addresses.
+func bounceNotice(self, name string, now time.Time, t smtpd.Transaction, cause error) []byte {
+	var b bytes.Buffer
+	write := func(format string, args ...any) { fmt.Fprintf(&b, format+"\r\n", args...) }
+	write("From: CloudMLS Gateway <%s>", printable(self))
+	write("To: <%s>", printable(self))
+	write("Subject: A message could not be delivered")
+	write("Date: %s", now.UTC().Format("Mon, 02 Jan 2006 15:04:05 -0700"))
+	write("Message-ID: <%s@%s>", name, printable(domainOf(self)))
+	write("Auto-Submitted: auto-generated")
+	write("MIME-Version: 1.0")
+	write("Content-Type: text/plain; charset=us-ascii")
+	write("")
+	write("A message that you sent was accepted, but the copy for")
+	write("")
+	for _, r := range t.Recipients {
+		write("    %s", printable(r))
+	}
+	write("")
+	write("could not be delivered. Your mail provider said:")
+	write("")
+	text := "no reason"
+	var r *smtpd.Refusal
+	if errors.As(cause, &r) {
+		text = r.Text
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		write("    %s", printable(strings.TrimRight(line, "\r")))
+	}
+	write("")
+	write("Nothing was sent in clear. The other recipients got the message.")
+	return b.Bytes()
+}
+
+// storeAtProvider appends a sealed message to a mailbox.
+func (a *account) storeAtProvider(ctx context.Context, mailbox string, u *imapd.SealedUpload) error {
+	c, err := a.signIn(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.append(mailbox, u), c.close())
+}

@@ -1,0 +1,306 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls"
+	"github.com/cloudmls/gateway/groupid"
+	"github.com/cloudmls/gateway/internal/mailseal"
+	"github.com/cloudmls/gateway/mls"
+	"github.com/cloudmls/gateway/smtpd"
+)
+
+// sealTimeout bounds the work with the key server for one submission; mail
+// clients give up after a few minutes.
+const sealTimeout = 2 * time.Minute
+
+// seal decides what happens to a submission and carries it out as far as the
+// transactions for the provider. Every error is a *smtpd.Refusal; then nothing
+// is sent. All ciphertexts are complete before it returns.
+func (a *account) seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Message) ([]smtpd.Transaction, error) {
+	ctx, cancel := context.WithTimeout(ctx, sealTimeout)
+	defer cancel()
+	s, err := a.read(e, msg)
+	if err != nil {
+		return nil, err
+	}
+	th, err := a.threads.find(s.header.InReplyTo, s.header.References, a.knows(ctx))
+	if err != nil {
+		return nil, refusalOf(err)
+	}
+	selfMode, _ := a.rules.mode(a.self.ID)
+	d := decide(messageFacts{answersSealed: th.sealed, selfMode: selfMode}, a.lookUp(ctx, s.people()))
+	switch d.outcome {
+	case outcomePlain:
+		a.log.Info("message leaves in clear", "recipients", len(e.Recipients), "octets", msg.Size)
+		t, err := plainTransaction(e, msg)
+		if err != nil {
+			return nil, refusalOf(err)
+		}
+		return []smtpd.Transaction{t}, nil
+	case outcomeEncrypt:
+		ts, err := a.encryptAll(ctx, s, th)
+		if err != nil {
+			r := refusalOf(err)
+			a.log.Warn("message refused", "code", r.Enhanced, "err", r.Err)
+			return nil, r
+		}
+		a.log.Info("message encrypted", "transactions", len(ts), "octets", msg.Size)
+		return ts, nil
+	}
+	a.log.Warn("message refused", "code", d.refusal.Enhanced, "err", d.refusal.Err)
+	return nil, d.refusal
+}
+
+// knows tells which conversations this account has.
+func (a *account) knows(ctx context.Context) func(groupid.ID) (bool, error) {
+	return func(id groupid.ID) (bool, error) {
+		_, err := a.client.Conversation(ctx, a.self, id)
+		if errors.Is(err, cloudmls.ErrNoConversation) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+}
+
+func plainTransaction(e smtpd.Envelope, msg smtpd.Message) (smtpd.Transaction, error) {
+	id, err := randomName()
+	if err != nil {
+		return smtpd.Transaction{}, err
+	}
+	return smtpd.Transaction{
+		ID: id, From: e.From, Recipients: e.Recipients, Size: msg.Size, UTF8: e.UTF8, EightBit: e.EightBit,
+		Open: func() (io.ReadCloser, error) {
+			return io.NopCloser(io.NewSectionReader(msg.Content, 0, msg.Size)), nil
+		},
+	}, nil
+}
+
+// encryptAll makes one transaction for the people of To and Cc, and one for
+// each blind recipient.
+func (a *account) encryptAll(ctx context.Context, s *submission, th thread) (ts []smtpd.Transaction, err error) {
+	if err := s.sealable(a.self.ID); err != nil {
+		return nil, err
+	}
+	if len(s.open)+len(s.blind) == 0 {
+		return nil, errNoRecipient
+	}
+	defer func() {
+		if err != nil {
+			for _, t := range ts {
+				err = errors.Join(err, t.Close())
+			}
+			ts = nil
+		}
+	}()
+	inner, size, err := mailseal.StripBcc(s.message.Content, s.message.Size)
+	if err != nil {
+		return nil, fmt.Errorf("remove the Bcc field: %w", err)
+	}
+	c := &copying{account: a, submission: s, thread: th, inner: inner, size: size}
+	if c.messageID, err = s.messageID(a.self.ID); err != nil {
+		return nil, err
+	}
+	main := groupid.ID{}
+	if len(s.open) > 0 {
+		t, id, err := c.seal(ctx, mailseal.KindMessage, s.open, s.visible)
+		if err != nil {
+			return ts, err
+		}
+		ts, main = append(ts, t), id
+	}
+	for _, b := range s.blind {
+		person, err := groupid.NewParticipants(without(b.id, a.self.ID)...)
+		if err != nil {
+			return ts, err
+		}
+		t, id, err := c.seal(ctx, mailseal.KindBlind, []string{b.wire}, person)
+		if err != nil {
+			return ts, err
+		}
+		ts = append(ts, t)
+		if main.IsZero() {
+			main = id
+		}
+	}
+	return ts, a.threads.note(c.messageID, main, true)
+}
+
+func without(id, self string) []string {
+	if id == self {
+		return nil
+	}
+	return []string{id}
+}
+
+// copying is one submission on its way into ciphertexts.
+type copying struct {
+	*account
+	submission *submission
+	thread     thread
+	inner      io.ReaderAt
+	size       int64
+	messageID  string
+}
+
+// seal makes one ciphertext for others, to be delivered to the recipients. It
+// chooses the conversation anew when its roster changed in between.
+func (c *copying) seal(ctx context.Context, kind mailseal.Kind, recipients []string, others groupid.Participants) (smtpd.Transaction, groupid.ID, error) {
+	th := c.thread
+	if kind == mailseal.KindBlind {
+		th = thread{} // nothing of the thread's people shows in a blind copy
+	}
+	for range maxReconcile {
+		state, err := c.conversationFor(ctx, others, th)
+		if err != nil {
+			return smtpd.Transaction{}, groupid.ID{}, err
+		}
+		t, err := c.encrypt(ctx, kind, recipients, others, state)
+		if errors.Is(err, errMembersChanged) {
+			continue
+		}
+		return t, state.ID, err
+	}
+	return smtpd.Transaction{}, groupid.ID{}, errMembersChanged
+}
+
+func (c *copying) conversationFor(ctx context.Context, others groupid.Participants, th thread) (*cloudmls.ConversationState, error) {
+	if !c.submission.automatic {
+		return c.conversation(ctx, others, th)
+	}
+	state, err := c.existing(ctx, others, th)
+	if err == nil && state == nil {
+		err = permanent(enhancedPolicy, nil, "Not sent: an automatic message never begins or changes an encrypted conversation, and never leaves one in clear.")
+	}
+	return state, err
+}
+
+func (c *copying) encrypt(ctx context.Context, kind mailseal.Kind, recipients []string, others groupid.Participants, state *cloudmls.ConversationState) (smtpd.Transaction, error) {
+	outer, err := c.outer(state)
+	if err != nil {
+		return smtpd.Transaction{}, err
+	}
+	name, err := randomName()
+	if err != nil {
+		return smtpd.Transaction{}, err
+	}
+	sp := &spool{dir: c.spoolDir}
+	_, err = mailseal.Seal(sp, c.inner, c.size, mailseal.SealOptions{
+		Outer: outer, Conversation: state.ID, Kind: kind,
+		Control: func(plaintext []byte) ([]byte, error) {
+			return c.encryptFor(ctx, plaintext, others, state.ID)
+		},
+	})
+	if err != nil {
+		return smtpd.Transaction{}, errors.Join(fmt.Errorf("seal: %w", err), sp.close())
+	}
+	utf8 := c.submission.envelope.UTF8 && !ascii(append(append(outer.To, outer.Cc...), append(recipients, outer.From)...))
+	return smtpd.Transaction{
+		ID: name, From: c.submission.envelope.From, Recipients: recipients,
+		Open: sp.open, Size: sp.size, UTF8: utf8, EightBit: utf8, Sealed: true, Close: sp.close,
+	}, nil
+}
+
+// encryptFor encrypts for exactly others and self: when the ciphertext's epoch
+// is not the one whose roster was checked, it is dropped.
+func (a *account) encryptFor(ctx context.Context, plaintext []byte, others groupid.Participants, id groupid.ID) ([]byte, error) {
+	ciphertext, err := a.client.Encrypt(ctx, a.self, id, plaintext, nil)
+	if err != nil {
+		return nil, err
+	}
+	m, err := mls.ParseMessage(ciphertext)
+	if err != nil {
+		return nil, fmt.Errorf("check own ciphertext: %w", err)
+	}
+	_, epoch, ok := m.Group()
+	now, err := a.client.Conversation(ctx, a.self, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok || uint64(epoch) != now.Epoch || !a.exactly(now, others):
+		return nil, errMembersChanged
+	}
+	return ciphertext, nil
+}
+
+// outer is what shows outside of a ciphertext.
+func (c *copying) outer(state *cloudmls.ConversationState) (mailseal.Outer, error) {
+	h := c.submission.header
+	o := mailseal.Outer{
+		From: h.From[0].Address, To: addresses(h.To), Cc: addresses(h.Cc),
+		Date: h.Date, MessageID: c.messageID,
+	}
+	if o.Date == "" {
+		o.Date = c.now().UTC().Format("Mon, 02 Jan 2006 15:04:05 -0700")
+	}
+	if c.rules.HideThreading {
+		name, err := randomName()
+		o.SubjectToken = subjectToken(state.ID, name)
+		return o, err
+	}
+	o.InReplyTo = strings.Join(h.InReplyTo, " ")
+	root := c.messageID
+	if len(h.InReplyTo) > 0 {
+		root = h.InReplyTo[0]
+	}
+	references := make([]string, 0, len(h.References)+1)
+	for _, ref := range h.References {
+		if _, ok := conversationToken(ref); !ok {
+			references = append(references, ref)
+		}
+	}
+	if len(references) > 0 {
+		root = references[0]
+	}
+	if state.Kind == cloudmls.KindGroup {
+		references = append(references, threadToken(state.ID))
+	}
+	o.References = strings.Join(references, " ")
+	o.SubjectToken = subjectToken(state.ID, root)
+	return o, nil
+}
+
+// messageID is the message's own, or a new one for the outside: the inner
+// octets stay as they are.
+func (s *submission) messageID(self string) (string, error) {
+	if s.header.MessageID != "" {
+		return s.header.MessageID, nil
+	}
+	name, err := randomName()
+	return "<" + name + "@" + domainOf(self) + ">", err
+}
+
+func addresses(list []mailseal.Mailbox) []string {
+	out := make([]string, len(list))
+	for i, m := range list {
+		out[i] = m.Address
+	}
+	return out
+}
+
+func ascii(values []string) bool {
+	for _, v := range values {
+		for i := range len(v) {
+			if v[i] > 127 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// randomName is 32 random hexadecimal digits.
+func randomName() (string, error) {
+	b := make([]byte, 16)
+	if _, err := rand.Read(b); err != nil {
+		return "", fmt.Errorf("make a name: %w", err)
+	}
+	return hex.EncodeToString(b), nil
+}

@@ -1,0 +1,63 @@
+package proxy
+
+import (
+	"strings"
+
+	"github.com/cloudmls/gateway/cloudmls"
+	"github.com/cloudmls/gateway/imapd"
+)
+
+// finding is one thing a reader has to be told about an opened message. Its
+// text goes into the status field; texts are never changed, only added, since
+// they are part of what a mail client stored.
+type finding string
+
+const (
+	findingReplay       finding = "this message was seen before under another number, somebody may have sent it again"
+	findingLate         finding = "it arrived long after its keys were replaced"
+	findingFork         finding = "sender and reader disagree about the state of the group"
+	findingKeyChanged   finding = "the identity key of the sender changed, compare the security codes"
+	findingKeyUnknown   finding = "the identity key of the sender was never seen before"
+	findingFrom         finding = "the From field does not name the account that sent it"
+	findingOuterFrom    finding = "the From field was altered on the way"
+	findingConversation finding = "it claims to belong to another conversation"
+	findingKind         finding = "it was made for another purpose"
+	findingUnverified   finding = "the sender could not be verified"
+)
+
+var warningFindings = map[cloudmls.Warning]finding{
+	cloudmls.WarningReplay:          findingReplay,
+	cloudmls.WarningLate:            findingLate,
+	cloudmls.WarningFork:            findingFork,
+	cloudmls.WarningIdentityChanged: findingKeyChanged,
+	cloudmls.WarningIdentityUnknown: findingKeyUnknown,
+}
+
+// statusLine is the value of the status field: the installation's token, which
+// tells it from a forged one, and what was found.
+func statusLine(token string, items ...string) string {
+	return token + "; " + strings.Join(items, "; ")
+}
+
+// openedStatus gives the status value and the keywords of an opened message.
+func openedStatus(token, sender string, blind bool, findings []finding) (string, []string) {
+	items := []string{"verified", "sender=" + printable(sender)}
+	keywords := []string{imapd.KeywordEncrypted, imapd.KeywordVerified}
+	if len(findings) > 0 {
+		items[0] = "not verified"
+		keywords[1] = imapd.KeywordWarning
+	}
+	if blind {
+		items = append(items, "blind copy, the other recipients do not know of you")
+	}
+	for _, f := range findings {
+		items = append(items, "warning="+string(f))
+	}
+	return statusLine(token, items...), keywords
+}
+
+// personalStatus is for own uploads: drafts, Sent copies, archived mail.
+// Nothing is said of who wrote them.
+func personalStatus(token string) (string, []string) {
+	return statusLine(token, "sealed by you"), []string{imapd.KeywordEncrypted}
+}
