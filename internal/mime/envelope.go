@@ -1,5 +1,10 @@
 package mime
 
+import (
+	"bytes"
+	"strings"
+)
+
 // Envelope is what IMAP's ENVELOPE says of a message (RFC 9051 section 7.5.2).
 // Values are raw octets with line ends removed; nil stands for NIL. Encoded
 // words (RFC 2047) are left as they are.
@@ -65,4 +70,78 @@ type BodyStructure struct {
 	DispositionParams []Param
 	Language          [][]byte
 	Location          []byte
+}
+
+// Envelope returns the envelope of the message whose root is p: of the field
+// that counts once the last, of an address field all together.
+func (p *Part) Envelope() Envelope {
+	var e Envelope
+	for f := range Fields(p.Header) {
+		e.add(f)
+	}
+	if len(e.Sender) == 0 {
+		e.Sender = e.From
+	}
+	if len(e.ReplyTo) == 0 {
+		e.ReplyTo = e.From
+	}
+	return e
+}
+
+func (e *Envelope) add(f Field) {
+	var text *[]byte
+	var list *[]Address
+	switch strings.ToLower(string(f.Name)) {
+	case "date":
+		text = &e.Date
+	case "subject":
+		e.Subject = tidy(f.Unfolded())
+	case "in-reply-to":
+		text = &e.InReplyTo
+	case "message-id":
+		text = &e.MessageID
+	case "from":
+		list = &e.From
+	case "sender":
+		list = &e.Sender
+	case "reply-to":
+		list = &e.ReplyTo
+	case "to":
+		list = &e.To
+	case "cc":
+		list = &e.Cc
+	case "bcc":
+		list = &e.Bcc
+	}
+	if text != nil {
+		*text = f.Unfolded()
+	}
+	if list != nil {
+		*list = append(*list, displayed(ParseAddressList(f.Value))...)
+	}
+}
+
+// displayed tidies the names of addresses for people to read.
+func displayed(addrs []Address) []Address {
+	for i, a := range addrs {
+		if a.Name != nil {
+			addrs[i].Name = tidy(a.Name)
+		}
+	}
+	return addrs
+}
+
+// tidy makes each run of white space one space and removes it from both ends.
+func tidy(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for _, c := range b {
+		if isSpace(c) {
+			c = ' '
+			if len(out) == 0 || out[len(out)-1] == ' ' {
+				continue
+			}
+		}
+		out = append(out, c)
+	}
+	return bytes.TrimRight(out, " ")
 }

@@ -45,10 +45,12 @@ func (p *Part) Size() int64 { return p.HeaderLength + p.BodyLength }
 func (p *Part) Find(path []int) *Part {
 	cur := p
 	for depth, n := range path {
-		entity := cur
-		if cur.Message {
+		entity := cur // whose parts n counts
+		switch {
+		case depth == 0:
+		case cur.Message && len(cur.Children) == 1:
 			entity = cur.Children[0]
-		} else if depth > 0 && !cur.Multipart {
+		case !cur.Multipart:
 			return nil
 		}
 		switch {
@@ -56,9 +58,6 @@ func (p *Part) Find(path []int) *Part {
 			cur = entity.Children[n-1]
 		case !entity.Multipart && n == 1:
 			cur = entity
-			if depth == len(path)-1 {
-				return cur
-			}
 		default:
 			return nil
 		}

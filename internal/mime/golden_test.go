@@ -1,0 +1,87 @@
+package mime
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	update     = flag.Bool("update", false, "write testdata/dovecot.json from the server of -imap")
+	imapServed = flag.String("imap", "", "shell command of a pre-authenticated IMAP server on standard input and output")
+)
+
+const goldenFile = "testdata/dovecot.json"
+
+// golden is what Dovecot 2.3 answered for a message of the corpus. Numbers are
+// strings; NIL is null.
+type golden struct {
+	Size          value `json:"size"`
+	Envelope      value `json:"envelope"`
+	BodyStructure value `json:"bodystructure"`
+	Body          value `json:"body"`
+}
+
+func corpus(t testing.TB) (names []string, messages [][]byte) {
+	files, err := filepath.Glob("testdata/corpus/*.eml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no corpus:", err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, strings.TrimSuffix(filepath.Base(f), ".eml"))
+		messages = append(messages, b)
+	}
+	return names, messages
+}
+
+// hasBareLF says that a server which counts CRLF for every line end has other
+// sizes than we, who count the octets that are there.
+func hasBareLF(b []byte) bool {
+	return bytes.Count(b, []byte("\n")) != bytes.Count(b, []byte("\r\n"))
+}
+
+// TestDovecot compares the corpus with a live server.
+func TestDovecot(t *testing.T) {
+	if *imapServed == "" {
+		t.Skip("no -imap server given")
+	}
+	names, messages := corpus(t)
+	empty := slices.Index(names, "empty") // not accepted by servers
+	names, messages = slices.Delete(names, empty, empty+1), slices.Delete(messages, empty, empty+1)
+	s := startServer(t, *imapServed)
+	if err := s.load(messages); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]golden{}
+	for i, m := range messages {
+		if hasBareLF(m) {
+			continue
+		}
+		for _, d := range s.compare(i+1, m) {
+			t.Errorf("%s: %s", names[i], d)
+		}
+		got, err := s.fetch(i+1, "RFC822.SIZE ENVELOPE BODYSTRUCTURE BODY")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[names[i]] = golden{got["RFC822.SIZE"], got["ENVELOPE"], got["BODYSTRUCTURE"], got["BODY"]}
+	}
+	if *update {
+		b, err := json.MarshalIndent(all, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(goldenFile, append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
