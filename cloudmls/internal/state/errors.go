@@ -44,3 +44,16 @@ func (e *RollbackError) Error() string {
 	}
 	return fmt.Sprintf("key server state cannot be trusted: %s (seen %d, got %d)", e.Reason, e.Seen, e.Got)
 }
+
+// ErrNoState means that the key server holds no state of this user at all,
+// though it knows the user. Nothing is created in its place: either a
+// registration was interrupted, which Register on that device continues, or the
+// server withholds the state.
+var ErrNoState = errors.New("the key server holds no state of this user")
+
+// ErrOtherUser means that this LocalStore belongs to another user's device.
+var ErrOtherUser = errors.New("this device is signed in as another user; sign out first")
+
+// ErrUnfinished means that a registration on this device was interrupted;
+// Register with the same name continues it.
+var ErrUnfinished = errors.New("the registration on this device was interrupted; register again to finish it")

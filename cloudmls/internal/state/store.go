@@ -2,10 +2,19 @@ package state
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/cloudmls/gateway/cloudmls/internal/keys"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
@@ -26,148 +35,176 @@ type Config struct {
 	KDF keyapi.KDF
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
-	// Logger; nil discards.
+	// Logger gets alarms and conflicts, no names; nil discards.
 	Logger *slog.Logger
+
+	pause func(ctx context.Context, d time.Duration) error // tests do not sleep
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Server == nil:
+		return errors.New("open state: Server is missing")
+	case c.Local == nil:
+		return errors.New("open state: Local is missing")
+	case len(c.VaultKey) != secretSize:
+		return fmt.Errorf("open state: VaultKey of %d octets, want %d", len(c.VaultKey), secretSize)
+	case c.Origin == "":
+		return errors.New("open state: Origin is missing")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.pause == nil {
+		c.pause = pause
+	}
+	return nil
 }
 
 // Store is a signed-in user's state. It is safe for concurrent use.
-type Store struct{}
+//
+// Locks, in the order in which they may be taken: updates (one Update at a
+// time, held across its network calls: updates of one user conflict with each
+// other anyway, by the head), a sender's turn (one Swap at a time per object,
+// across the network too), refreshes and the session's lock (one call at a
+// time each), and publishing, which guards the LocalStore and the current view
+// and is never held across the network.
+type Store struct {
+	cfg    Config
+	locals *locals
+	scope  keys.Scope
+	slot   uint16
 
-var errUnbuilt = errors.New("unbuilt")
+	updates    sync.Mutex
+	refreshes  sync.Mutex
+	publishing sync.Mutex
+	now        atomic.Pointer[snapshot]
+	alarm      atomic.Pointer[RollbackError]
+	closed     atomic.Bool
 
-// Register creates the user and an empty state. The recovery code is returned
-// once and is not kept anywhere. After a crash or a lost answer, Register with
-// the same arguments and LocalStore continues.
-func Register(ctx context.Context, username, password string, c Config) (*Store, string, error) {
-	return nil, "", errUnbuilt
+	session session
+
+	vaultMu sync.Mutex
+	vault   *vault
+
+	sendersMu sync.Mutex
+	senders   map[keyapi.ObjectID]*sender
 }
 
-// Open signs in with the password, on a new device or a known one.
-func Open(ctx context.Context, username, password string, c Config) (*Store, error) {
-	return nil, errUnbuilt
+// snapshot is one consistent, verified state. It never changes.
+type snapshot struct {
+	view    *view
+	ring    *keyring
+	profile *profile
+	roots   map[uint32][]byte
+	newest  uint32 // version of ROOT that seals
 }
 
-// Resume opens a device that has signed in before, without the password and
-// without the network: the state is the one last verified. ErrNoVault if there
-// is none.
-func Resume(ctx context.Context, c Config) (*Store, error) { return nil, errUnbuilt }
+var errStoreClosed = errors.New("state is closed")
 
-// Close wipes what keys it can. It does not close Config.Local.
-func (s *Store) Close() error { return nil }
+func newStore(c Config, l *locals, v *vault) *Store {
+	s := &Store{
+		cfg: c, locals: l, vault: v, slot: v.Slot,
+		scope:   keys.Scope{Origin: c.Origin, User: slices.Clone(v.UserID)},
+		senders: map[keyapi.ObjectID]*sender{},
+	}
+	s.session.refresh = slices.Clone(v.Refresh)
+	return s
+}
 
-// SignOut removes this device from the user's state, ends its session and wipes
-// its local records, the cache included.
-func (s *Store) SignOut(ctx context.Context) error { return errUnbuilt }
+// Close ends the use of the store; calls that follow fail. It does not close
+// Config.Local.
+func (s *Store) Close() error {
+	s.closed.Store(true)
+	return nil
+}
 
 // UserID is the user's 16 octets at this key server.
-func (s *Store) UserID() []byte { return nil }
+func (s *Store) UserID() []byte { return slices.Clone(s.scope.User) }
 
 // Username is the name the user signs in with.
-func (s *Store) Username() string { return "" }
+func (s *Store) Username() string {
+	s.vaultMu.Lock()
+	defer s.vaultMu.Unlock()
+	return s.vault.Username
+}
 
 // Origin is Config.Origin.
-func (s *Store) Origin() string { return "" }
+func (s *Store) Origin() string { return s.cfg.Origin }
 
 // Slot is this device's number among the user's devices, never 0 and never
-// shared with another of the user's devices.
-func (s *Store) Slot() uint16 { return 0 }
-
-// Authorized runs call with a valid access token. Where the server refuses the
-// token, it is refreshed and call runs again, once.
-func (s *Store) Authorized(ctx context.Context, call func(ctx context.Context, token string) error) error {
-	return errUnbuilt
-}
-
-// Get returns the object's data from the verified state: from the local cache
-// if that has it (no network), else from the server. ErrNotFound if the
-// verified head says that there is none.
-func (s *Store) Get(ctx context.Context, k Key) ([]byte, error) { return nil, errUnbuilt }
-
-// List returns the keys of all objects of a type, sorted by account and name.
-// Types other than group, epoch and sender cost no network once cached.
-func (s *Store) List(ctx context.Context, t Type) ([]Key, error) { return nil, errUnbuilt }
-
-// Refresh asks the server for a newer head and verifies it. changed tells
-// whether anything but sender objects differs from before. A *RollbackError
-// sticks.
-func (s *Store) Refresh(ctx context.Context) (changed bool, err error) { return false, errUnbuilt }
+// shared with another of the user's devices, past ones included.
+func (s *Store) Slot() uint16 { return s.slot }
 
 // Err is the sticky *RollbackError, or nil.
-func (s *Store) Err() error { return nil }
-
-// Update runs fn on a consistent view and applies what it changed in one
-// atomic step, together with the head. Where another device was faster
-// (conflict), the view is refreshed and fn runs again, a bounded number of
-// times, then ErrBusy. An error of fn changes nothing and is returned as it
-// is. epoch_conflict and instance_conflict are returned as *keyapi.Problem
-// without running fn again. Updates of one Store run one after another, across
-// the network round trip too; fn must not call Update or Swap.
-func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error { return errUnbuilt }
-
-// Swap changes one sender object without touching the head: fn gets the
-// current data (nil where the verified state has none) and returns the new. fn
-// runs again when another device was faster. When Swap returns nil, the new
-// counter is durable on this device.
-func (s *Store) Swap(ctx context.Context, k Key, fn func(old []byte) ([]byte, error)) error {
-	return errUnbuilt
+func (s *Store) Err() error {
+	if e := s.alarm.Load(); e != nil {
+		return e
+	}
+	return nil
 }
 
-// SealPersonal seals data that only this user reads (own uploads) with the
-// personal archive key, bound to bind. No network.
-func (s *Store) SealPersonal(ctx context.Context, plaintext, bind []byte) ([]byte, error) {
-	return nil, errUnbuilt
+// usable says why nothing may be sent through the store, if so.
+func (s *Store) usable() error {
+	if s.closed.Load() {
+		return errStoreClosed
+	}
+	return s.Err()
 }
 
-// OpenPersonal opens what SealPersonal sealed with the same bind, on any of
-// the user's devices.
-func (s *Store) OpenPersonal(ctx context.Context, sealed, bind []byte) ([]byte, error) {
-	return nil, errUnbuilt
+// trip remembers an alarm and returns err as it is.
+func (s *Store) trip(err error) error {
+	var e *RollbackError
+	if errors.As(err, &e) && s.alarm.CompareAndSwap(nil, e) {
+		s.cfg.Logger.Error("key server state refused", "reason", e.Reason, "seen", e.Seen, "got", e.Got)
+	}
+	return err
+}
+
+// changeVault applies fn to the vault, durably, or not at all.
+func (s *Store) changeVault(fn func(v *vault)) error {
+	s.vaultMu.Lock()
+	defer s.vaultMu.Unlock()
+	next := *s.vault
+	fn(&next)
+	if err := s.locals.saveVault(&next); err != nil {
+		return err
+	}
+	s.vault = &next
+	return nil
 }
 
 // Derive gives a secret of the user, the same on all devices and for ever, one
 // per label and bind.
-func (s *Store) Derive(label string, bind []byte) [32]byte { return [32]byte{} }
+func (s *Store) Derive(label string, bind []byte) [32]byte {
+	info := binary.BigEndian.AppendUint32([]byte("cloudmls/1 derived"), uint32(len(label)))
+	info = append(append(info, label...), bind...)
+	m := hmac.New(sha256.New, s.now.Load().ring.Secret)
+	m.Write(info)
+	return [32]byte(m.Sum(nil))
+}
 
-// Cache gives the sealed local key/value space of a namespace.
-func (s *Store) Cache(namespace string) *Cache { return nil }
+// Backing off between attempts, with full jitter.
+const (
+	firstPause = 10 * time.Millisecond
+	maxPause   = 2 * time.Second
+)
 
-// Tx is the view and the changes of one Update. It is valid during fn only and
-// not safe for concurrent use.
-type Tx struct{}
+func (s *Store) backOff(ctx context.Context, attempt int) error {
+	d := min(firstPause<<min(attempt, 10), maxPause)
+	return s.cfg.pause(ctx, rand.N(d))
+}
 
-// Get returns the object's data as of this transaction, its own writes
-// included. ErrNotFound as for Store.Get.
-func (t *Tx) Get(k Key) ([]byte, error) { return nil, errUnbuilt }
-
-// List is Store.List as of this transaction.
-func (t *Tx) List(ty Type) ([]Key, error) { return nil, errUnbuilt }
-
-// Put sets the object's data. Sender objects may be put too.
-func (t *Tx) Put(k Key, data []byte) error { return errUnbuilt }
-
-// Delete removes the object; an absent one is no error.
-func (t *Tx) Delete(k Key) error { return errUnbuilt }
-
-// SetCommit submits a Commit (or creates an instance) in the same step. At
-// most one per transaction.
-func (t *Tx) SetCommit(c keyapi.CommitSubmission) error { return errUnbuilt }
-
-// Ack acknowledges the account's deliveries up to seq in the same step.
-func (t *Tx) Ack(a keyapi.Account, seq uint64) {}
-
-// Cache is a namespace of sealed local records. It is this device's alone, a
-// hint that may be lost, and safe for concurrent use.
-type Cache struct{}
-
-// Get returns nil, nil where there is no such record.
-func (c *Cache) Get(key string) ([]byte, error) { return nil, errUnbuilt }
-
-// Put stores a record durably.
-func (c *Cache) Put(key string, v []byte) error { return errUnbuilt }
-
-// Delete of an absent record is no error.
-func (c *Cache) Delete(key string) error { return errUnbuilt }
-
-// ForEach calls fn for each record of the namespace, in any order. fn must not
-// call the cache.
-func (c *Cache) ForEach(fn func(key string, v []byte) error) error { return errUnbuilt }
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,83 @@
+package state
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// profile lists the user's devices. A published profile is never changed.
+type profile struct {
+	Version int      `json:"version"`
+	Devices []device `json:"devices"`
+	// Used are the slots of removed devices: a slot is never given out twice,
+	// since it keeps the nonces of two devices apart.
+	Used []uint16 `json:"used,omitempty"`
+}
+
+type device struct {
+	ID    []byte    `json:"id"` // 16 octets
+	Slot  uint16    `json:"slot"`
+	Name  string    `json:"name"`
+	Key   []byte    `json:"key"` // Ed25519
+	Added time.Time `json:"added"`
+}
+
+const (
+	profileVersion = 1
+	maxDevices     = 1000 // in use and removed, far from the 65,535 slots
+)
+
+func (p *profile) clone() *profile {
+	return &profile{p.Version, slices.Clone(p.Devices), slices.Clone(p.Used)}
+}
+
+func (p *profile) device(id []byte) (device, bool) {
+	for _, d := range p.Devices {
+		if string(d.ID) == string(id) {
+			return d, true
+		}
+	}
+	return device{}, false
+}
+
+// newSlot draws a free slot at random: two new devices that a server has shown
+// the same old profile still get different slots, as good as always.
+func (p *profile) newSlot() (uint16, error) {
+	taken := map[uint16]bool{0: true}
+	for _, s := range p.Used {
+		taken[s] = true
+	}
+	for _, d := range p.Devices {
+		taken[d.Slot] = true
+	}
+	if len(taken) > maxDevices {
+		return 0, errors.New("this user has had too many devices")
+	}
+	for {
+		var b [2]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return 0, fmt.Errorf("draw device slot: %w", err)
+		}
+		if s := binary.BigEndian.Uint16(b[:]); !taken[s] {
+			return s, nil
+		}
+	}
+}
+
+func (p *profile) marshal() ([]byte, error) { return json.Marshal(p) }
+
+func parseProfile(b []byte) (*profile, error) {
+	var p profile
+	if err := json.Unmarshal(b, &p); err != nil {
+		return nil, errors.New("profile is malformed")
+	}
+	if p.Version != profileVersion {
+		return nil, fmt.Errorf("profile of version %d, this program knows %d", p.Version, profileVersion)
+	}
+	return &p, nil
+}

@@ -1,0 +1,108 @@
+package state
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// session holds this device's tokens. Its lock is held while a refresh is under
+// way, so that many callers with an expired token cause one refresh.
+type session struct {
+	mu      sync.Mutex
+	access  string
+	expires time.Time
+	refresh []byte
+}
+
+// expiryMargin is how long before its end an access token is not used any more.
+const expiryMargin = 20 * time.Second
+
+func problemCode(err error) string {
+	var p *keyapi.Problem
+	if errors.As(err, &p) {
+		return p.Code
+	}
+	return ""
+}
+
+// Authorized runs call with a valid access token. Where the server refuses the
+// token, it is refreshed and call runs again, once; so call must be one request.
+func (s *Store) Authorized(ctx context.Context, call func(ctx context.Context, token string) error) error {
+	if s.closed.Load() {
+		return errStoreClosed
+	}
+	token, err := s.token(ctx, "")
+	if err != nil {
+		return err
+	}
+	err = call(ctx, token)
+	if problemCode(err) != keyapi.CodeUnauthorized {
+		return err
+	}
+	if token, err = s.token(ctx, token); err != nil {
+		return err
+	}
+	return call(ctx, token)
+}
+
+// token gives an access token other than refused.
+func (s *Store) token(ctx context.Context, refused string) (string, error) {
+	n := &s.session
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	fresh := n.expires.IsZero() || s.cfg.Now().Before(n.expires.Add(-expiryMargin))
+	if n.access != "" && n.access != refused && fresh {
+		return n.access, nil
+	}
+	if len(n.refresh) == 0 {
+		return "", ErrSignedOut
+	}
+	got, err := s.requestRefresh(ctx, n.refresh)
+	if problemCode(err) == keyapi.CodeUnauthorized {
+		n.access, n.refresh = "", nil
+		return "", ErrSignedOut
+	}
+	if err != nil {
+		return "", fmt.Errorf("refresh session: %w", err)
+	}
+	if err := s.takeSession(got); err != nil {
+		return "", err
+	}
+	return n.access, nil
+}
+
+func (s *Store) requestRefresh(ctx context.Context, token []byte) (keyapi.Session, error) {
+	s.vaultMu.Lock()
+	key := ed25519.NewKeyFromSeed(s.vault.SignSeed)
+	s.vaultMu.Unlock()
+	r := keyapi.RefreshRequest{RefreshToken: token, Time: s.cfg.Now().UTC()}
+	r.Signature = ed25519.Sign(key, keyapi.RefreshSigningInput(s.cfg.Origin, r))
+	got, err := s.cfg.Server.Refresh(ctx, r)
+	if err != nil && problemCode(err) == "" && ctx.Err() == nil {
+		// The answer may be lost after the server rotated the token. The same
+		// request gives the same successor for a short while.
+		got, err = s.cfg.Server.Refresh(ctx, r)
+	}
+	return got, err
+}
+
+// takeSession makes the new refresh token durable before anything uses the
+// session. The caller holds session.mu or is alone.
+func (s *Store) takeSession(got keyapi.Session) error {
+	if string(got.UserID) != string(s.scope.User) || got.AccessToken == "" || len(got.RefreshToken) == 0 {
+		return errors.New("key server answered with a session of another user")
+	}
+	if err := s.changeVault(func(v *vault) { v.Refresh = slices.Clone(got.RefreshToken) }); err != nil {
+		return err
+	}
+	s.session.access, s.session.expires = got.AccessToken, got.ExpiresAt
+	s.session.refresh = slices.Clone(got.RefreshToken)
+	return nil
+}

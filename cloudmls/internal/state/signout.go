@@ -1,0 +1,95 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/keys"
+)
+
+// SignOut removes this device from the user's state, ends its session and wipes
+// its local records, the cache included; the store is closed then. What pins
+// the server (sign-in parameters, floors) stays. The local records are wiped
+// even where the server cannot be told; the error then says so.
+func (s *Store) SignOut(ctx context.Context) error {
+	if s.closed.Load() {
+		return errStoreClosed
+	}
+	err := s.leave(ctx)
+	if e := s.Authorized(ctx, func(ctx context.Context, token string) error { return s.cfg.Server.Logout(ctx, token) }); e != nil && !errors.Is(e, ErrSignedOut) {
+		err = errors.Join(err, fmt.Errorf("end session: %w", e))
+	}
+	s.closed.Store(true)
+	if e := s.wipe(); e != nil {
+		err = errors.Join(err, fmt.Errorf("wipe local store: %w", e))
+	}
+	return err
+}
+
+// leave takes the device out of profile and keyring. Its slot stays used.
+func (s *Store) leave(ctx context.Context) error {
+	s.vaultMu.Lock()
+	id := slices.Clone(s.vault.DeviceID)
+	s.vaultMu.Unlock()
+	err := s.Update(ctx, func(t *Tx) error { return t.dropDevice(id) })
+	if err != nil {
+		return fmt.Errorf("remove device: %w", err)
+	}
+	return nil
+}
+
+func (t *Tx) dropDevice(id []byte) error {
+	p := t.base.profile.clone()
+	d, ok := p.device(id)
+	if !ok {
+		return nil
+	}
+	p.Devices = slices.DeleteFunc(p.Devices, func(x device) bool { return string(x.ID) == string(id) })
+	p.Used = append(p.Used, d.Slot)
+	b, err := p.marshal()
+	if err != nil {
+		return err
+	}
+	t.putCore(TypeProfile, b, false)
+	ring := t.changeRing()
+	ring.Recipients = slices.DeleteFunc(ring.Recipients, func(r keys.Recipient) bool {
+		return r.Kind == keys.KindDevice && string(r.ID[:]) == string(id)
+	})
+	return t.wrapRoot()
+}
+
+// wipe deletes everything but pins and floors, the vault and with it the
+// cache's key first.
+func (s *Store) wipe() error {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	type entry struct{ bucket, key string }
+	all := []entry{{bucketVault, keyDevice}}
+	buckets := []string{bucketIndex, bucketObjects, bucketSpaces}
+	err := s.cfg.Local.ForEach(bucketSpaces, func(k string, _ []byte) error {
+		buckets = append(buckets, k)
+		return nil
+	})
+	for _, b := range buckets {
+		if err != nil {
+			return err
+		}
+		err = s.cfg.Local.ForEach(b, func(k string, _ []byte) error {
+			all = append(all, entry{b, k})
+			return nil
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return s.cfg.Local.Update(func(w Writer) error {
+		for _, e := range all {
+			if err := w.Delete(e.bucket, e.key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
