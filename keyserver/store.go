@@ -53,7 +53,9 @@ type Reader interface {
 	// TxResult is what PutTxResult kept, unless it has expired.
 	TxResult(u UserID, body Hash, now time.Time) (*keyapi.TxResult, error)
 
-	Conversation(ConversationID) (*Conversation, error)
+	// Conversation looks among the conversations of one kind: ids of different
+	// kinds are different things, or a group could sit on the id of a dialog.
+	Conversation(keyapi.Kind, ConversationID) (*Conversation, error)
 	// GroupUsed tells whether an MLS group_id was ever registered.
 	GroupUsed(group []byte) (bool, error)
 

@@ -1,9 +1,16 @@
 package boltstore
 
-import "github.com/cloudmls/gateway/keyserver"
+import (
+	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
 
-func (t *tx) Conversation(id keyserver.ConversationID) (*keyserver.Conversation, error) {
-	return get[keyserver.Conversation](t.bucket(bucketConversations), id[:])
+func conversationKey(kind keyapi.Kind, id keyserver.ConversationID) []byte {
+	return join([]byte{byte(kind)}, id[:])
+}
+
+func (t *tx) Conversation(kind keyapi.Kind, id keyserver.ConversationID) (*keyserver.Conversation, error) {
+	return get[keyserver.Conversation](t.bucket(bucketConversations), conversationKey(kind, id))
 }
 
 func (t *tx) GroupUsed(group []byte) (bool, error) {
@@ -11,8 +18,8 @@ func (t *tx) GroupUsed(group []byte) (bool, error) {
 }
 
 func (t *tx) PutConversation(c *keyserver.Conversation) error {
-	if err := t.bucket(bucketGroups).Put(c.Group, c.ID[:]); err != nil {
+	if err := t.bucket(bucketGroups).Put(c.Group, conversationKey(c.Kind, c.ID)); err != nil {
 		return err
 	}
-	return put(t.bucket(bucketConversations), c.ID[:], c)
+	return put(t.bucket(bucketConversations), conversationKey(c.Kind, c.ID), c)
 }

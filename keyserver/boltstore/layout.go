@@ -31,8 +31,8 @@ const (
 	bucketObjects       = "objects"        // user id, object id → objectMeta
 	bucketUsage         = "usage"          // user id → Usage
 	bucketResults       = "results"        // user id, hash of body → end, TxResult
-	bucketConversations = "conversations"  // conversation id → Conversation
-	bucketGroups        = "groups"         // MLS group_id → conversation id
+	bucketConversations = "conversations"  // kind, conversation id → Conversation
+	bucketGroups        = "groups"         // MLS group_id → kind, conversation id
 	bucketInbox         = "inbox"          // account, seq → inboxEntry
 	bucketInboxSeq      = "inbox_seq"      // account → last seq
 	bucketInboxUsage    = "inbox_usage"    // account, or account and user id → messages, bytes

@@ -1,0 +1,277 @@
+package keyserver
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"reflect"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// AuthVersion 1 is the split derivation: the client derives AUTH from the
+// password and keeps everything else to itself.
+const AuthVersion = 1
+
+// Bounds of what a client may register. Its own floors are stricter; these keep
+// nonsense out.
+const (
+	maxNameSize   = 128
+	maxDeviceName = 128
+	maxKDFTime    = 16
+	maxKDFMemory  = 1 << 20 // KiB
+	kdfAlgorithm  = "argon2id"
+	saltSize      = 16
+	authSize      = 32
+)
+
+// defaultKDF is what unknown users pretend to have, apart from the salt.
+var defaultKDF = keyapi.KDF{Algorithm: kdfAlgorithm, Time: 3, MemoryKiB: 64 << 10, Threads: 4}
+
+var typeOfProblem = reflect.TypeFor[keyapi.Problem]()
+
+type output[T any] struct{ Body T }
+
+type input[T any] struct{ Body T }
+
+func (s *Server) serverInfo(context.Context, *struct{}) (*output[keyapi.ServerInfo], error) {
+	info := keyapi.ServerInfo{Origin: s.Origin, Versions: []string{"v1"}, AuthVersion: AuthVersion, ProofNeeded: []string{}}
+	for _, cs := range s.CipherSuites {
+		info.CipherSuites = append(info.CipherSuites, uint16(cs))
+	}
+	info.ProofNeeded = append(info.ProofNeeded, s.RequireProof...)
+	return &output[keyapi.ServerInfo]{info}, nil
+}
+
+// canonicalName folds ASCII case. Other scripts are refused, so that two names
+// never look the same.
+func canonicalName(name string) (string, error) {
+	if len(name) == 0 || len(name) > maxNameSize {
+		return "", invalid("user name must have 1 to 128 characters")
+	}
+	b := []byte(name)
+	for i, c := range b {
+		switch {
+		case c <= ' ' || c >= 0x7f:
+			return "", invalid("user name must be of printable ASCII without spaces")
+		case c >= 'A' && c <= 'Z':
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b), nil
+}
+
+func (s *Server) signInAllowed(ctx context.Context) error {
+	if wait, ok := s.limits.signIn.take(network(ctx), s.Now()); !ok {
+		return rateLimited(wait)
+	}
+	return nil
+}
+
+// params answers for unknown users as for known ones: with values that are
+// always the same for the same name.
+func (s *Server) params(ctx context.Context, in *input[keyapi.ParamsRequest]) (*output[keyapi.AuthParams], error) {
+	if err := s.signInAllowed(ctx); err != nil {
+		return nil, err
+	}
+	name, err := canonicalName(in.Body.Username)
+	if err != nil {
+		return nil, err
+	}
+	answer := s.pretend(name)
+	err = s.Store.View(ctx, func(r Reader) error {
+		u, err := r.UserByName(name)
+		if err == nil && u != nil {
+			answer = keyapi.AuthParams{AuthVersion: u.AuthVersion, UserID: u.ID[:], KDF: u.KDF}
+		}
+		return err
+	})
+	return &output[keyapi.AuthParams]{answer}, err
+}
+
+func (s *Server) pretend(name string) keyapi.AuthParams {
+	derive := func(what string) []byte {
+		m := hmac.New(sha256.New, s.fakeKey)
+		m.Write([]byte(what + "\x00" + name))
+		return m.Sum(nil)[:16]
+	}
+	kdf := defaultKDF
+	kdf.Salt = derive("salt")
+	return keyapi.AuthParams{AuthVersion: AuthVersion, UserID: derive("user id"), KDF: kdf}
+}
+
+// verifier is what is stored of an AUTH value. AUTH comes out of Argon2id, so
+// one HMAC is enough here; the pepper is not in the store.
+func (s *Server) verifier(u UserID, auth []byte) []byte {
+	m := hmac.New(sha256.New, s.authKey)
+	m.Write(u[:])
+	m.Write(auth)
+	return m.Sum(nil)
+}
+
+func checkRegistration(r *keyapi.RegisterRequest) error {
+	k := &r.KDF
+	switch {
+	case r.AuthVersion != AuthVersion:
+		return invalid("auth_version is not known")
+	case len(r.UserID) != len(UserID{}):
+		return invalid("user_id must have 16 octets")
+	case len(r.Auth) != authSize:
+		return invalid("auth must have 32 octets")
+	case k.Algorithm != kdfAlgorithm || len(k.Salt) != saltSize:
+		return invalid("kdf must be argon2id with a salt of 16 octets")
+	case k.Time < 1 || k.Time > maxKDFTime || k.MemoryKiB < 8 || k.MemoryKiB > maxKDFMemory || k.Threads < 1:
+		return invalid("kdf is out of bounds")
+	}
+	return checkDevice(&r.Device)
+}
+
+func checkDevice(d *keyapi.Device) error {
+	if len(d.Key) != ed25519.PublicKeySize {
+		return invalid("device key must have 32 octets")
+	}
+	if len(d.Name) > maxDeviceName {
+		return invalid("device name is too long")
+	}
+	return nil
+}
+
+func (s *Server) register(ctx context.Context, in *input[keyapi.RegisterRequest]) (*output[keyapi.Session], error) {
+	if err := s.signInAllowed(ctx); err != nil {
+		return nil, err
+	}
+	r := &in.Body
+	name, err := canonicalName(r.Username)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRegistration(r); err != nil {
+		return nil, err
+	}
+	id := UserID(r.UserID)
+	u := &User{ID: id, Name: name, AuthVersion: r.AuthVersion, KDF: r.KDF, Verifier: s.verifier(id, r.Auth), Created: s.Now()}
+	var session *Session
+	var token []byte
+	err = s.Store.Update(ctx, func(w Writer) error {
+		if have, err := w.UserByName(name); err != nil || have != nil {
+			return orErr(err, conflict(keyapi.CodeTaken, "user name is taken"))
+		}
+		if have, err := w.User(id); err != nil || have != nil {
+			return orErr(err, conflict(keyapi.CodeTaken, "user id is taken"))
+		}
+		if err := w.PutUser(u); err != nil {
+			return err
+		}
+		session, token = newSession(id, r.Device, s.Now())
+		return w.PutSession(session)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.sessionAnswer(session, token)
+}
+
+// orErr prefers an error of the store to what was about to be said.
+func orErr(err, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
+
+func (s *Server) login(ctx context.Context, in *input[keyapi.LoginRequest]) (*output[keyapi.Session], error) {
+	if err := s.signInAllowed(ctx); err != nil {
+		return nil, err
+	}
+	r := &in.Body
+	name, err := canonicalName(r.Username)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Auth) != authSize || r.AuthVersion != AuthVersion {
+		return nil, invalid("auth must have 32 octets and auth_version must be known")
+	}
+	if err := checkDevice(&r.Device); err != nil {
+		return nil, err
+	}
+	user, known, err := s.findUser(ctx, name, r.Device.Key)
+	if err != nil {
+		return nil, err
+	}
+	guesser := "name " + name
+	if known {
+		guesser += " device " + string(r.Device.Key)
+	}
+	if wait, ok := s.guesses.begin(guesser, s.Now()); !ok {
+		return nil, rateLimited(wait)
+	}
+	if !hmac.Equal(s.verifier(user.ID, r.Auth), user.Verifier) {
+		return nil, unauthorized("wrong user name or password")
+	}
+	s.guesses.succeed(guesser)
+	var session *Session
+	var token []byte
+	err = s.Store.Update(ctx, func(w Writer) error {
+		if err := s.makeRoom(w, user.ID, r.Device.Key); err != nil {
+			return err
+		}
+		session, token = newSession(user.ID, r.Device, s.Now())
+		return w.PutSession(session)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.sessionAnswer(session, token)
+}
+
+// findUser gives a user whom no AUTH value fits when there is none, so that
+// both cases do the same work. knownDevice: the user is signed in there.
+func (s *Server) findUser(ctx context.Context, name string, device []byte) (u *User, knownDevice bool, err error) {
+	u = &User{ID: UserID(s.pretend(name).UserID), Verifier: make([]byte, sha256.Size)}
+	rand.Read(u.Verifier)
+	err = s.Store.View(ctx, func(r Reader) error {
+		have, err := r.UserByName(name)
+		if err != nil || have == nil {
+			return err
+		}
+		u = have
+		sessions, err := r.Sessions(u.ID)
+		for i := range sessions {
+			knownDevice = knownDevice || hmac.Equal(sessions[i].Device.Key, device)
+		}
+		return err
+	})
+	return u, knownDevice, err
+}
+
+// makeRoom ends the sessions that the same device had before, and the one
+// unused for longest when there are too many.
+func (s *Server) makeRoom(w Writer, u UserID, device []byte) error {
+	sessions, err := w.Sessions(u)
+	if err != nil {
+		return err
+	}
+	var others []Session
+	for _, old := range sessions {
+		if !hmac.Equal(old.Device.Key, device) {
+			others = append(others, old)
+		} else if err := w.DeleteSession(old.ID); err != nil {
+			return err
+		}
+	}
+	for len(others) >= s.Limits.Sessions {
+		oldest := 0
+		for i := range others {
+			if others[i].Used.Before(others[oldest].Used) {
+				oldest = i
+			}
+		}
+		if err := w.DeleteSession(others[oldest].ID); err != nil {
+			return err
+		}
+		others = append(others[:oldest], others[oldest+1:]...)
+	}
+	return nil
+}

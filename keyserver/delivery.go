@@ -1,0 +1,88 @@
+package keyserver
+
+import (
+	"context"
+	"time"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+const defaultDeliveries = 64
+
+type deliveriesInput struct {
+	accountPath
+	After uint64 `query:"after" doc:"The last Seq already handled."`
+	Limit int    `query:"limit" minimum:"0" maximum:"256" doc:"At most this many messages; 0: the server's choice."`
+	Wait  int    `query:"wait" minimum:"0" maximum:"60" doc:"Seconds to wait for the first message."`
+}
+
+// deliveries reads an inbox after a cursor. Reading removes nothing: messages
+// stay until they are acknowledged.
+func (s *Server) deliveries(ctx context.Context, in *deliveriesInput) (*output[keyapi.Deliveries], error) {
+	who, a := caller(ctx), in.account()
+	if in.Limit == 0 {
+		in.Limit = defaultDeliveries
+	}
+	if in.Wait == 0 {
+		return s.readInbox(ctx, who, in)
+	}
+	w := s.waiting.enter(who, a, s.Limits.LongPolls)
+	if w == nil {
+		return nil, rateLimited(time.Second)
+	}
+	defer s.waiting.leave(w)
+	timer := time.NewTimer(time.Duration(in.Wait) * time.Second)
+	defer timer.Stop()
+	for {
+		page, err := s.readInbox(ctx, who, in)
+		if err != nil || len(page.Body.Messages) > 0 {
+			return page, err
+		}
+		select {
+		case <-w.c:
+		case <-timer.C:
+			return page, nil
+		case <-s.closed:
+			return page, nil
+		case <-ctx.Done():
+			return nil, unavailable("the client is gone")
+		}
+	}
+}
+
+// readInbox checks session and ownership each time it looks, so that a logout
+// ends a long-poll too.
+func (s *Server) readInbox(ctx context.Context, who identity, in *deliveriesInput) (*output[keyapi.Deliveries], error) {
+	var page keyapi.Deliveries
+	err := s.Store.View(ctx, func(r Reader) error {
+		session, err := r.Session(who.session)
+		if err != nil {
+			return err
+		}
+		if session == nil {
+			return unauthorized("session has ended")
+		}
+		if _, err := owned(r, who.user, in.account()); err != nil {
+			return err
+		}
+		if page.Last, err = r.LastSeq(in.account()); err != nil {
+			return err
+		}
+		page.Messages, err = r.Deliveries(in.account(), in.After, in.Limit, maxAnswer)
+		return err
+	})
+	return &output[keyapi.Deliveries]{page}, err
+}
+
+type ackInput struct {
+	accountPath
+	Body keyapi.AckRequest
+}
+
+func (s *Server) acknowledge(ctx context.Context, in *ackInput) (*struct{}, error) {
+	u := caller(ctx).user
+	err := s.Store.Update(ctx, func(w Writer) error {
+		return acknowledge(w, u, keyapi.AckRequestFor{Account: in.account(), Seq: in.Body.Seq})
+	})
+	return nil, err
+}

@@ -1,0 +1,172 @@
+package keyserver
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// maxAnswer bounds the octets of objects or messages in one answer. The first
+// one is always sent, however long.
+const maxAnswer = 32 << 20
+
+func (s *Server) objectIndex(ctx context.Context, _ *struct{}) (*output[keyapi.ObjectIndex], error) {
+	var index keyapi.ObjectIndex
+	err := s.Store.View(ctx, func(r Reader) (err error) {
+		index.Objects, err = r.ObjectVersions(caller(ctx).user)
+		return err
+	})
+	return &output[keyapi.ObjectIndex]{index}, err
+}
+
+func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) (*output[keyapi.ObjectList], error) {
+	if len(in.Body.IDs) > keyapi.MaxObjectsPerRequest {
+		return nil, invalid(fmt.Sprintf("more than %d ids", keyapi.MaxObjectsPerRequest))
+	}
+	u := caller(ctx).user
+	list := keyapi.ObjectList{Objects: []keyapi.Object{}}
+	seen := make(map[keyapi.ObjectID]bool, len(in.Body.IDs))
+	size := 0
+	err := s.Store.View(ctx, func(r Reader) error {
+		for _, id := range in.Body.IDs {
+			if seen[id] {
+				continue
+			}
+			seen[id] = true
+			v, err := r.ObjectVersion(u, id)
+			if err != nil {
+				return err
+			}
+			if v == nil {
+				list.Missing = append(list.Missing, id)
+				continue
+			}
+			if size += v.Size; size > maxAnswer && len(list.Objects) > 0 {
+				size -= v.Size
+				continue // left for the next request
+			}
+			o, err := r.Object(u, id)
+			if err != nil {
+				return err
+			}
+			list.Objects = append(list.Objects, *o)
+		}
+		return nil
+	})
+	return &output[keyapi.ObjectList]{list}, err
+}
+
+// changeObjects is compare-and-swap over all objects of a transaction: either
+// every counter is the expected one, or the answer tells which are not.
+func (s *Server) changeObjects(w Writer, u UserID, t *keyapi.Tx) error {
+	var have []keyapi.Expect
+	compare := func(id keyapi.ObjectID, want uint64) error {
+		v, err := w.ObjectVersion(u, id)
+		if err != nil {
+			return err
+		}
+		var counter uint64
+		if v != nil {
+			counter = v.Counter
+		}
+		if counter != want {
+			have = append(have, keyapi.Expect{ID: id, Counter: counter})
+		}
+		return nil
+	}
+	for _, e := range t.Expect {
+		if err := compare(e.ID, e.Counter); err != nil {
+			return err
+		}
+	}
+	for i := range t.Put {
+		if err := compare(t.Put[i].ID, t.Put[i].Counter-1); err != nil {
+			return err
+		}
+	}
+	for _, e := range t.Delete {
+		if err := compare(e.ID, e.Counter); err != nil {
+			return err
+		}
+	}
+	if len(have) > 0 {
+		p := conflict(keyapi.CodeConflict, "objects have changed")
+		p.Have = have
+		return p
+	}
+	for i := range t.Put {
+		if err := w.PutObject(u, &t.Put[i]); err != nil {
+			return err
+		}
+	}
+	for _, e := range t.Delete {
+		if err := w.DeleteObject(u, e.ID); err != nil {
+			return err
+		}
+	}
+	return s.checkUsage(w, u, t)
+}
+
+func (s *Server) checkUsage(r Reader, u UserID, t *keyapi.Tx) error {
+	if len(t.Put) == 0 {
+		return nil
+	}
+	use, err := r.Usage(u)
+	if err != nil {
+		return err
+	}
+	if use.Objects > s.Limits.Objects || use.Bytes > s.Limits.ObjectBytes {
+		return quota("sealed state takes too much room")
+	}
+	return nil
+}
+
+// checkTx checks the form of a transaction: what can be said without a store.
+func checkTx(t *keyapi.Tx) error {
+	if len(t.Nonce) > keyapi.MaxNonceSize {
+		return invalid("nonce is too long")
+	}
+	seen := make(map[keyapi.ObjectID]bool, len(t.Expect)+len(t.Put)+len(t.Delete))
+	once := func(id keyapi.ObjectID) error {
+		if seen[id] {
+			return invalid("an object occurs twice")
+		}
+		seen[id] = true
+		return nil
+	}
+	for _, e := range t.Expect {
+		if err := once(e.ID); err != nil {
+			return err
+		}
+	}
+	for i := range t.Put {
+		o := &t.Put[i]
+		if err := once(o.ID); err != nil {
+			return err
+		}
+		if o.Counter == 0 {
+			return invalid("counters begin at 1")
+		}
+		if len(o.Data) == 0 || len(o.Data) > keyapi.MaxObjectSize {
+			return invalid("an object must have 1 octet to 16 MiB")
+		}
+	}
+	for _, e := range t.Delete {
+		if err := once(e.ID); err != nil {
+			return err
+		}
+		if e.Counter == 0 {
+			return invalid("an object that does not exist cannot be deleted")
+		}
+	}
+	for _, a := range t.Ack {
+		if err := a.Account.Check(); err != nil {
+			return invalid(err.Error())
+		}
+	}
+	if t.Commit != nil {
+		return checkCommit(t.Commit)
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+// Package keyserver is the CloudMLS key server: it publishes KeyPackages,
+// decides which Commit opens an epoch, queues handshake messages until they are
+// acknowledged, and keeps the users' sealed state. It can read neither mail nor
+// state, and never sees a password.
+//
+// A Server is an http.Handler over a Store:
+//
+//	store, err := boltstore.Open("keyserver.db")
+//	...
+//	s, err := keyserver.New(keyserver.Options{
+//		Store: store, Origin: "https://keys.example.org", TokenKey: key, Pepper: pepper,
+//	})
+//	...
+//	h := keyserver.HTTPServer(s)
+//	err = h.ServeTLS(listener, "", "")
+//
+// The wire types are those of package keyapi; /openapi.json describes every
+// route. Who knows the database file alone can neither sign in as a user (the
+// pepper is missing) nor use a refresh token (only hashes are stored).
+package keyserver
+
+import (
+	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+// TokenLifetime is how long an access token is valid by default.
+const TokenLifetime = 10 * time.Minute
+
+// Options of New. Store, Origin, TokenKey and Pepper are required.
+type Options struct {
+	Store Store // closed by the caller, after the Server
+	// Origin is the configured name of the server, e.g.
+	// "https://keys.example.org". Clients bind keys and signatures to it.
+	Origin string
+	// TokenKey signs access tokens. RetiredTokenKeys are accepted still.
+	TokenKey         ed25519.PrivateKey
+	RetiredTokenKeys []ed25519.PublicKey
+	TokenLifetime    time.Duration // zero: TokenLifetime
+	// Pepper, at least 32 octets, enters what is stored of AUTH values and the
+	// pretended parameters of unknown users. It is kept apart from the Store.
+	Pepper []byte
+
+	// RequireProof lists the platforms whose account ids must be proven.
+	// Without a Challenger for one of them its accounts cannot be claimed.
+	RequireProof []string
+	Challengers  map[string]Challenger // by platform
+
+	// CipherSuites accepted in KeyPackages; nil: suite 1 of RFC 9420.
+	CipherSuites []mls.CipherSuite
+	// CheckKeyPackage decides whether a KeyPackage, which is valid as such, may
+	// be published for an account; nil: CheckLeafCert.
+	CheckKeyPackage func(account keyapi.Account, identityKey []byte, kp *mls.KeyPackage) error
+
+	// TrustedProxies are the networks whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	Limits         Limits
+	Logger         *slog.Logger // nil discards
+	Now            func() time.Time
+}
+
+func (o *Options) check() error {
+	switch {
+	case o.Store == nil:
+		return errors.New("options: Store is missing")
+	case o.Origin == "":
+		return errors.New("options: Origin is missing")
+	case len(o.TokenKey) != ed25519.PrivateKeySize:
+		return errors.New("options: TokenKey is not an Ed25519 private key")
+	case len(o.Pepper) < 32:
+		return errors.New("options: Pepper is shorter than 32 octets")
+	}
+	for _, k := range o.RetiredTokenKeys {
+		if len(k) != ed25519.PublicKeySize {
+			return errors.New("options: RetiredTokenKeys holds something else than an Ed25519 public key")
+		}
+	}
+	for _, p := range o.RequireProof {
+		if err := (keyapi.Account{Platform: p, ID: "x"}).Check(); err != nil {
+			return fmt.Errorf("options: RequireProof: %w", err)
+		}
+	}
+	orDefault(&o.TokenLifetime, TokenLifetime)
+	if o.CipherSuites == nil {
+		o.CipherSuites = []mls.CipherSuite{mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.CheckKeyPackage == nil {
+		now := o.Now
+		o.CheckKeyPackage = func(a keyapi.Account, identityKey []byte, kp *mls.KeyPackage) error {
+			return CheckLeafCert(a, identityKey, kp, now())
+		}
+	}
+	o.Limits = o.Limits.withDefaults()
+	return nil
+}
+
+// Server serves the key server's API. It is safe for concurrent use.
+type Server struct {
+	Options
+	log     *slog.Logger
+	tokens  *tokens
+	authKey []byte // HMAC key of what is stored of AUTH values
+	fakeKey []byte // HMAC key of pretended parameters
+	handler http.Handler
+	waiting *waiters
+
+	guesses *guessGuard
+	limits  struct{ signIn, refresh, claims, lookUps, commits, challenges, challengesFrom *throttle }
+
+	closeOnce sync.Once
+	closed    chan struct{}
+}
+
+// New makes a server; it does not listen. The error names the bad option.
+func New(o Options) (*Server, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("make key server: %w", err)
+	}
+	s := &Server{
+		Options: o, log: o.Logger, tokens: newTokens(&o), waiting: newWaiters(),
+		guesses: newGuessGuard(), closed: make(chan struct{}),
+	}
+	var err error
+	if s.authKey, err = hkdf.Key(sha256.New, o.Pepper, nil, "cloudmls/1 keyserver auth", 32); err != nil {
+		return nil, fmt.Errorf("make key server: %w", err)
+	}
+	if s.fakeKey, err = hkdf.Key(sha256.New, o.Pepper, nil, "cloudmls/1 keyserver unknown user", 32); err != nil {
+		return nil, fmt.Errorf("make key server: %w", err)
+	}
+	l := &s.limits
+	l.signIn, l.refresh = newThrottle(o.Limits.SignIn), newThrottle(o.Limits.Refresh)
+	l.claims, l.lookUps, l.commits = newThrottle(o.Limits.Claims), newThrottle(o.Limits.LookUps), newThrottle(o.Limits.Commits)
+	l.challenges, l.challengesFrom = newThrottle(o.Limits.Challenges), newThrottle(o.Limits.ChallengesFrom)
+	s.handler = s.routes()
+	return s, nil
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Close ends long-polls with an empty answer and refuses further waiting.
+// Other requests are served on; the http.Server decides about those.
+func (s *Server) Close() error {
+	s.closeOnce.Do(func() { close(s.closed) })
+	return nil
+}
+
+// HTTPServer wraps a handler with the timeouts that the API needs: the longest
+// requests are a 64 MiB transaction on a slow line and a long-poll.
+func HTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       bodyTimeout,
+		WriteTimeout:      keyapi.MaxWaitSeconds*time.Second + bodyTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+}
+
+const bodyTimeout = 2 * time.Minute
+
+func (s *Server) newLogID() string {
+	b := make([]byte, 6)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}

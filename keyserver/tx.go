@@ -1,0 +1,87 @@
+package keyserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// resultLifetime is how long an accepted transaction can be sent again.
+const resultLifetime = 24 * time.Hour
+
+type txInput struct {
+	RawBody []byte
+	Body    keyapi.Tx
+}
+
+// tx carries out one transaction: objects, Commit, deliveries and
+// acknowledgements in one transaction of the store, or none of them.
+func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult], error) {
+	u, t, now := caller(ctx).user, &in.Body, s.Now()
+	if err := checkTx(t); err != nil {
+		return nil, err
+	}
+	if t.Commit != nil {
+		if wait, ok := s.limits.commits.take(u.String(), now); !ok {
+			return nil, rateLimited(wait)
+		}
+	}
+	body := Hash(sha256.Sum256(in.RawBody))
+	var result *keyapi.TxResult
+	var woken []keyapi.Account
+	err := s.Store.Update(ctx, func(w Writer) (err error) {
+		woken = nil
+		if result, err = w.TxResult(u, body, now); err != nil || result != nil {
+			return err
+		}
+		result = &keyapi.TxResult{Applied: true}
+		if woken, err = s.apply(w, u, t, result); err != nil {
+			return err
+		}
+		if err := w.Expire(now, expireAtOnce); err != nil {
+			return err
+		}
+		return w.PutTxResult(u, body, result, now.Add(resultLifetime))
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.waiting.wake(woken)
+	return &output[keyapi.TxResult]{*result}, nil
+}
+
+// apply does the work of a transaction that was not seen before. Stale objects
+// are told before a lost race for an epoch: whoever has stale state learns from
+// fresh state who won.
+func (s *Server) apply(w Writer, u UserID, t *keyapi.Tx, result *keyapi.TxResult) (woken []keyapi.Account, err error) {
+	if err := s.changeObjects(w, u, t); err != nil {
+		return nil, err
+	}
+	if t.Commit != nil {
+		if woken, err = s.submit(w, u, t.Commit, result); err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range t.Ack {
+		if err := acknowledge(w, u, a); err != nil {
+			return nil, err
+		}
+	}
+	return woken, nil
+}
+
+func acknowledge(w Writer, u UserID, a keyapi.AckRequestFor) error {
+	if _, err := owned(w, u, a.Account); err != nil {
+		return err
+	}
+	last, err := w.LastSeq(a.Account)
+	if err != nil {
+		return err
+	}
+	if a.Seq > last {
+		return invalid("acknowledged what was never delivered")
+	}
+	return w.Acknowledge(a.Account, a.Seq)
+}
