@@ -2,6 +2,14 @@ package cloudmls
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
 )
 
 // Recovery is shown to the user once, at registration.
@@ -11,123 +19,203 @@ type Recovery struct {
 
 // Client is one user signed in on one device. It is safe for concurrent use.
 type Client struct {
+	o      Options
+	store  *state.Store
+	locks  locks
+	epochs epochCache
+	closed atomic.Bool
+
+	mu         sync.Mutex
+	poolLooked map[Account]time.Time // when the KeyPackage pool was last counted
 }
 
 // Register creates a user at the key server and signs this device in. The
 // password never leaves the device. The recovery code exists nowhere else.
 func Register(ctx context.Context, username, password string, o Options) (*Client, *Recovery, error) {
-	panic("skeleton")
+	if err := o.check(); err != nil {
+		return nil, nil, err
+	}
+	s, code, err := state.Register(ctx, username, password, o.config())
+	if err != nil {
+		return nil, nil, fmt.Errorf("register: %w", err)
+	}
+	c, err := newClient(s, o)
+	if err != nil {
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	return c, &Recovery{Code: code}, nil
 }
 
 // Open signs this device in with name and password; a new device needs nothing
 // else to read the whole history.
 func Open(ctx context.Context, username, password string, o Options) (*Client, error) {
-	panic("skeleton")
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	s, err := state.Open(ctx, username, password, o.config())
+	if err != nil {
+		return nil, fmt.Errorf("sign in: %w", err)
+	}
+	return openClient(s, o)
 }
 
 // Resume continues on a device that was signed in before, without the
-// password. It works without the key server; cached messages can be read.
+// password. It works without the key server; cached state can be read, and
+// messages can be encrypted while a reserved block of generations lasts.
 func Resume(ctx context.Context, o Options) (*Client, error) {
-	panic("skeleton")
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	s, err := state.Resume(ctx, o.config())
+	if err != nil {
+		return nil, fmt.Errorf("resume: %w", err)
+	}
+	return openClient(s, o)
 }
 
-// Close ends the use of the client; the device stays signed in.
-func (c *Client) Close() error { panic("skeleton") }
+func (o *Options) config() state.Config {
+	return state.Config{
+		Server: o.Server, Local: o.Store, VaultKey: o.VaultKey, DeviceName: o.DeviceName,
+		Origin: o.Origin, Now: o.Now, Logger: o.Logger,
+	}
+}
 
-// SignOut ends the session at the key server and forgets this device's secrets.
-func (c *Client) SignOut(ctx context.Context) error { panic("skeleton") }
+func openClient(s *state.Store, o Options) (*Client, error) {
+	c, err := newClient(s, o)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return c, nil
+}
 
-// AddAccount makes the account the user's and publishes KeyPackages for it.
-// Calling it again repairs what an interrupted call left undone.
-func (c *Client) AddAccount(ctx context.Context, a Account) error { panic("skeleton") }
+func newClient(s *state.Store, o Options) (*Client, error) {
+	c := &Client{o: o, store: s, poolLooked: map[Account]time.Time{}}
+	if err := c.markDevice(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close ends the use of the client; the device stays signed in. Options.Store
+// stays open.
+func (c *Client) Close() error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	return c.store.Close()
+}
+
+// SignOut ends this device's session, takes it out of the user's devices and
+// wipes its local records. It needs the key server; when it fails, the device
+// stays signed in.
+func (c *Client) SignOut(ctx context.Context) error {
+	if err := c.usable(); err != nil {
+		return err
+	}
+	if err := c.store.SignOut(ctx); err != nil {
+		return fmt.Errorf("sign out: %w", err)
+	}
+	return c.Close()
+}
+
+func (c *Client) usable() error {
+	if c.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// own brings one of the user's accounts into canonical form and checks that it
+// was added.
+func (c *Client) own(ctx context.Context, a Account) (Account, error) {
+	if err := c.usable(); err != nil {
+		return Account{}, err
+	}
+	self, err := canonical(a)
+	if err != nil {
+		return Account{}, err
+	}
+	id, err := c.identity(ctx, self)
+	if err != nil {
+		return Account{}, err
+	}
+	if id == nil || !id.Registered {
+		return Account{}, fmt.Errorf("%w: %s", ErrNoAccount, self)
+	}
+	return self, nil
+}
+
+// reader is the account's records as last verified, for reading.
+func (c *Client) reader(ctx context.Context, self Account) *view {
+	return &view{
+		self:   self,
+		source: func(k state.Key) ([]byte, error) { return c.store.Get(ctx, k) },
+		puts:   map[state.Key][]byte{},
+	}
+}
+
+// update runs fn in one transaction; see state.Store.Update.
+func (c *Client) update(ctx context.Context, self Account, fn func(tx *state.Tx, v *view) error) error {
+	return c.store.Update(ctx, func(tx *state.Tx) error {
+		v := newView(tx, self)
+		if err := fn(tx, v); err != nil {
+			return err
+		}
+		return v.flush(tx)
+	})
+}
+
+func (c *Client) now() time.Time { return c.o.Now() }
 
 // Accounts lists the user's accounts, sorted.
-func (c *Client) Accounts(ctx context.Context) ([]Account, error) { panic("skeleton") }
-
-// Reach asks the key server whether an account can receive encrypted
-// messages. An error never means that it has no account.
-func (c *Client) Reach(ctx context.Context, self, a Account) (Reach, error) { panic("skeleton") }
-
-// AcceptIdentity replaces the pinned identity key of an account after people
-// have compared it, and lets held Welcomes count.
-func (c *Client) AcceptIdentity(ctx context.Context, self, a Account, key []byte) error {
-	panic("skeleton")
-}
-
-// Sync takes everything from the account's delivery queue. See SyncResult.
-func (c *Client) Sync(ctx context.Context, self Account) (SyncResult, error) { panic("skeleton") }
-
-// Wait returns nil when the delivery queue has something that Sync did not
-// see yet; it waits until then or until ctx ends.
-func (c *Client) Wait(ctx context.Context, self Account) error { panic("skeleton") }
-
-// Ensure creates the conversation if there is none and adds members who are
-// missing. It never removes anybody.
-func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*ConversationState, error) {
-	panic("skeleton")
-}
-
-// Remove removes members from a group conversation; its id stays.
-func (c *Client) Remove(ctx context.Context, self Account, id ConversationID, members []Account) error {
-	panic("skeleton")
-}
-
-// Conversation gives a conversation as this user's state has it, or
-// ErrNoConversation.
-func (c *Client) Conversation(ctx context.Context, self Account, id ConversationID) (*ConversationState, error) {
-	panic("skeleton")
-}
-
-// Conversations lists all conversations of the account, newest first.
-func (c *Client) Conversations(ctx context.Context, self Account) ([]*ConversationState, error) {
-	panic("skeleton")
-}
-
-// FindGroup gives the newest group conversation with exactly these members
-// (the own account may be listed or not), or ErrNoConversation.
-func (c *Client) FindGroup(ctx context.Context, self Account, members []Account) (*ConversationState, error) {
-	panic("skeleton")
-}
-
-// Encrypt seals plaintext for the members of the conversation and gives an
-// MLSMessage with a PrivateMessage (RFC 9420 section 6). aad is authenticated,
-// not encrypted.
-func (c *Client) Encrypt(ctx context.Context, self Account, id ConversationID, plaintext, aad []byte) ([]byte, error) {
-	panic("skeleton")
-}
-
-// Decrypt opens an MLSMessage of any epoch the account was a member in, any
-// number of times, own ones included. Other errors than ErrNotYet and
-// *NeverError are temporary.
-func (c *Client) Decrypt(ctx context.Context, self Account, message []byte) (*Plaintext, error) {
-	panic("skeleton")
+func (c *Client) Accounts(ctx context.Context) ([]Account, error) {
+	if err := c.usable(); err != nil {
+		return nil, err
+	}
+	keys, err := c.store.List(ctx, state.TypeIdentity)
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	var accounts []Account
+	for _, k := range keys {
+		id, err := c.identity(ctx, k.Account)
+		if err != nil {
+			return nil, err
+		}
+		if id != nil && id.Registered {
+			accounts = append(accounts, k.Account)
+		}
+	}
+	slices.SortFunc(accounts, compareAccounts)
+	return accounts, nil
 }
 
 // SealPersonal seals data that only this user's devices can open; no ratchet
-// is touched.
+// is touched and the key server is not needed. For drafts and other own uploads.
 func (c *Client) SealPersonal(ctx context.Context, self Account, plaintext []byte) ([]byte, error) {
-	panic("skeleton")
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := c.store.SealPersonal(ctx, plaintext, personalBinding(self))
+	if err != nil {
+		return nil, fmt.Errorf("seal own data: %w", err)
+	}
+	return sealed, nil
 }
 
-// OpenPersonal opens what SealPersonal made, on any device of the user.
+// OpenPersonal opens what SealPersonal made for the same account, on any
+// device of the user.
 func (c *Client) OpenPersonal(ctx context.Context, self Account, sealed []byte) ([]byte, error) {
-	panic("skeleton")
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := c.store.OpenPersonal(ctx, sealed, personalBinding(self))
+	if err != nil {
+		return nil, fmt.Errorf("open own data: %w", err)
+	}
+	return plaintext, nil
 }
 
-// Cache gives a namespace of this device's sealed local cache.
-func (c *Client) Cache(namespace string) *Cache { panic("skeleton") }
-
-// Cache is a sealed key-value store on this device. Losing it loses no message.
-type Cache struct{}
-
-// Get gives the value, or nil if there is none.
-func (c *Cache) Get(key string) ([]byte, error) { panic("skeleton") }
-
-// Put stores a value durably.
-func (c *Cache) Put(key string, value []byte) error { panic("skeleton") }
-
-// Delete removes a value; a missing one is no error.
-func (c *Cache) Delete(key string) error { panic("skeleton") }
-
-// ForEach calls fn for each entry, in no particular order, until fn fails.
-func (c *Cache) ForEach(fn func(key string, value []byte) error) error { panic("skeleton") }
+func personalBinding(self Account) []byte { return []byte(self.Platform + "\x00" + self.ID) }

@@ -112,10 +112,10 @@ type NeverReason string
 
 // Reasons of a NeverError.
 const (
-	NeverMalformed    NeverReason = "not an MLS application message"                        // RFC 9420 section 6
-	NeverInvalid      NeverReason = "altered, or not from a member"                         // decryption or signature failed
-	NeverBeforeJoin   NeverReason = "sent before this account was added"                    // no key exists for it here
-	NeverAfterRemoval NeverReason = "sent after this account was removed"                   // no key exists for it here
+	NeverMalformed    NeverReason = "not an MLS application message"                       // RFC 9420 section 6
+	NeverInvalid      NeverReason = "altered, or not from a member"                        // decryption or signature failed
+	NeverBeforeJoin   NeverReason = "sent before this account was added"                   // no key exists for it here
+	NeverAfterRemoval NeverReason = "sent after this account was removed"                  // no key exists for it here
 	NeverFork         NeverReason = "sender and reader hold different states of the group" // epoch authenticators differ
-	NeverForeign      NeverReason = "the message's group is not one of ours"                // not bound to a conversation of this server
+	NeverForeign      NeverReason = "the message's group is not one of ours"               // not bound to a conversation of this server
 )

@@ -1,0 +1,129 @@
+package cloudmls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+// errMissing: the account has no KeyPackage that could be used.
+var errMissing = errors.New("no usable KeyPackage")
+
+// claimAll takes one KeyPackage for each account, all or nothing:
+// *MissingKeyPackagesError names every account that has none. Where there are
+// several, it asks first who can be reached at all, so that none are used up
+// for nothing.
+func (c *Client) claimAll(ctx context.Context, self Account, accounts []Account, have map[Account]*mls.KeyPackage) error {
+	contacts, err := c.reader(ctx, self).contacts()
+	if err != nil {
+		return fmt.Errorf("contacts of %s: %w", self, err)
+	}
+	var missing []Account
+	if len(accounts) > 1 {
+		if missing, err = c.unreachable(ctx, accounts, have); err != nil {
+			return err
+		}
+		if len(missing) > 0 {
+			return &MissingKeyPackagesError{Accounts: missing}
+		}
+	}
+	for _, a := range accounts {
+		if have[a] != nil {
+			continue
+		}
+		kp, err := c.claim(ctx, a, contacts)
+		switch {
+		case errors.Is(err, errMissing):
+			missing = append(missing, a)
+		case err != nil:
+			return err
+		default:
+			have[a] = kp
+		}
+	}
+	if len(missing) > 0 {
+		return &MissingKeyPackagesError{Accounts: missing}
+	}
+	return nil
+}
+
+func (c *Client) unreachable(ctx context.Context, accounts []Account, have map[Account]*mls.KeyPackage) ([]Account, error) {
+	var missing []Account
+	for _, a := range accounts {
+		if have[a] != nil {
+			continue
+		}
+		var r keyapi.Reachability
+		err := c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
+			r, err = c.o.Server.Reachable(ctx, token, a)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("ask for %s: %w", a, err)
+		}
+		if !r.HasAccount {
+			missing = append(missing, a)
+		}
+	}
+	return missing, nil
+}
+
+func (c *Client) claim(ctx context.Context, a Account, contacts *contactsRecord) (*mls.KeyPackage, error) {
+	var answer keyapi.ClaimedKeyPackage
+	err := c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
+		answer, err = c.o.Server.ClaimKeyPackage(ctx, token, a)
+		return err
+	})
+	if isCode(err, keyapi.CodeNoAccount) || isCode(err, keyapi.CodeNoKeyPackage) {
+		return nil, errMissing
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claim KeyPackage of %s: %w", a, err)
+	}
+	return checkKeyPackage(answer.KeyPackage, a, contacts, c.now())
+}
+
+// checkKeyPackage verifies what the key server handed out for an account: the
+// rules of RFC 9420 section 10.1, the leaf certificate, that it speaks for the
+// account asked for (F8), and that its identity key is the pinned one. One that
+// is merely too old is missing, not bad.
+func checkKeyPackage(b []byte, a Account, contacts *contactsRecord, now time.Time) (*mls.KeyPackage, error) {
+	bad := func(err error) error { return &BadKeyPackageError{Account: a, Err: err} }
+	kp, err := mls.ParseKeyPackage(b)
+	if err != nil {
+		return nil, bad(err)
+	}
+	if kp.CipherSuite() != suite {
+		return nil, bad(fmt.Errorf("cipher suite 0x%04x", uint16(kp.CipherSuite())))
+	}
+	if life := kp.Lifetime(); life.NotAfter < uint64(now.Unix()) {
+		return nil, errMissing
+	}
+	if err := kp.Verify(now); err != nil {
+		return nil, bad(err)
+	}
+	cert, err := leafCertificate(kp.Credential(), kp.SignatureKey())
+	if err != nil {
+		return nil, bad(err)
+	}
+	if cert.Account() != a {
+		return nil, bad(errors.New("it is another account's"))
+	}
+	if !cert.ValidAt(now) {
+		return nil, errMissing
+	}
+	if err := contacts.check(a, cert.IdentityKey); err != nil {
+		return nil, err
+	}
+	return kp, nil
+}
+
+// isCode tells whether err is the key server's own problem with this code.
+func isCode(err error, code string) bool {
+	var p *keyapi.Problem
+	return errors.As(err, &p) && p.Code == code
+}

@@ -1,0 +1,260 @@
+package cloudmls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+const (
+	// maxAttempts bounds how often a lost race is run again.
+	maxAttempts = 24
+	// maxHandshakes bounds the handshake generations of one epoch. Receivers
+	// follow jumps of up to 1,024.
+	maxHandshakes = 1000
+)
+
+// change is what a Commit is to bring about. A nil change brings about nothing.
+type change struct {
+	add    map[Account]*mls.KeyPackage
+	remove []Account
+	renew  bool // a fresh signature key for the own leaf
+}
+
+// movedError: the group is not in the epoch any more that a Commit was made
+// in. Winner is the Commit that was faster, where the key server told.
+type movedError struct{ winner *keyapi.Delivery }
+
+func (*movedError) Error() string { return "the group moved to another epoch" }
+
+// commit makes the change that plan asks for, as the only place where epochs
+// are opened in an existing group. The group is not changed before the key
+// server accepted the Commit; where another member was faster, the Commit is
+// dropped, the winner's is processed and plan asked again. The caller holds
+// the conversation's lock.
+func (c *Client) commit(ctx context.Context, self Account, id ConversationID, plan func(*conversationRecord) (*change, error)) (*conversationRecord, error) {
+	for range maxAttempts {
+		conv, err := c.member(ctx, self, id)
+		if err != nil {
+			return nil, err
+		}
+		ch, err := plan(conv)
+		if err != nil || ch == nil {
+			return conv, err
+		}
+		next, err := c.commitOnce(ctx, self, conv, ch)
+		if err == nil {
+			return next, nil
+		}
+		var moved *movedError
+		if !errors.As(err, &moved) {
+			return nil, err
+		}
+		if _, err := c.sync(ctx, self); err != nil {
+			return nil, fmt.Errorf("follow the faster Commit: %w", err)
+		}
+		if err := c.followWinner(ctx, self, conv, moved.winner); err != nil {
+			return nil, err
+		}
+	}
+	return nil, ErrBusy
+}
+
+// member gives the conversation if the account can take part in it.
+func (c *Client) member(ctx context.Context, self Account, id ConversationID) (*conversationRecord, error) {
+	conv, err := c.reader(ctx, self).conversation(id)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("conversation: %w", err)
+	case conv == nil:
+		return nil, ErrNoConversation
+	case conv.Removed != 0:
+		return nil, ErrNotMember
+	case conv.Broken != "":
+		return nil, fmt.Errorf("%w: %s", ErrBroken, conv.Broken)
+	}
+	return conv, nil
+}
+
+// commitOnce reserves a handshake generation, stages a Commit and publishes it
+// with the next epoch's state in one transaction. Where only unrelated objects
+// changed meanwhile, the identical Commit is sent again. After an error whose
+// outcome is not known the state tells, at the next Sync, whether it happened.
+func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversationRecord, ch *change) (*conversationRecord, error) {
+	generation, err := c.reserveHandshake(ctx, self, conv)
+	if err != nil {
+		return nil, err
+	}
+	g, sender, err := c.reader(ctx, self).group(conv.Group)
+	if err != nil {
+		return nil, err
+	}
+	if uint64(g.Epoch()) != conv.Epoch {
+		return nil, &movedError{}
+	}
+	signature := mls.SignaturePrivateKey(sender.SignatureKey)
+	options, signature, err := c.commitOptions(ctx, self, g, ch, signature)
+	if err != nil {
+		return nil, err
+	}
+	options.Generation = &generation
+	if options.ReuseGuard, err = c.reuseGuard(conv.Group, conv.Epoch); err != nil {
+		return nil, err
+	}
+	pending, err := g.Commit(options)
+	if err != nil {
+		return nil, fmt.Errorf("make Commit: %w", err)
+	}
+	submission, err := submit(self, conv, g, pending)
+	if err != nil {
+		return nil, err
+	}
+	submission.Joiners = sortedAccounts(ch.add)
+	var next *conversationRecord
+	err = c.update(ctx, self, func(tx *state.Tx, v *view) error {
+		now, err := v.conversation(conv.ID)
+		if err != nil {
+			return err
+		}
+		if now == nil || now.Removed != 0 || string(now.Group) != string(conv.Group) || now.Epoch != conv.Epoch {
+			return &movedError{}
+		}
+		next = now
+		if err := v.openEpoch(next, pending.Staged.Group(), signature, c.now()); err != nil {
+			return err
+		}
+		return tx.SetCommit(*submission)
+	})
+	return next, moved(err)
+}
+
+// moved turns the key server's word that the epoch was taken into a movedError.
+func moved(err error) error {
+	var p *keyapi.Problem
+	if errors.As(err, &p) && p.Code == keyapi.CodeEpochConflict {
+		return &movedError{winner: p.Winner}
+	}
+	if errors.Is(err, state.ErrBusy) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return err
+}
+
+// reserveHandshake takes the next handshake generation of the own leaf, for
+// good: devices share the leaf, and a generation is never used for two
+// different Commits.
+func (c *Client) reserveHandshake(ctx context.Context, self Account, conv *conversationRecord) (uint32, error) {
+	var generation uint32
+	err := c.store.Swap(ctx, senderKey(self, conv.Group), func(old []byte) ([]byte, error) {
+		r, err := decodeSender(old, conv.Epoch)
+		if err != nil {
+			return nil, err
+		}
+		if r.NextHandshake >= maxHandshakes {
+			return nil, ErrExhausted
+		}
+		generation = r.NextHandshake
+		r.NextHandshake++
+		return encodeRecord(r)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("reserve handshake generation: %w", err)
+	}
+	return generation, nil
+}
+
+func decodeSender(b []byte, epoch uint64) (*senderRecord, error) {
+	if b == nil {
+		return nil, &movedError{} // the group was left or replaced
+	}
+	r := &senderRecord{}
+	if err := decodeRecord(b, r); err != nil {
+		return nil, err
+	}
+	if r.Epoch != epoch {
+		return nil, &movedError{}
+	}
+	return r, nil
+}
+
+// commitOptions builds the proposals by value, and tells the signature key of
+// the own leaf in the next epoch.
+func (c *Client) commitOptions(ctx context.Context, self Account, g *mls.Group, ch *change, signature mls.SignaturePrivateKey) (mls.CommitOptions, mls.SignaturePrivateKey, error) {
+	o := mls.CommitOptions{Now: c.now(), Padding: padme}
+	for _, a := range sortedAccounts(ch.add) {
+		o.Add = append(o.Add, ch.add[a])
+	}
+	for _, m := range g.Members() {
+		cert, err := leafCertificate(m.Credential, m.SignatureKey)
+		if err != nil {
+			return o, nil, fmt.Errorf("leaf %d: %w", m.Leaf, err)
+		}
+		if slices.Contains(ch.remove, cert.Account()) && m.Leaf != g.OwnLeaf() {
+			o.Remove = append(o.Remove, m.Leaf)
+		}
+	}
+	if !ch.renew {
+		return o, signature, nil
+	}
+	id, err := c.identity(ctx, self)
+	if err != nil {
+		return o, nil, err
+	}
+	if id == nil {
+		return o, nil, ErrNoAccount
+	}
+	fresh, credential, err := certify(self, id.private(), lifetime(c.now()))
+	if err != nil {
+		return o, nil, err
+	}
+	o.NewSignatureKey, o.NewCredential = fresh, &credential
+	return o, fresh, nil
+}
+
+func submit(self Account, conv *conversationRecord, g *mls.Group, pending *mls.PendingCommit) (*keyapi.CommitSubmission, error) {
+	s := &keyapi.CommitSubmission{
+		Conversation: conv.ID[:], Kind: conv.Kind, Sender: self, Group: conv.Group,
+		Epoch: conv.Epoch, Recipients: rosterAccounts(conv.Members),
+	}
+	if conv.Kind != KindGroup {
+		s.Pair = rosterAccounts(conv.Members)
+	}
+	var err error
+	if s.Token, err = commitToken(g); err != nil {
+		return nil, err
+	}
+	return s, fill(s, pending)
+}
+
+func sortedAccounts(m map[Account]*mls.KeyPackage) []Account {
+	accounts := make([]Account, 0, len(m))
+	for a := range m {
+		accounts = append(accounts, a)
+	}
+	slices.SortFunc(accounts, compareAccounts)
+	return accounts
+}
+
+// fill puts the octets of a pending Commit, and the token of the epoch that it
+// opens, into a submission.
+func fill(s *keyapi.CommitSubmission, pending *mls.PendingCommit) error {
+	var err error
+	if s.TokenHash, err = commitTokenHash(pending.Staged.Group()); err != nil {
+		return err
+	}
+	if s.Commit, err = pending.Commit.MarshalBinary(); err != nil {
+		return fmt.Errorf("encode Commit: %w", err)
+	}
+	if pending.Welcome == nil {
+		return nil
+	}
+	if s.Welcome, err = pending.Welcome.MarshalBinary(); err != nil {
+		return fmt.Errorf("encode Welcome: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package cloudmls
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+)
+
+// stateOf makes the caller's snapshot of a record.
+func stateOf(self Account, r *conversationRecord) *ConversationState {
+	s := &ConversationState{
+		ID: r.ID, Kind: r.Kind, Members: rosterAccounts(r.Members), Epoch: r.Epoch, Encrypted: true,
+		Removed: r.Removed != 0, Broken: r.Broken != "",
+		Since: time.UnixMilli(r.Since), Updated: time.UnixMilli(r.Updated),
+	}
+	if s.Removed {
+		s.Members = slices.DeleteFunc(s.Members, func(a Account) bool { return a == self })
+	}
+	return s
+}
+
+// Conversation gives a conversation as this user's verified state has it, or
+// ErrNoConversation. It does not Sync.
+func (c *Client) Conversation(ctx context.Context, self Account, id ConversationID) (*ConversationState, error) {
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.reader(ctx, self).conversation(id)
+	if err != nil {
+		return nil, fmt.Errorf("conversation: %w", err)
+	}
+	if r == nil {
+		return nil, ErrNoConversation
+	}
+	return stateOf(self, r), nil
+}
+
+// conversations reads all records of the account, newest first.
+func (c *Client) conversations(ctx context.Context, self Account) ([]*conversationRecord, error) {
+	keys, err := c.store.List(ctx, state.TypeConversation)
+	if err != nil {
+		return nil, fmt.Errorf("list conversations: %w", err)
+	}
+	v := c.reader(ctx, self)
+	var list []*conversationRecord
+	for _, k := range keys {
+		if k.Account != self {
+			continue
+		}
+		r := &conversationRecord{}
+		ok, err := v.read(k, r)
+		if err != nil {
+			return nil, fmt.Errorf("conversation: %w", err)
+		}
+		if ok {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(a, b *conversationRecord) int {
+		return cmp.Or(cmp.Compare(b.Since, a.Since), slices.Compare(a.ID[:], b.ID[:]))
+	})
+	return list, nil
+}
+
+// Conversations lists all conversations of the account, newest first.
+func (c *Client) Conversations(ctx context.Context, self Account) ([]*ConversationState, error) {
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	records, err := c.conversations(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*ConversationState, len(records))
+	for i, r := range records {
+		list[i] = stateOf(self, r)
+	}
+	return list, nil
+}
+
+// FindGroup gives the newest group conversation with exactly these members
+// (the own account may be listed or not), or ErrNoConversation. Conversations
+// that the account was removed from, or that are broken, do not count. It does
+// not Sync.
+func (c *Client) FindGroup(ctx context.Context, self Account, members []Account) (*ConversationState, error) {
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	people, err := others(self, members)
+	if err != nil {
+		return nil, err
+	}
+	people = append(people, self)
+	slices.SortFunc(people, compareAccounts)
+	records, err := c.conversations(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range records {
+		if r.Kind == KindGroup && r.Removed == 0 && r.Broken == "" && slices.Equal(rosterAccounts(r.Members), people) {
+			return stateOf(self, r), nil
+		}
+	}
+	return nil, ErrNoConversation
+}

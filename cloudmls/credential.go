@@ -1,0 +1,114 @@
+package cloudmls
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+const (
+	suite = mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519
+
+	// keyPackageLifetime and clockSkew bound a KeyPackage and its leaf
+	// certificate: from an hour ago, for clocks that run behind, to 90 days on.
+	keyPackageLifetime = 90 * 24 * time.Hour
+	clockSkew          = time.Hour
+)
+
+// certify makes a fresh leaf signature key for the account and a credential in
+// which the account's identity key vouches for it.
+func certify(self Account, identity ed25519.PrivateKey, life mls.Lifetime) (mls.SignaturePrivateKey, mls.Credential, error) {
+	private, public, err := mls.GenerateSignatureKey(suite)
+	if err != nil {
+		return nil, mls.Credential{}, fmt.Errorf("make signature key: %w", err)
+	}
+	cert := keyapi.LeafCert{
+		Platform: self.Platform, AccountID: self.ID, LeafKey: public, Suite: uint16(suite),
+		NotBefore: life.NotBefore, NotAfter: life.NotAfter,
+	}
+	if err := cert.Sign(identity); err != nil {
+		return nil, mls.Credential{}, fmt.Errorf("sign leaf certificate: %w", err)
+	}
+	b, err := cert.MarshalBinary()
+	if err != nil {
+		return nil, mls.Credential{}, fmt.Errorf("encode leaf certificate: %w", err)
+	}
+	return private, mls.NewBasicCredential(b), nil
+}
+
+func lifetime(now time.Time) mls.Lifetime {
+	return mls.Lifetime{
+		NotBefore: uint64(now.Add(-clockSkew).Unix()),
+		NotAfter:  uint64(now.Add(keyPackageLifetime).Unix()),
+	}
+}
+
+// leafCertificate reads the certificate out of a credential and checks that it
+// vouches for this signature key. Its time is not checked: what the delivery
+// service accepted is never refused for its age alone.
+func leafCertificate(c mls.Credential, signatureKey []byte) (*keyapi.LeafCert, error) {
+	if c.Type != mls.CredentialBasic {
+		return nil, fmt.Errorf("credential type %d", c.Type)
+	}
+	cert, err := keyapi.ParseLeafCert(c.Identity)
+	if err != nil {
+		return nil, err
+	}
+	if err := cert.Verify(); err != nil {
+		return nil, err
+	}
+	if cert.Suite != uint16(suite) {
+		return nil, fmt.Errorf("leaf certificate is for cipher suite 0x%04x", cert.Suite)
+	}
+	if subtle.ConstantTimeCompare(cert.LeafKey, signatureKey) != 1 {
+		return nil, errors.New("leaf certificate is for another signature key")
+	}
+	if a, err := canonical(cert.Account()); err != nil || a != cert.Account() {
+		return nil, errors.New("leaf certificate names an account that is not in canonical form")
+	}
+	return cert, nil
+}
+
+// validateCredential is the mls.CredentialValidator (RFC 9420 section 5.3.1).
+// Whether the identity key is the pinned one is not a question of validity: a
+// changed one is followed, warned about, and blocks sending.
+func validateCredential(c mls.CredentialCheck) error {
+	cert, err := leafCertificate(c.Credential, c.SignatureKey)
+	if err != nil {
+		return err
+	}
+	if c.Previous == nil {
+		return nil
+	}
+	before, err := keyapi.ParseLeafCert(c.Previous.Identity)
+	if err != nil {
+		return fmt.Errorf("previous credential: %w", err)
+	}
+	if before.Account() != cert.Account() {
+		return errors.New("a leaf cannot change its account")
+	}
+	if !bytes.Equal(before.IdentityKey, cert.IdentityKey) {
+		return errors.New("a leaf cannot change its identity key")
+	}
+	return nil
+}
+
+// roster lists the accounts of a group's members, sorted. An account with
+// several leaves counts once.
+func roster(members []mls.Member) ([]memberEntry, error) {
+	list := make([]memberEntry, 0, len(members))
+	for _, m := range members {
+		cert, err := leafCertificate(m.Credential, m.SignatureKey)
+		if err != nil {
+			return nil, fmt.Errorf("leaf %d: %w", m.Leaf, err)
+		}
+		list = append(list, memberEntry{Platform: cert.Platform, ID: cert.AccountID, IdentityKey: cert.IdentityKey})
+	}
+	return sortRoster(list), nil
+}

@@ -1,0 +1,218 @@
+package cloudmls
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/mls"
+)
+
+// lateAfter is how long after its epoch closed a message may turn up without a
+// mark.
+const lateAfter = 14 * 24 * time.Hour
+
+// Decrypt opens an MLSMessage of any epoch that the account was a member in,
+// any number of times and on any device, own ones included. It writes nothing
+// to the key server; what it needs of the state is fetched on demand. Where the
+// group or the epoch is unknown it syncs once.
+//
+// Errors are ErrNotYet, *NeverError, or temporary.
+func (c *Client) Decrypt(ctx context.Context, self Account, message []byte) (*Plaintext, error) {
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	m, err := mls.ParseMessage(message)
+	if err != nil {
+		return nil, &NeverError{Reason: NeverMalformed, Err: err}
+	}
+	group, epoch, ok := m.Group()
+	t, isFramed := m.ContentType()
+	if !ok || !isFramed || t != mls.ContentApplication || m.WireFormat() != mls.WirePrivateMessage {
+		return nil, &NeverError{Reason: NeverMalformed}
+	}
+	r, err := c.findEpoch(ctx, self, []byte(group), uint64(epoch))
+	if err != nil {
+		return nil, err
+	}
+	app, err := r.archive.Open(m)
+	if err != nil {
+		return nil, explain(r, m, err)
+	}
+	p := &Plaintext{
+		Data: app.Plaintext, Ref: sha256.Sum256(message),
+		Epoch: uint64(epoch), Generation: app.Generation, Own: app.Sender == r.archive.OwnLeaf(),
+	}
+	if err := c.describe(r, app, p); err != nil {
+		return nil, &NeverError{Reason: NeverForeign, Err: err}
+	}
+	if err := c.checkSender(ctx, self, r, p); err != nil {
+		return nil, err
+	}
+	if err := c.checkPlace(ctx, self, []byte(group), r, app, p); err != nil {
+		return nil, err
+	}
+	p.Verified = len(p.Warnings) == 0
+	return p, nil
+}
+
+// explain says why a message of a known epoch does not open.
+func explain(r *epochRecord, m *mls.Message, err error) error {
+	tag, _, _, ok := splitAuthData(m.AuthenticatedData())
+	if ok && !hmac.Equal(tag, epochTag(r.archive.EpochAuthenticator())) {
+		return &NeverError{Reason: NeverFork, Err: err}
+	}
+	return &NeverError{Reason: NeverInvalid, Err: err}
+}
+
+// findEpoch gives the archive record for a message, after a Sync if need be.
+func (c *Client) findEpoch(ctx context.Context, self Account, group []byte, epoch uint64) (*epochRecord, error) {
+	r, err := c.epoch(ctx, self, group, epoch)
+	if err == nil {
+		return r, nil
+	}
+	if !errors.Is(err, state.ErrNotFound) {
+		return nil, fmt.Errorf("archive record: %w", err)
+	}
+	if err := c.neverOpens(ctx, self, group, epoch); err != nil {
+		return nil, err
+	}
+	if _, err := c.sync(ctx, self); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotYet, err)
+	}
+	r, err = c.epoch(ctx, self, group, epoch)
+	if err == nil {
+		return r, nil
+	}
+	if !errors.Is(err, state.ErrNotFound) {
+		return nil, fmt.Errorf("archive record: %w", err)
+	}
+	if err := c.neverOpens(ctx, self, group, epoch); err != nil {
+		return nil, err
+	}
+	if removed, err := c.removedFrom(ctx, self, group); err != nil {
+		return nil, err
+	} else if removed {
+		return nil, &NeverError{Reason: NeverAfterRemoval}
+	}
+	return nil, ErrNotYet
+}
+
+// neverOpens gives a *NeverError for an epoch of a known group before the one
+// that the account entered it in: keys of the past are never handed out.
+func (c *Client) neverOpens(ctx context.Context, self Account, group []byte, epoch uint64) error {
+	records, err := c.conversations(ctx, self)
+	if err != nil {
+		return err
+	}
+	for _, conv := range records {
+		reason := NeverBeforeJoin
+		for _, p := range conv.Past {
+			if !bytes.Equal(p.Group, group) {
+				continue
+			}
+			if epoch < p.JoinEpoch {
+				return &NeverError{Reason: reason}
+			}
+			reason = NeverAfterRemoval
+			if !bytes.Equal(conv.Group, group) && epoch > p.Epoch {
+				return &NeverError{Reason: NeverAfterRemoval}
+			}
+		}
+		if bytes.Equal(conv.Group, group) && epoch < conv.JoinEpoch {
+			return &NeverError{Reason: reason}
+		}
+	}
+	return nil
+}
+
+// removedFrom tells whether the account was removed from the group.
+func (c *Client) removedFrom(ctx context.Context, self Account, group []byte) (bool, error) {
+	records, err := c.conversations(ctx, self)
+	if err != nil {
+		return false, err
+	}
+	for _, conv := range records {
+		if bytes.Equal(conv.Group, group) {
+			return conv.Removed != 0, nil
+		}
+	}
+	return false, nil
+}
+
+// describe fills in what the epoch and the message say of themselves.
+func (c *Client) describe(r *epochRecord, app *mls.Application, p *Plaintext) error {
+	ext, ok := r.archive.Extension(extensionBinding)
+	if !ok {
+		return errBinding
+	}
+	b, err := parseBinding(ext)
+	if err != nil {
+		return err
+	}
+	if b.origin != c.o.Origin {
+		return errors.New("the group belongs to another key server")
+	}
+	p.Conversation, p.Kind = b.conversation, b.kind
+	members := r.archive.Members()
+	list, err := roster(members)
+	if err != nil {
+		return err
+	}
+	p.Members = rosterAccounts(list)
+	for _, m := range members {
+		if m.Leaf != app.Sender {
+			continue
+		}
+		cert, err := leafCertificate(m.Credential, m.SignatureKey)
+		if err != nil {
+			return err
+		}
+		p.Sender, p.IdentityKey = cert.Account(), cert.IdentityKey
+	}
+	if p.IdentityKey == nil {
+		return errors.New("the sender is not in the roster")
+	}
+	tag, place, aad, ok := splitAuthData(app.AuthenticatedData)
+	p.AAD = bytes.Clone(aad)
+	authenticator := r.archive.EpochAuthenticator()
+	switch {
+	case !ok || !hmac.Equal(tag, epochTag(authenticator)):
+		p.Warnings = append(p.Warnings, WarningFork)
+	case !hmac.Equal(place, placeTag(authenticator, uint32(app.Sender), app.Generation)):
+		p.Warnings = append(p.Warnings, WarningReplay)
+	}
+	return nil
+}
+
+// checkSender holds the sender's identity key against the pinned one.
+func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, p *Plaintext) error {
+	if p.Sender == self {
+		id, err := c.identity(ctx, self)
+		if err != nil {
+			return err
+		}
+		if id == nil || !bytes.Equal(id.public(), p.IdentityKey) {
+			p.Warnings = append(p.Warnings, WarningIdentityChanged)
+		}
+		return nil
+	}
+	contacts, err := c.reader(ctx, self).contacts()
+	if err != nil {
+		return fmt.Errorf("contacts of %s: %w", self, err)
+	}
+	pin := contacts.find(p.Sender)
+	switch {
+	case pin == nil:
+		p.Warnings = append(p.Warnings, WarningIdentityUnknown)
+	case !pin.vouches(p.IdentityKey, r.opened):
+		p.Warnings = append(p.Warnings, WarningIdentityChanged)
+	}
+	return nil
+}

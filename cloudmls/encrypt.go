@@ -1,0 +1,277 @@
+package cloudmls
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+const (
+	// blockSize is how many generations are reserved at once: one write to
+	// the key server per so many messages.
+	blockSize = 32
+	// updateAfterMessages and updateAfter are when a member refreshes its keys
+	// with a Commit, for post-compromise security (RFC 9420 section 16.6) and
+	// long before an epoch's generations run out.
+	updateAfterMessages = 200
+	updateAfter         = 7 * 24 * time.Hour
+)
+
+// Encrypt seals plaintext for the members of the conversation and gives an
+// MLSMessage with a PrivateMessage (RFC 9420 section 6). aad is authenticated
+// for the readers, but not encrypted. Plaintext is any octets, up to what one
+// MLSMessage holds.
+//
+// It syncs first; where the key server cannot be reached, it still encrypts to
+// the last known members while generations reserved before last. The generation
+// is used up durably before the ciphertext exists, so a crash skips one and
+// never repeats one.
+//
+// Every failure is an error, and nothing but a ciphertext is ever returned
+// without one: ErrNoConversation, ErrNotMember, ErrBroken,
+// *IdentityChangedError and others.
+func (c *Client) Encrypt(ctx context.Context, self Account, id ConversationID, plaintext, aad []byte) ([]byte, error) {
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := c.locks.lock(ctx, conversationLock(self, id))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	_, err = c.sync(ctx, self)
+	if err != nil && !unreachable(ctx, err) {
+		return nil, err
+	}
+	online := err == nil
+	if !online {
+		c.o.Logger.DebugContext(ctx, "encrypting without the key server", slog.Any("err", err))
+	}
+	conv, err := c.sendable(ctx, self, id)
+	if err != nil {
+		return nil, err
+	}
+	if online {
+		if conv, err = c.updateIfDue(ctx, self, conv); err != nil {
+			return nil, err
+		}
+	}
+	for range maxAttempts {
+		sealed, err := c.seal(ctx, self, conv, plaintext, aad)
+		var moved *movedError
+		if !errors.As(err, &moved) {
+			return sealed, err
+		}
+		if _, err := c.sync(ctx, self); err != nil { // a sibling device opened an epoch
+			return nil, err
+		}
+		if conv, err = c.sendable(ctx, self, id); err != nil {
+			return nil, err
+		}
+	}
+	return nil, ErrBusy
+}
+
+// unreachable tells whether an error only says that the key server cannot be
+// used now. Cancellation, a state that was rolled back, a lost session and the
+// key server's own refusals are not that.
+func unreachable(ctx context.Context, err error) bool {
+	var rollback *state.RollbackError
+	if ctx.Err() != nil || errors.As(err, &rollback) || errors.Is(err, state.ErrSignedOut) || errors.Is(err, state.ErrPinned) {
+		return false
+	}
+	var p *keyapi.Problem
+	if errors.As(err, &p) {
+		return p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests
+	}
+	var local *IdentityChangedError
+	return !errors.As(err, &local)
+}
+
+// sendable gives the conversation if something may be encrypted in it: we are
+// a member, and nobody in it has an identity key other than the pinned one.
+func (c *Client) sendable(ctx context.Context, self Account, id ConversationID) (*conversationRecord, error) {
+	if err := c.store.Err(); err != nil {
+		return nil, err
+	}
+	conv, err := c.member(ctx, self, id)
+	if err != nil {
+		return nil, err
+	}
+	contacts, err := c.reader(ctx, self).contacts()
+	if err != nil {
+		return nil, fmt.Errorf("contacts of %s: %w", self, err)
+	}
+	if err := contacts.checkRoster(withoutSelf(self, conv.Members)); err != nil {
+		return nil, err
+	}
+	return conv, nil
+}
+
+// updateIfDue refreshes the own leaf's keys when it is time. A failure is no
+// reason not to send, as long as there are generations left.
+func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversationRecord) (*conversationRecord, error) {
+	b, err := c.block(self, conv)
+	if err != nil {
+		return nil, err
+	}
+	old := c.now().Sub(time.UnixMilli(conv.Updated)) >= updateAfter
+	many := b != nil && b.Next == b.End && b.End+blockSize > updateAfterMessages
+	if !old && !many {
+		return conv, nil
+	}
+	epoch := conv.Epoch
+	next, err := c.commit(ctx, self, conv.ID, func(now *conversationRecord) (*change, error) {
+		if now.Epoch != epoch {
+			return nil, nil // somebody opened an epoch: good enough
+		}
+		return &change{renew: true}, nil
+	})
+	if err != nil {
+		if !unreachable(ctx, err) && !errors.Is(err, ErrBusy) {
+			return nil, fmt.Errorf("refresh keys: %w", err)
+		}
+		c.o.Logger.WarnContext(ctx, "keys were not refreshed", slog.Any("err", err))
+		return c.sendable(ctx, self, conv.ID)
+	}
+	return next, nil
+}
+
+// seal uses up one generation and makes the ciphertext with it.
+func (c *Client) seal(ctx context.Context, self Account, conv *conversationRecord, plaintext, aad []byte) ([]byte, error) {
+	r, err := c.epoch(ctx, self, conv.Group, conv.Epoch)
+	if err != nil {
+		return nil, fmt.Errorf("archive record of the epoch: %w", err)
+	}
+	generation, signature, err := c.nextGeneration(ctx, self, conv)
+	if err != nil {
+		return nil, err
+	}
+	guard, err := c.reuseGuard(conv.Group, conv.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	m, err := r.archive.Seal(plaintext, signature, mls.ProtectOptions{
+		AuthenticatedData: authData(r.archive.EpochAuthenticator(), uint32(r.archive.OwnLeaf()), generation, aad),
+		Padding:           padme, Generation: &generation, ReuseGuard: guard,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encrypt: %w", err)
+	}
+	b, err := m.MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("encrypt: %w", err)
+	}
+	return b, nil
+}
+
+// generationBlock is what this device reserved of an epoch's generations. It
+// lives in the local cache: losing it wastes the rest of the block.
+type generationBlock struct {
+	Version      int    `json:"v"`
+	Group        []byte `json:"group"`
+	Epoch        uint64 `json:"epoch"`
+	Next         uint32 `json:"next"`
+	End          uint32 `json:"end"` // first generation that is not ours
+	SignatureKey []byte `json:"signature_key"`
+}
+
+func blockName(self Account, group []byte) string {
+	return self.Platform + "\x00" + self.ID + "\x00" + hex.EncodeToString(group)
+}
+
+// block gives this device's block of the conversation's current epoch, or nil.
+func (c *Client) block(self Account, conv *conversationRecord) (*generationBlock, error) {
+	b, err := c.store.Cache("sdk/block").Get(blockName(self, conv.Group))
+	if err != nil {
+		return nil, fmt.Errorf("reserved generations: %w", err)
+	}
+	if b == nil {
+		return nil, nil
+	}
+	r := &generationBlock{}
+	if err := decodeRecord(b, r); err != nil {
+		return nil, fmt.Errorf("reserved generations: %w", err)
+	}
+	if string(r.Group) != string(conv.Group) || r.Epoch != conv.Epoch {
+		return nil, nil
+	}
+	return r, nil
+}
+
+// nextGeneration uses up a generation of this device's block, or of a new one
+// that is reserved with the key server. It is durable before it returns.
+func (c *Client) nextGeneration(ctx context.Context, self Account, conv *conversationRecord) (uint32, mls.SignaturePrivateKey, error) {
+	r, err := c.block(self, conv)
+	if err != nil {
+		return 0, nil, err
+	}
+	if r == nil || r.Next >= r.End {
+		if r, err = c.reserveBlock(ctx, self, conv); err != nil {
+			return 0, nil, err
+		}
+	}
+	generation := r.Next
+	r.Next++
+	b, err := encodeRecord(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := c.store.Cache("sdk/block").Put(blockName(self, conv.Group), b); err != nil {
+		return 0, nil, fmt.Errorf("reserved generations: %w", err)
+	}
+	return generation, r.SignatureKey, nil
+}
+
+func (c *Client) reserveBlock(ctx context.Context, self Account, conv *conversationRecord) (*generationBlock, error) {
+	var block *generationBlock
+	err := c.store.Swap(ctx, senderKey(self, conv.Group), func(old []byte) ([]byte, error) {
+		r, err := decodeSender(old, conv.Epoch)
+		if err != nil {
+			return nil, err
+		}
+		if r.NextApp+blockSize > mls.MaxGeneration {
+			return nil, ErrExhausted
+		}
+		block = &generationBlock{
+			Version: recordVersion, Group: conv.Group, Epoch: conv.Epoch,
+			Next: r.NextApp, End: r.NextApp + blockSize, SignatureKey: r.SignatureKey,
+		}
+		r.NextApp = block.End
+		return encodeRecord(r)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reserve generations: %w", err)
+	}
+	return block, nil
+}
+
+// reuseGuard gives the four octets that are mixed into a nonce (RFC 9420
+// section 6.3.1). The reserved generations keep nonces unique; behind that, the
+// first octet keeps devices apart even if the key server gave two of them the
+// same block, and the others a device that was restored from a copy. The mask
+// hides the device's slot from other members.
+func (c *Client) reuseGuard(group []byte, epoch uint64) (*[4]byte, error) {
+	key := c.store.Derive("cloudmls/1 reuse guard", group)
+	h := hmac.New(sha256.New, key[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, epoch))
+	var guard [4]byte
+	if _, err := rand.Read(guard[1:]); err != nil {
+		return nil, fmt.Errorf("make reuse guard: %w", err)
+	}
+	guard[0] = byte(c.store.Slot()) ^ h.Sum(nil)[0]
+	return &guard, nil
+}

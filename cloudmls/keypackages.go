@@ -1,0 +1,200 @@
+package cloudmls
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+const (
+	// keepExpired is how long private parts are kept past the end of their
+	// KeyPackage: a Welcome may wait that long for a laptop in a drawer.
+	keepExpired = 180 * 24 * time.Hour
+	// lastResortAge and lastResortUsed are when a last-resort KeyPackage is
+	// replaced: it is the one that may be used more than once.
+	lastResortAge  = 7 * 24 * time.Hour
+	lastResortUsed = 24 * time.Hour
+	// poolInterval is how often the pool is counted without a reason.
+	poolInterval = 24 * time.Hour
+	// maxUpload bounds one upload.
+	maxUpload = 100
+)
+
+// fillPool tops up the published KeyPackages of an account. Private parts are
+// in the sealed state before the upload starts; an interrupted upload wastes
+// them and loses nothing.
+func (c *Client) fillPool(ctx context.Context, self Account) error {
+	var count keyapi.KeyPackageCount
+	err := c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
+		count, err = c.o.Server.KeyPackageCount(ctx, token, self)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.poolLooked[self] = c.now()
+	c.mu.Unlock()
+	need := 0
+	if count.Available < max(1, c.o.KeyPackages/3) {
+		need = min(c.o.KeyPackages-count.Available, maxUpload)
+	}
+	lastResort, err := c.needsLastResort(ctx, self, count)
+	if err != nil {
+		return err
+	}
+	if need == 0 && !lastResort {
+		return nil
+	}
+	fresh, upload, err := c.makeKeyPackages(ctx, self, need, lastResort)
+	if err != nil {
+		return err
+	}
+	if err := c.storeKeyPackages(ctx, self, fresh); err != nil {
+		return fmt.Errorf("store private parts: %w", err)
+	}
+	return c.store.Authorized(ctx, func(ctx context.Context, token string) error {
+		_, err := c.o.Server.UploadKeyPackages(ctx, token, self, upload)
+		return err
+	})
+}
+
+// lookAtPool refills when the pool was not counted for a day, or now if force.
+func (c *Client) lookAtPool(ctx context.Context, self Account, force bool) error {
+	c.mu.Lock()
+	due := force || c.now().Sub(c.poolLooked[self]) >= poolInterval
+	c.mu.Unlock()
+	if !due {
+		return nil
+	}
+	unlock, err := c.locks.lock(ctx, accountLock(self))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.fillPool(ctx, self)
+}
+
+func (c *Client) needsLastResort(ctx context.Context, self Account, count keyapi.KeyPackageCount) (bool, error) {
+	r, err := c.reader(ctx, self).keyPackages()
+	if err != nil {
+		return false, err
+	}
+	var newest *keyPackageEntry
+	for i := range r.Packages {
+		if p := &r.Packages[i]; p.LastResort && (newest == nil || p.Created > newest.Created) {
+			newest = p
+		}
+	}
+	if newest == nil || !count.LastResort {
+		return true, nil
+	}
+	now := c.now()
+	return now.Sub(time.UnixMilli(newest.Created)) >= lastResortAge ||
+		newest.Used != 0 && now.Sub(time.UnixMilli(newest.Used)) >= lastResortUsed, nil
+}
+
+func (c *Client) makeKeyPackages(ctx context.Context, self Account, n int, lastResort bool) ([]keyPackageEntry, keyapi.KeyPackageUpload, error) {
+	var upload keyapi.KeyPackageUpload
+	id, err := c.identity(ctx, self)
+	if err != nil {
+		return nil, upload, err
+	}
+	if id == nil {
+		return nil, upload, fmt.Errorf("%w: %s", ErrNoAccount, self)
+	}
+	var fresh []keyPackageEntry
+	for range n {
+		e, public, err := c.makeKeyPackage(self, id, false)
+		if err != nil {
+			return nil, upload, err
+		}
+		fresh, upload.KeyPackages = append(fresh, e), append(upload.KeyPackages, public)
+	}
+	if lastResort {
+		e, public, err := c.makeKeyPackage(self, id, true)
+		if err != nil {
+			return nil, upload, err
+		}
+		fresh, upload.LastResort = append(fresh, e), public
+	}
+	return fresh, upload, nil
+}
+
+func (c *Client) makeKeyPackage(self Account, id *identityRecord, lastResort bool) (keyPackageEntry, []byte, error) {
+	now := c.now()
+	life := lifetime(now)
+	signature, credential, err := certify(self, id.private(), life)
+	if err != nil {
+		return keyPackageEntry{}, nil, err
+	}
+	capabilities := mls.DefaultCapabilities(suite, extensionBinding)
+	kp, secrets, err := mls.NewKeyPackage(mls.KeyPackageOptions{
+		CipherSuite: suite, Credential: credential, SignatureKey: signature,
+		Lifetime: life, Capabilities: &capabilities, LastResort: lastResort,
+	})
+	if err != nil {
+		return keyPackageEntry{}, nil, fmt.Errorf("make KeyPackage: %w", err)
+	}
+	private, err := secrets.MarshalBinary()
+	if err != nil {
+		return keyPackageEntry{}, nil, fmt.Errorf("make KeyPackage: %w", err)
+	}
+	public, err := kp.MarshalBinary()
+	if err != nil {
+		return keyPackageEntry{}, nil, fmt.Errorf("make KeyPackage: %w", err)
+	}
+	return keyPackageEntry{
+		Ref: []byte(kp.Ref()), Secrets: private, LastResort: lastResort,
+		NotAfter: int64(life.NotAfter), Created: now.UnixMilli(),
+	}, public, nil
+}
+
+// storeKeyPackages adds private parts and drops those that are past all use.
+func (c *Client) storeKeyPackages(ctx context.Context, self Account, fresh []keyPackageEntry) error {
+	return c.update(ctx, self, func(_ *state.Tx, v *view) error {
+		r, err := v.keyPackages()
+		if err != nil {
+			return err
+		}
+		kept := r.Packages[:0]
+		for _, p := range r.Packages {
+			if c.now().Before(time.Unix(p.NotAfter, 0).Add(keepExpired)) {
+				kept = append(kept, p)
+			}
+		}
+		r.Packages = append(kept, fresh...)
+		return v.put(keyPackagesKey(self), r)
+	})
+}
+
+// use takes the entry with this reference out of the record, or marks it as
+// used if it is a last-resort one.
+func (r *keyPackagesRecord) use(ref []byte, now time.Time) {
+	kept := r.Packages[:0]
+	for _, p := range r.Packages {
+		if string(p.Ref) == string(ref) {
+			if !p.LastResort {
+				continue
+			}
+			if p.Used == 0 {
+				p.Used = now.UnixMilli()
+			}
+		}
+		kept = append(kept, p)
+	}
+	r.Packages = kept
+}
+
+func (r *keyPackagesRecord) find(ref string) *keyPackageEntry {
+	for i := range r.Packages {
+		if string(r.Packages[i].Ref) == ref {
+			return &r.Packages[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package cloudmls
+
+import (
+	"bytes"
+	"slices"
+	"time"
+)
+
+// maxPins bounds one account's contacts record.
+const maxPins = 100_000
+
+func (r *contactsRecord) find(a Account) *pinEntry {
+	for i := range r.Pins {
+		if p := &r.Pins[i]; p.ID == a.ID && p.Platform == a.Platform {
+			return p
+		}
+	}
+	return nil
+}
+
+// note pins the key of an account seen for the first time, and remembers that
+// a known one changed. It tells whether the record changed.
+func (r *contactsRecord) note(a Account, key []byte, now time.Time) bool {
+	p := r.find(a)
+	switch {
+	case p == nil && len(r.Pins) < maxPins:
+		r.Pins = append(r.Pins, pinEntry{Platform: a.Platform, ID: a.ID, Key: bytes.Clone(key), Since: now.UnixMilli()})
+		return true
+	case p == nil, bytes.Equal(p.Key, key), bytes.Equal(p.Changed, key):
+		return false
+	default:
+		p.Changed = bytes.Clone(key)
+		return true
+	}
+}
+
+// check compares a key with the pin; an account without one passes.
+func (r *contactsRecord) check(a Account, key []byte) error {
+	p := r.find(a)
+	if p == nil || bytes.Equal(p.Key, key) {
+		return nil
+	}
+	return &IdentityChangedError{Account: a, Pinned: bytes.Clone(p.Key), Key: bytes.Clone(key)}
+}
+
+// checkRoster finds the first member whose key is not the pinned one.
+func (r *contactsRecord) checkRoster(list []memberEntry) error {
+	for _, m := range list {
+		if err := r.check(m.account(), m.IdentityKey); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pinRoster notes every member of a roster but self. It is part of each
+// transaction that opens an epoch, so that reading never has to write.
+func (v *view) pinRoster(list []memberEntry, now time.Time) error {
+	contacts, err := v.contacts()
+	if err != nil {
+		return err
+	}
+	changed := false
+	for _, m := range list {
+		if a := m.account(); a != v.self {
+			changed = contacts.note(a, m.IdentityKey, now) || changed
+		}
+	}
+	if !changed {
+		return nil
+	}
+	slices.SortFunc(contacts.Pins, func(a, b pinEntry) int {
+		return compareAccounts(Account{Platform: a.Platform, ID: a.ID}, Account{Platform: b.Platform, ID: b.ID})
+	})
+	return v.put(contactsKey(v.self), contacts)
+}
+
+// accept makes key the pinned one; the one before stays good for what was sent
+// until now.
+func (p *pinEntry) accept(key []byte, now time.Time) {
+	if len(p.Key) > 0 && !bytes.Equal(p.Key, key) {
+		p.Former = append(p.Former, formerKey{Key: p.Key, Until: now.UnixMilli()})
+	}
+	p.Key, p.Changed, p.Accepted = bytes.Clone(key), nil, now.UnixMilli()
+}
+
+// vouches tells whether key was the account's in an epoch that began at opened.
+func (p *pinEntry) vouches(key []byte, opened time.Time) bool {
+	if bytes.Equal(p.Key, key) {
+		return true
+	}
+	return slices.ContainsFunc(p.Former, func(f formerKey) bool {
+		return bytes.Equal(f.Key, key) && opened.UnixMilli() <= f.Until
+	})
+}

@@ -1,0 +1,224 @@
+package cloudmls
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/mls"
+)
+
+// recordVersion is the version of every record of this file. A record of
+// another version is refused: dropping what a newer device wrote would lose it.
+const recordVersion = 1
+
+// identityRecord is the object identity/account.
+type identityRecord struct {
+	Version    int    `json:"v"`
+	Seed       []byte `json:"seed"`       // Ed25519 seed, 32 octets
+	Registered bool   `json:"registered"` // the key server has the account as ours
+	Created    int64  `json:"created"`    // seconds since the epoch
+}
+
+// keyPackagesRecord is the object keypackages/account: the private parts of
+// published KeyPackages.
+type keyPackagesRecord struct {
+	Version  int               `json:"v"`
+	Packages []keyPackageEntry `json:"packages"`
+}
+
+// keyPackageEntry is one KeyPackage with its private parts.
+type keyPackageEntry struct {
+	Ref        []byte `json:"ref"`
+	Secrets    []byte `json:"secrets"` // mls.KeyPackageSecrets
+	NotAfter   int64  `json:"not_after"`
+	Created    int64  `json:"created"`
+	LastResort bool   `json:"last_resort,omitempty"`
+	Used       int64  `json:"used,omitempty"` // last resort: first join with it
+}
+
+// inboxRecord is the object inbox/account.
+type inboxRecord struct {
+	Version int            `json:"v"`
+	Cursor  uint64         `json:"cursor"`         // everything up to here is processed
+	Held    []heldDelivery `json:"held,omitempty"` // Welcomes waiting for AcceptIdentity
+}
+
+// heldDelivery is a Welcome that was refused only because a pinned identity
+// key changed.
+type heldDelivery struct {
+	Seq          uint64  `json:"seq"`
+	Conversation []byte  `json:"conversation"`
+	Kind         Kind    `json:"kind"`
+	Group        []byte  `json:"group"`
+	Epoch        uint64  `json:"epoch"`
+	Sender       Account `json:"sender"`
+	Message      []byte  `json:"message"`
+	Changed      Account `json:"changed"` // whose key changed
+}
+
+// conversationRecord is the object conversation/id of an account.
+type conversationRecord struct {
+	Version   int            `json:"v"`
+	ID        ConversationID `json:"id"`
+	Kind      Kind           `json:"kind"`
+	Group     []byte         `json:"group"`      // MLS group_id of the current instance
+	Epoch     uint64         `json:"epoch"`      // current epoch of it
+	JoinEpoch uint64         `json:"join_epoch"` // first epoch of it that we hold
+	Members   []memberEntry  `json:"members"`    // roster of the current epoch, sorted
+	Removed   int64          `json:"removed,omitempty"`
+	Broken    string         `json:"broken,omitempty"`
+	Since     int64          `json:"since"`
+	Updated   int64          `json:"updated"`        // when Epoch began for us
+	Past      []pastInstance `json:"past,omitempty"` // earlier instances, oldest first
+}
+
+// pastInstance is a group that served the conversation before.
+type pastInstance struct {
+	Group     []byte `json:"group"`
+	Epoch     uint64 `json:"epoch"` // last epoch of it that we hold
+	JoinEpoch uint64 `json:"join_epoch"`
+	Closed    int64  `json:"closed"`
+}
+
+// memberEntry is one account of a roster and the identity key in its leaf
+// certificate.
+type memberEntry struct {
+	Platform    string `json:"platform"`
+	ID          string `json:"id"`
+	IdentityKey []byte `json:"identity_key"`
+}
+
+func (m memberEntry) account() Account { return Account{Platform: m.Platform, ID: m.ID} }
+
+// senderRecord is the object sender/instance, shared by all devices.
+type senderRecord struct {
+	Version       int    `json:"v"`
+	Epoch         uint64 `json:"epoch"`
+	SignatureKey  []byte `json:"signature_key"` // of the own leaf
+	NextApp       uint32 `json:"next_app"`      // first application generation nobody reserved
+	NextHandshake uint32 `json:"next_handshake"`
+}
+
+// contactsRecord is the object contacts/account.
+type contactsRecord struct {
+	Version int        `json:"v"`
+	Pins    []pinEntry `json:"pins"`
+}
+
+// pinEntry is what is known of one account's identity key.
+type pinEntry struct {
+	Platform string `json:"platform"`
+	ID       string `json:"id"`
+	Key      []byte `json:"key"`
+	Since    int64  `json:"since"`
+	Changed  []byte `json:"changed,omitempty"` // another key seen since, not accepted
+	Accepted int64  `json:"accepted,omitempty"`
+	// Former keys were pinned before a person accepted another.
+	Former []formerKey `json:"former,omitempty"`
+}
+
+// formerKey is an identity key that counts for epochs that began before Until.
+type formerKey struct {
+	Key   []byte `json:"key"`
+	Until int64  `json:"until"`
+}
+
+// encodeRecord and decodeRecord are the JSON form of the records.
+func encodeRecord(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode record: %w", err)
+	}
+	return b, nil
+}
+
+func decodeRecord(b []byte, v any) error {
+	var head struct {
+		Version int `json:"v"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	if head.Version != recordVersion {
+		return fmt.Errorf("record: version %d, this program knows %d: update it", head.Version, recordVersion)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("record: octets after the end")
+	}
+	return nil
+}
+
+// epochRecord is the object epoch/instance/n: octet 1, seconds since the epoch
+// when it began for us (uint64), then the mls.ArchiveRecord.
+type epochRecord struct {
+	opened  time.Time
+	archive *mls.ArchiveRecord
+}
+
+func encodeEpoch(opened time.Time, archive *mls.ArchiveRecord) ([]byte, error) {
+	a, err := archive.MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("encode archive record: %w", err)
+	}
+	b := binary.BigEndian.AppendUint64([]byte{recordVersion}, uint64(opened.Unix()))
+	return append(b, a...), nil
+}
+
+func decodeEpoch(b []byte) (*epochRecord, error) {
+	if len(b) < 9 || b[0] != recordVersion {
+		return nil, errors.New("epoch record: unknown form")
+	}
+	a, err := mls.ParseArchiveRecord(b[9:])
+	if err != nil {
+		return nil, fmt.Errorf("epoch record: %w", err)
+	}
+	return &epochRecord{opened: time.Unix(int64(binary.BigEndian.Uint64(b[1:9])), 0), archive: a}, nil
+}
+
+// Keys of the objects.
+
+func identityKey(self Account) state.Key {
+	return state.Key{Type: state.TypeIdentity, Account: self, Name: "identity"}
+}
+
+func keyPackagesKey(self Account) state.Key {
+	return state.Key{Type: state.TypeKeyPackages, Account: self, Name: "keypackages"}
+}
+
+func inboxKey(self Account) state.Key {
+	return state.Key{Type: state.TypeInbox, Account: self, Name: "inbox"}
+}
+
+func contactsKey(self Account) state.Key {
+	return state.Key{Type: state.TypeContacts, Account: self, Name: "contacts"}
+}
+
+func conversationKey(self Account, id ConversationID) state.Key {
+	return state.Key{Type: state.TypeConversation, Account: self, Name: id.String()}
+}
+
+func groupKey(self Account, group []byte) state.Key {
+	return state.Key{Type: state.TypeGroup, Account: self, Name: hex.EncodeToString(group)}
+}
+
+func senderKey(self Account, group []byte) state.Key {
+	return state.Key{Type: state.TypeSender, Account: self, Name: hex.EncodeToString(group)}
+}
+
+func epochKey(self Account, group []byte, epoch uint64) state.Key {
+	name := hex.EncodeToString(group) + "/" + strconv.FormatUint(epoch, 10)
+	return state.Key{Type: state.TypeEpoch, Account: self, Name: name}
+}

@@ -1,0 +1,206 @@
+package cloudmls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+const (
+	// syncPage is how many deliveries are processed in one transaction.
+	syncPage = 32
+	// syncBytes ends a transaction early when its changes get larger.
+	syncBytes = 8 << 20
+)
+
+// refusal is why a delivery was not accepted. It takes its place in
+// SyncResult.Problems; other errors are temporary and stop the Sync.
+type refusal struct {
+	kind ProblemKind
+	err  error
+	hold *Account // whose identity key must be accepted first
+}
+
+func (r *refusal) Error() string { return string(r.kind) + ": " + r.err.Error() }
+
+func refuse(kind ProblemKind, err error) error { return &refusal{kind: kind, err: err} }
+
+// Sync brings this device up to date: it takes the state that other devices of
+// the user left at the key server, and everything from the account's delivery
+// queue, in order. Each step is one transaction of new state, cursor and
+// acknowledgement, so nothing is lost or done twice, whichever device is
+// faster. A message that is refused is reported in SyncResult.Problems and
+// does not block those after it.
+func (c *Client) Sync(ctx context.Context, self Account) (SyncResult, error) {
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return SyncResult{}, err
+	}
+	return c.sync(ctx, self)
+}
+
+func (c *Client) sync(ctx context.Context, self Account) (SyncResult, error) {
+	total, err := c.drain(ctx, self)
+	if err != nil {
+		return total, fmt.Errorf("sync: %w", err)
+	}
+	if err := c.lookAtPool(ctx, self, len(total.Joined) > 0); err != nil {
+		if ctx.Err() != nil {
+			return total, fmt.Errorf("sync: %w", err)
+		}
+		c.o.Logger.WarnContext(ctx, "KeyPackages were not refilled", slog.Any("err", err))
+	}
+	return total, nil
+}
+
+// drain empties the delivery queue.
+func (c *Client) drain(ctx context.Context, self Account) (SyncResult, error) {
+	var total SyncResult
+	unlock, err := c.locks.lock(ctx, syncLock(self))
+	if err != nil {
+		return total, err
+	}
+	defer unlock()
+	if _, err := c.store.Refresh(ctx); err != nil {
+		return total, err
+	}
+	for {
+		page, err := c.deliveries(ctx, self, syncPage, 0)
+		if err != nil || len(page.Messages) == 0 {
+			return total, err
+		}
+		part, err := c.processPage(ctx, self, page.Messages)
+		if err != nil {
+			return total, err
+		}
+		total.add(part)
+	}
+}
+
+func (r *SyncResult) add(p SyncResult) {
+	r.Processed += p.Processed
+	r.Joined = append(r.Joined, p.Joined...)
+	r.Replaced = append(r.Replaced, p.Replaced...)
+	r.Changed = append(r.Changed, p.Changed...)
+	r.Removed = append(r.Removed, p.Removed...)
+	r.Problems = append(r.Problems, p.Problems...)
+}
+
+// deliveries reads the queue after the cursor.
+func (c *Client) deliveries(ctx context.Context, self Account, limit int, wait time.Duration) (keyapi.Deliveries, error) {
+	inbox, err := c.reader(ctx, self).inbox()
+	if err != nil {
+		return keyapi.Deliveries{}, fmt.Errorf("inbox: %w", err)
+	}
+	var page keyapi.Deliveries
+	err = c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
+		q := DeliveryQuery{Account: self, After: inbox.Cursor, Limit: limit, Wait: wait}
+		page, err = c.o.Server.Deliveries(ctx, token, q)
+		return err
+	})
+	return page, err
+}
+
+// processPage handles deliveries in one transaction. When a sibling device was
+// faster the transaction runs again on the state that it left, and finds them
+// done.
+func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.Delivery) (SyncResult, error) {
+	var result SyncResult
+	err := c.store.Update(ctx, func(tx *state.Tx) error {
+		result = SyncResult{}
+		v := newView(tx, self)
+		inbox, err := v.inbox()
+		if err != nil {
+			return err
+		}
+		for i := range page {
+			d := &page[i]
+			if d.Seq <= inbox.Cursor {
+				continue
+			}
+			if v.size() > syncBytes {
+				break
+			}
+			if err := c.processOne(v, inbox, d, &result); err != nil {
+				return err
+			}
+			inbox.Cursor = d.Seq
+			result.Processed++
+		}
+		if err := v.put(inboxKey(self), inbox); err != nil {
+			return err
+		}
+		if err := v.flush(tx); err != nil {
+			return err
+		}
+		tx.Ack(self, inbox.Cursor)
+		return nil
+	})
+	return result, err
+}
+
+// processOne handles one delivery on a nested view, which is dropped when the
+// delivery is refused.
+func (c *Client) processOne(v *view, inbox *inboxRecord, d *keyapi.Delivery, result *SyncResult) error {
+	child := v.nested()
+	part := SyncResult{}
+	err := c.process(child, d, &part)
+	var r *refusal
+	switch {
+	case err == nil:
+		v.merge(child)
+		result.add(part)
+		return nil
+	case !errors.As(err, &r):
+		return err
+	}
+	p := Problem{Seq: d.Seq, Sender: d.Sender, Kind: r.kind, Err: r.err}
+	copy(p.Conversation[:], d.Conversation)
+	result.Problems = append(result.Problems, p)
+	if r.hold != nil {
+		if dropped := inbox.hold(d, *r.hold); dropped != nil {
+			dropped.Kind, dropped.Err = ProblemForbidden, errors.New("too many held messages, the oldest was dropped")
+			result.Problems = append(result.Problems, *dropped)
+		}
+	}
+	return v.breakIfNeeded(d, r)
+}
+
+func (c *Client) process(v *view, d *keyapi.Delivery, result *SyncResult) error {
+	if len(d.Conversation) != len(ConversationID{}) {
+		return refuse(ProblemGarbage, errors.New("conversation id of a wrong length"))
+	}
+	switch d.Type {
+	case keyapi.DeliveryCommit:
+		return c.processCommit(v, d, result)
+	case keyapi.DeliveryWelcome:
+		return c.processWelcome(v, d, result)
+	}
+	return refuse(ProblemGarbage, fmt.Errorf("delivery of type %q", d.Type))
+}
+
+// Wait returns nil when the account's delivery queue has something that Sync
+// did not see yet; it waits until then or until ctx ends.
+func (c *Client) Wait(ctx context.Context, self Account) error {
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return err
+	}
+	for {
+		page, err := c.deliveries(ctx, self, 1, keyapi.MaxWaitSeconds*time.Second)
+		if err != nil {
+			return fmt.Errorf("wait: %w", err)
+		}
+		if len(page.Messages) > 0 {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}

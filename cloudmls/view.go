@@ -1,0 +1,145 @@
+package cloudmls
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/mls"
+)
+
+// view is one account's records as of a transaction, with changes that are
+// kept back until flush. A nested view lets one delivery fail without undoing
+// those before it.
+type view struct {
+	self   Account
+	source func(state.Key) ([]byte, error)
+	puts   map[state.Key][]byte // nil: delete
+}
+
+func newView(tx *state.Tx, self Account) *view {
+	return &view{self: self, source: tx.Get, puts: map[state.Key][]byte{}}
+}
+
+// nested gives a view on top of v; merge brings its changes into v.
+func (v *view) nested() *view {
+	return &view{self: v.self, source: v.get, puts: map[state.Key][]byte{}}
+}
+
+func (v *view) merge(child *view) { maps.Copy(v.puts, child.puts) }
+
+func (v *view) size() int {
+	n := 0
+	for _, b := range v.puts {
+		n += len(b)
+	}
+	return n
+}
+
+func (v *view) flush(tx *state.Tx) error {
+	for k, b := range v.puts {
+		err := error(nil)
+		if b == nil {
+			err = tx.Delete(k)
+		} else {
+			err = tx.Put(k, b)
+		}
+		if err != nil {
+			return fmt.Errorf("change state: %w", err)
+		}
+	}
+	return nil
+}
+
+func (v *view) get(k state.Key) ([]byte, error) {
+	if b, ok := v.puts[k]; ok {
+		if b == nil {
+			return nil, state.ErrNotFound
+		}
+		return b, nil
+	}
+	return v.source(k)
+}
+
+func (v *view) put(k state.Key, record any) error {
+	b, err := encodeRecord(record)
+	if err != nil {
+		return err
+	}
+	v.puts[k] = b
+	return nil
+}
+
+func (v *view) putRaw(k state.Key, b []byte) { v.puts[k] = b }
+
+func (v *view) delete(k state.Key) { v.puts[k] = nil }
+
+// read decodes the record under k into out; false where there is none.
+func (v *view) read(k state.Key, out any) (bool, error) {
+	b, err := v.get(k)
+	if errors.Is(err, state.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, decodeRecord(b, out)
+}
+
+func (v *view) inbox() (*inboxRecord, error) {
+	r := &inboxRecord{Version: recordVersion}
+	_, err := v.read(inboxKey(v.self), r)
+	return r, err
+}
+
+func (v *view) keyPackages() (*keyPackagesRecord, error) {
+	r := &keyPackagesRecord{Version: recordVersion}
+	_, err := v.read(keyPackagesKey(v.self), r)
+	return r, err
+}
+
+func (v *view) contacts() (*contactsRecord, error) {
+	r := &contactsRecord{Version: recordVersion}
+	_, err := v.read(contactsKey(v.self), r)
+	return r, err
+}
+
+// conversation gives nil where there is none.
+func (v *view) conversation(id ConversationID) (*conversationRecord, error) {
+	r := &conversationRecord{}
+	ok, err := v.read(conversationKey(v.self, id), r)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (v *view) sender(group []byte) (*senderRecord, error) {
+	r := &senderRecord{}
+	ok, err := v.read(senderKey(v.self, group), r)
+	if err == nil && !ok {
+		err = fmt.Errorf("sender record: %w", state.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// group gives the live group and the signature key of the own leaf in it.
+func (v *view) group(id []byte) (*mls.Group, *senderRecord, error) {
+	s, err := v.sender(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := v.get(groupKey(v.self, id))
+	if err != nil {
+		return nil, nil, fmt.Errorf("group record: %w", err)
+	}
+	g, err := mls.UnmarshalGroup(b, mls.SignaturePrivateKey(s.SignatureKey), validateCredential)
+	if err != nil {
+		return nil, nil, fmt.Errorf("group record: %w", err)
+	}
+	return g, s, nil
+}

@@ -1,0 +1,239 @@
+package cloudmls
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+const (
+	maxHeld     = 16      // Welcomes kept for AcceptIdentity
+	maxHeldSize = 1 << 20 // octets of one
+)
+
+// processWelcome joins a group, if the Welcome counts: see judge.
+func (c *Client) processWelcome(v *view, d *keyapi.Delivery, result *SyncResult) error {
+	m, err := mls.ParseMessage(d.Message)
+	if err != nil {
+		return refuse(ProblemGarbage, err)
+	}
+	packages, err := v.keyPackages()
+	if err != nil {
+		return err
+	}
+	var entry *keyPackageEntry
+	for _, ref := range m.WelcomeRefs() {
+		if entry = packages.find(string(ref)); entry != nil {
+			break
+		}
+	}
+	if entry == nil {
+		return refuse(ProblemNoKeyPackage, errors.New("Welcome for none of our KeyPackages, or for one that was used"))
+	}
+	secrets, err := mls.ParseKeyPackageSecrets(entry.Secrets)
+	if err != nil {
+		return fmt.Errorf("KeyPackage secrets: %w", err)
+	}
+	g, err := mls.JoinWelcome(m, mls.JoinOptions{Secrets: secrets, Now: c.now(), Validate: validateCredential})
+	if err != nil {
+		return refuse(ProblemGarbage, err)
+	}
+	conv, err := c.judge(v, d, g, result)
+	if err != nil {
+		return err
+	}
+	now := c.now()
+	packages.use(slices.Clone(entry.Ref), now)
+	if err := v.put(keyPackagesKey(v.self), packages); err != nil {
+		return err
+	}
+	result.Joined = append(result.Joined, conv.ID)
+	return v.openEpoch(conv, g, secrets.SignatureKey(), now)
+}
+
+// judge decides whether a joined group may serve its conversation (design
+// section 4, F1), and gives the conversation's record for it.
+//
+// The group must say itself, in its GroupContext, which conversation of which
+// key server it serves, and the key server must say the same. For a dialog the
+// roster must be exactly the pair, with the identity key that is pinned for the
+// other account; since the Welcome is signed by a leaf of the roster, and not by
+// ours, the other account made it. A group conversation that is known already
+// can only be taken over by a group whose roster adds nobody to the last one:
+// its signer then is one of these people too.
+func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, result *SyncResult) (*conversationRecord, error) {
+	b, list, err := c.checkBound(v.self, d, g)
+	if err != nil {
+		return nil, refuse(ProblemForbidden, err)
+	}
+	contacts, err := v.contacts()
+	if err != nil {
+		return nil, err
+	}
+	var changed *IdentityChangedError
+	if err := contacts.checkRoster(withoutSelf(v.self, list)); errors.As(err, &changed) && b.kind == KindDialog {
+		return nil, &refusal{kind: ProblemIdentityChanged, err: err, hold: &changed.Account}
+	}
+	conv, err := v.conversation(b.conversation)
+	if err != nil {
+		return nil, err
+	}
+	now := c.now().UnixMilli()
+	epoch := uint64(g.Epoch())
+	if conv == nil {
+		return &conversationRecord{
+			Version: recordVersion, ID: b.conversation, Kind: b.kind, JoinEpoch: epoch, Since: now,
+		}, nil
+	}
+	if err := mayReplace(conv, b.kind, g, list, contacts); err != nil {
+		return nil, refuse(ProblemForbidden, err)
+	}
+	if !bytes.Equal(conv.Group, []byte(g.ID())) {
+		result.Replaced = append(result.Replaced, conv.ID)
+	}
+	closed := conv.Removed
+	if closed == 0 {
+		v.leaveGroup(conv.Group)
+		closed = now
+	}
+	conv.Past = append(conv.Past, pastInstance{
+		Group: conv.Group, Epoch: conv.Epoch, JoinEpoch: conv.JoinEpoch, Closed: closed,
+	})
+	conv.JoinEpoch, conv.Removed, conv.Broken = epoch, 0, ""
+	return conv, nil
+}
+
+// checkBound holds what the group says of itself against what the key server
+// says and against the roster.
+func (c *Client) checkBound(self Account, d *keyapi.Delivery, g *mls.Group) (binding, []memberEntry, error) {
+	fail := func(err error) (binding, []memberEntry, error) { return binding{}, nil, err }
+	p, ok := g.Extension(extensionBinding)
+	if !ok {
+		return fail(errors.New("the group is not bound to a conversation"))
+	}
+	b, err := parseBinding(p)
+	if err != nil {
+		return fail(err)
+	}
+	switch {
+	case b.origin != c.o.Origin:
+		return fail(errors.New("the group belongs to another key server"))
+	case !bytes.Equal(b.conversation[:], d.Conversation) || b.kind != d.Kind:
+		return fail(errors.New("the group serves another conversation than the key server says"))
+	case string(g.ID()) != string(d.Group) || uint64(g.Epoch()) != d.Epoch:
+		return fail(errors.New("the group or its epoch is not the one that the key server says"))
+	}
+	members := g.Members()
+	list, err := roster(members)
+	if err != nil {
+		return fail(err)
+	}
+	if b.kind != KindGroup && len(members) != len(list) {
+		return fail(errNotThePair)
+	}
+	return b, list, checkRoster(b.kind, b.conversation, self, list)
+}
+
+// mayReplace decides whether a group may take the place of what serves a known
+// conversation.
+func mayReplace(conv *conversationRecord, kind Kind, g *mls.Group, list []memberEntry, contacts *contactsRecord) error {
+	if conv.Kind != kind {
+		return errors.New("the conversation is of another kind")
+	}
+	if bytes.Equal(conv.Group, []byte(g.ID())) {
+		switch {
+		case conv.Removed == 0:
+			return errors.New("this account is in the group already")
+		case uint64(g.Epoch()) <= conv.Epoch:
+			return errors.New("the group was left in a later epoch")
+		case strangers(conv.Members, list, contacts):
+			return errors.New("the group was entered by people unknown here while this account was not in it")
+		}
+		return nil
+	}
+	for _, p := range conv.Past {
+		if bytes.Equal(p.Group, []byte(g.ID())) {
+			return errors.New("the group served the conversation before")
+		}
+	}
+	switch kind {
+	case KindDialog:
+		return nil // exactly the pair, with the pinned key: judge has checked it
+	case KindGroup:
+		if adds(conv.Members, list) {
+			return errors.New("a new group for a known conversation must not add anybody")
+		}
+		return nil
+	}
+	return errors.New("a self conversation is entered by nobody else")
+}
+
+// strangers tells whether list has an account, or a key, that is neither in the
+// last roster nor pinned.
+func strangers(before, list []memberEntry, contacts *contactsRecord) bool {
+	return slices.ContainsFunc(list, func(m memberEntry) bool {
+		p := contacts.find(m.account())
+		return (p == nil || !bytes.Equal(p.Key, m.IdentityKey)) && adds(before, []memberEntry{m})
+	})
+}
+
+func withoutSelf(self Account, list []memberEntry) []memberEntry {
+	return slices.DeleteFunc(slices.Clone(list), func(m memberEntry) bool { return m.account() == self })
+}
+
+// hold keeps a Welcome until AcceptIdentity. The oldest makes room, and is
+// returned as a Problem.
+func (r *inboxRecord) hold(d *keyapi.Delivery, changed Account) *Problem {
+	if len(d.Message) > maxHeldSize {
+		return &Problem{Seq: d.Seq, Conversation: ConversationID(d.Conversation), Sender: d.Sender}
+	}
+	var dropped *Problem
+	if len(r.Held) >= maxHeld {
+		h := r.Held[0]
+		dropped = &Problem{Seq: h.Seq, Conversation: ConversationID(h.Conversation), Sender: h.Sender}
+		r.Held = slices.Delete(r.Held, 0, 1)
+	}
+	r.Held = append(r.Held, heldDelivery{
+		Seq: d.Seq, Conversation: d.Conversation, Kind: d.Kind, Group: d.Group, Epoch: d.Epoch,
+		Sender: d.Sender, Message: d.Message, Changed: changed,
+	})
+	return dropped
+}
+
+// releaseHeld processes the Welcomes that waited for an account's identity. It
+// is part of AcceptIdentity's transaction.
+func (c *Client) releaseHeld(v *view, a Account) error {
+	inbox, err := v.inbox()
+	if err != nil {
+		return err
+	}
+	kept := make([]heldDelivery, 0, len(inbox.Held))
+	for _, h := range inbox.Held {
+		if h.Changed != a {
+			kept = append(kept, h)
+			continue
+		}
+		d := &keyapi.Delivery{
+			Seq: h.Seq, Type: keyapi.DeliveryWelcome, Conversation: h.Conversation, Kind: h.Kind,
+			Group: h.Group, Epoch: h.Epoch, Sender: h.Sender, Message: h.Message,
+		}
+		child := v.nested()
+		err := c.processWelcome(child, d, &SyncResult{})
+		var r *refusal
+		switch {
+		case err == nil:
+			v.merge(child)
+		case errors.As(err, &r) && r.hold != nil:
+			kept = append(kept, h) // for another key than the accepted one
+		case errors.As(err, &r): // it became void meanwhile
+		default:
+			return err
+		}
+	}
+	inbox.Held = kept
+	return v.put(inboxKey(v.self), inbox)
+}
