@@ -196,9 +196,9 @@ func emptyView(root rootMark) *view {
 	return v
 }
 
-// group sorts an index of the server into buckets, the head itself left out.
+// bucketize sorts an index of the server into buckets, the head itself left out.
 // An index with one id twice, or with an id or hash that cannot be, is refused.
-func group(index []version) (objects [bucketCount][]version, err error) {
+func bucketize(index []version) (objects [bucketCount][]version, err error) {
 	for _, v := range index {
 		if typeOf(v.id) == TypeHead {
 			if v.id != bootstrapID(TypeHead) {

@@ -198,7 +198,7 @@ func (s *Store) unseal(ctx context.Context, before *snapshot, index []version, h
 	if id, err := rootID(n.roots[n.newest]); err != nil || last.version != n.newest || last.id != id {
 		return nil, errHead
 	}
-	if n.view.objects, err = group(index); err != nil {
+	if n.view.objects, err = bucketize(index); err != nil {
 		return nil, err
 	}
 	return n, n.view.head.verify(&n.view.objects)

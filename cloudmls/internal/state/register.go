@@ -34,6 +34,7 @@ func Register(ctx context.Context, username, password string, c Config) (*Store,
 	if err := c.check(); err != nil {
 		return nil, "", err
 	}
+	username = foldName(username)
 	l, err := newLocals(&c)
 	if err != nil {
 		return nil, "", err

@@ -13,6 +13,8 @@ import (
 // while answers are lost.
 const maxSends = 4
 
+var errUnclear = errors.New("answer to a transaction does not say that it was applied")
+
 // settled tells whether err is the server's decision on a transaction. All
 // else leaves open whether it was carried out.
 func settled(err error) bool {
@@ -36,7 +38,10 @@ func (s *Store) send(ctx context.Context, p *step) error {
 			}
 		}
 		err = s.Authorized(ctx, func(ctx context.Context, token string) error {
-			_, err := s.cfg.Server.Tx(ctx, token, p.wire)
+			got, err := s.cfg.Server.Tx(ctx, token, p.wire)
+			if err == nil && !got.Applied {
+				err = errUnclear
+			}
 			return err
 		})
 		if err == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -18,6 +19,7 @@ func Open(ctx context.Context, username, password string, c Config) (*Store, err
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	username = foldName(username)
 	l, err := newLocals(&c)
 	if err != nil {
 		return nil, err
@@ -61,6 +63,16 @@ func Open(ctx context.Context, username, password string, c Config) (*Store, err
 		return nil, fmt.Errorf("sign in: %w", err)
 	}
 	return s, nil
+}
+
+// foldName is how key servers compare user names.
+func foldName(username string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, username)
 }
 
 // signInParams asks for the derivation parameters and holds them against
