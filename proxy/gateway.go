@@ -108,7 +108,9 @@ func (g *Gateway) makeDirs() (spoolDir string, err error) {
 }
 
 func (g *Gateway) makeServers(spoolDir string) (err error) {
-	g.imap, err = imapd.New(imapd.Options{Backend: imapBackend{g}, TLSConfig: g.o.TLSConfig, Logger: g.o.Logger})
+	g.imap, err = imapd.New(imapd.Options{
+		Backend: imapBackend{g}, TLSConfig: g.o.TLSConfig, Logger: g.o.Logger, SpoolDir: spoolDir,
+	})
 	if err != nil {
 		return err
 	}
