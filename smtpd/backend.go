@@ -40,8 +40,9 @@ type Account interface {
 	// is run first.
 	//
 	// An error that is (or wraps) a *Refusal is told to the client as it is;
-	// any other error becomes 451 and nothing is sent. msg is valid until Seal
-	// returns and, for transactions that read from it, until they are closed.
+	// any other error becomes 451 and nothing is sent. Together the recipients
+	// of the transactions are those of the envelope, each once. msg is valid
+	// until the transactions are closed, also for reading from their Open.
 	Seal(ctx context.Context, e Envelope, msg Message) ([]Transaction, error)
 
 	// Sent reports that the provider took the transaction. Its Open must not
@@ -162,12 +163,9 @@ type Options struct {
 	// Outbox keeps later transactions of a submission that needs several; nil
 	// means such submissions are refused.
 	Outbox *Outbox
-	// TLSConfig holds the certificate of the listener. nil means a plain
-	// listener, which is refused outside the loopback addresses.
+	// TLSConfig holds the certificate of the listener, which then speaks TLS
+	// from the first octet. nil means a plain listener.
 	TLSConfig *tls.Config
-	// StartTLS makes TLS begin with STARTTLS instead of with the first octet;
-	// AUTH is refused before.
-	StartTLS bool
 	// Hostname is said in the greeting; empty means "localhost".
 	Hostname string
 	// MaxMessageBytes is the largest message a client may submit, announced as
