@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/cloudmls/gateway/cloudmls"
+	"github.com/cloudmls/gateway/groupid"
+)
+
+const (
+	self = "a@example.org"
+	idB  = "b@example.org"
+	idC  = "c@example.org"
+	idD  = "d@example.org"
+)
+
+func people(t *testing.T, ids ...string) groupid.Participants {
+	t.Helper()
+	p, err := groupid.NewParticipants(ids...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func group(kind cloudmls.Kind, ids ...string) *cloudmls.ConversationState {
+	s := &cloudmls.ConversationState{ID: groupid.ID{1}, Kind: kind}
+	for _, id := range ids {
+		s.Members = append(s.Members, mailAccount(id))
+	}
+	return s
+}
+
+func TestChoose(t *testing.T) {
+	abc := group(cloudmls.KindGroup, self, idB, idC)
+	gone := group(cloudmls.KindGroup, idB, idC)
+	gone.Removed = true
+	broken := group(cloudmls.KindGroup, self, idB, idC)
+	broken.Broken = true
+	phone := group(cloudmls.KindGroup, self, idB)
+	phone.Members = append(phone.Members, cloudmls.Account{Platform: "telegram", ID: "1"})
+	exactly := plan{kind: cloudmls.KindGroup}
+	thread := plan{kind: cloudmls.KindGroup, id: abc.ID}
+	for _, c := range []struct {
+		name    string
+		others  []string
+		thread  *cloudmls.ConversationState
+		omitted Omitted
+		want    plan
+	}{
+		{"nobody else", nil, abc, OmittedLeaveOut, plan{kind: cloudmls.KindSelf}},
+		{"one other", []string{idB}, nil, OmittedLeaveOut, plan{kind: cloudmls.KindDialog}},
+		{"one other in a group's thread", []string{idB}, abc, OmittedLeaveOut, plan{kind: cloudmls.KindDialog}},
+		{"one other removes nobody", []string{idB}, abc, OmittedRemove, plan{kind: cloudmls.KindDialog}},
+		{"several, no thread", []string{idB, idC}, nil, OmittedLeaveOut, exactly},
+		{"the same people", []string{idB, idC}, abc, OmittedLeaveOut, thread},
+		{"one more", []string{idB, idC, idD}, abc, OmittedLeaveOut, thread},
+		{"one left out, one more", []string{idB, idD}, abc, OmittedLeaveOut, exactly},
+		{"left out, remove", []string{idB, idD}, abc, OmittedRemove, plan{kind: cloudmls.KindGroup, id: abc.ID, remove: []string{idC}}},
+		{"no longer a member", []string{idB, idC}, gone, OmittedRemove, exactly},
+		{"broken", []string{idB, idC}, broken, OmittedLeaveOut, exactly},
+		{"a dialog does not grow", []string{idB, idC}, group(cloudmls.KindDialog, self, idB), OmittedLeaveOut, exactly},
+		{"a member of another platform", []string{idB, idC}, phone, OmittedLeaveOut, exactly},
+	} {
+		got := choose(self, people(t, c.others...), c.thread, c.omitted)
+		if got.kind != c.want.kind || got.id != c.want.id || !slices.Equal(got.remove, c.want.remove) {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestExactly(t *testing.T) {
+	a := &account{self: mailAccount(self)}
+	s := group(cloudmls.KindGroup, self, idB, idC)
+	if !a.exactly(s, people(t, idB, idC)) {
+		t.Error("the same people refused")
+	}
+	if a.exactly(s, people(t, idB)) || a.exactly(s, people(t, idB, idC, idD)) {
+		t.Error("other people accepted")
+	}
+	s.Removed = true
+	if a.exactly(s, people(t, idB, idC)) {
+		t.Error("accepted although removed")
+	}
+}
+
+func TestConversationToken(t *testing.T) {
+	id, err := groupid.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := conversationToken(threadToken(id)); !ok || got != id {
+		t.Errorf("got %v %v", got, ok)
+	}
+	for _, bad := range []string{"", "<x@conversation.cloudmls>", "<" + id.String() + "@example.org>", "<" + id.String() + ">"} {
+		if _, ok := conversationToken(bad); ok {
+			t.Errorf("%q accepted", bad)
+		}
+	}
+}
+
+func TestSubjectToken(t *testing.T) {
+	id := groupid.ID{1}
+	a, b := subjectToken(id, "<root@example.org>"), subjectToken(id, "root@example.org")
+	if a != b || len(a) != 8 {
+		t.Errorf("got %q and %q", a, b)
+	}
+	if subjectToken(id, "<other@example.org>") == a || subjectToken(groupid.ID{2}, "<root@example.org>") == a {
+		t.Error("threads share a token")
+	}
+}
