@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/secure/precis"
@@ -81,6 +82,9 @@ func Normalize(password string) (string, error) {
 	}
 	if len(password) > MaxPassword {
 		return "", fmt.Errorf("%w: longer than %d octets", ErrPassword, MaxPassword)
+	}
+	if !utf8.ValidString(password) { // precis would replace what is not
+		return "", fmt.Errorf("%w: it is not UTF-8", ErrPassword)
 	}
 	s, err := precis.OpaqueString.String(password)
 	if err != nil {
