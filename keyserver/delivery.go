@@ -10,11 +10,14 @@ import (
 const defaultDeliveries = 64
 
 type deliveriesInput struct {
-	accountPath
-	After uint64 `query:"after" doc:"The last Seq already handled."`
-	Limit int    `query:"limit" minimum:"0" maximum:"256" doc:"At most this many messages; 0: the server's choice."`
-	Wait  int    `query:"wait" minimum:"0" maximum:"60" doc:"Seconds to wait for the first message."`
+	Platform string `path:"platform"`
+	ID       string `path:"id"`
+	After    uint64 `query:"after" doc:"The last Seq already handled."`
+	Limit    int    `query:"limit" minimum:"0" maximum:"256" doc:"At most this many messages; 0: the server's choice."`
+	Wait     int    `query:"wait" minimum:"0" maximum:"60" doc:"Seconds to wait for the first message."`
 }
+
+func (in *deliveriesInput) account() keyapi.Account { return accountPath{in.Platform, in.ID}.account() }
 
 // deliveries reads an inbox after a cursor. Reading removes nothing: messages
 // stay until they are acknowledged.
@@ -75,9 +78,12 @@ func (s *Server) readInbox(ctx context.Context, who identity, in *deliveriesInpu
 }
 
 type ackInput struct {
-	accountPath
-	Body keyapi.AckRequest
+	Platform string `path:"platform"`
+	ID       string `path:"id"`
+	Body     keyapi.AckRequest
 }
+
+func (in *ackInput) account() keyapi.Account { return accountPath{in.Platform, in.ID}.account() }
 
 func (s *Server) acknowledge(ctx context.Context, in *ackInput) (*struct{}, error) {
 	u := caller(ctx).user

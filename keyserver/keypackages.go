@@ -79,10 +79,15 @@ type accountPath struct {
 
 func (p accountPath) account() keyapi.Account { return keyapi.Account{Platform: p.Platform, ID: p.ID} }
 
+// uploadInput repeats accountPath: huma does not see fields of unexported
+// embedded types.
 type uploadInput struct {
-	accountPath
-	Body keyapi.KeyPackageUpload
+	Platform string `path:"platform"`
+	ID       string `path:"id"`
+	Body     keyapi.KeyPackageUpload
 }
+
+func (in *uploadInput) account() keyapi.Account { return accountPath{in.Platform, in.ID}.account() }
 
 func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*output[keyapi.KeyPackageCount], error) {
 	u, r := caller(ctx).user, &in.Body
