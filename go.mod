@@ -21,6 +21,8 @@ require (
 	golang.org/x/text v0.43.0
 )
 
+require filippo.io/hpke v0.4.0 // indirect
+
 // Used by tests only.
 require (
 	github.com/rogpeppe/go-internal v1.16.0
