@@ -1,5 +1,7 @@
 package mime
 
+import "errors"
+
 // Placeholders for what a broken address lacks, as deployed servers show it.
 const (
 	missingMailbox = "MISSING_MAILBOX"
@@ -276,4 +278,61 @@ func nonNil(b []byte) []byte {
 		return []byte{}
 	}
 	return b
+}
+
+// ErrAddress reports a value that is not a list of addresses throughout.
+var ErrAddress = errors.New("malformed address")
+
+// ParseMailboxes reads the value of an address field as ParseAddressList does,
+// but fails with ErrAddress if anything in it is not an address. Groups are
+// resolved into their members. An empty value has no mailboxes.
+func ParseMailboxes(value []byte) ([]Address, error) {
+	p := addressParser{lexer: lexer{s: value}}
+	switch p.skipCFWS() {
+	case bad:
+		return nil, ErrAddress
+	case end:
+		return nil, nil
+	}
+	p.list()
+	if !p.done() {
+		return nil, ErrAddress
+	}
+	var out []Address
+	for _, a := range p.addrs {
+		switch {
+		case a.Invalid:
+			return nil, ErrAddress
+		case a.Host == nil: // the beginning or end of a group
+		case len(a.Mailbox) == 0:
+			return nil, ErrAddress
+		default:
+			out = append(out, a)
+		}
+	}
+	return displayed(out), nil
+}
+
+// Spec returns the addr-spec of a mailbox (RFC 5322 section 3.4.1), the local
+// part quoted only if it has to be.
+func (a Address) Spec() string {
+	dotAtom := len(a.Mailbox) > 0
+	for _, c := range a.Mailbox {
+		dotAtom = dotAtom && (c == '.' || isAtext(c))
+	}
+	b := make([]byte, 0, len(a.Mailbox)+len(a.Host)+3)
+	if dotAtom {
+		b = append(b, a.Mailbox...)
+	} else {
+		b = append(b, '"')
+		for _, c := range a.Mailbox {
+			if c == '"' || c == '\\' {
+				b = append(b, '\\')
+			}
+			b = append(b, c)
+		}
+		b = append(b, '"')
+	}
+	b = append(b, '@')
+	return string(append(b, a.Host...))
 }

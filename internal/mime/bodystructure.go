@@ -1,9 +1,26 @@
 package mime
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // BodyStructure returns the body structure of p and everything below it.
 func (p *Part) BodyStructure() *BodyStructure {
+	bs := p.own()
+	for _, c := range p.Children {
+		bs.Children = append(bs.Children, c.BodyStructure())
+	}
+	if p.Message && len(p.Children) == 1 {
+		env := p.Children[0].Envelope()
+		bs.Envelope = &env
+		bs.Body, bs.Children = bs.Children[0], nil
+	}
+	return bs
+}
+
+// own returns what the part itself says, without what is below it.
+func (p *Part) own() *BodyStructure {
 	bs := &BodyStructure{Multipart: p.Multipart, Size: p.BodyLength, Lines: p.Lines}
 	if p.mime {
 		bs.readHeader(p.Header)
@@ -24,14 +41,6 @@ func (p *Part) BodyStructure() *BodyStructure {
 	}
 	if bs.Encoding == nil {
 		bs.Encoding = []byte("7bit")
-	}
-	for _, c := range p.Children {
-		bs.Children = append(bs.Children, c.BodyStructure())
-	}
-	if p.Message && len(p.Children) == 1 {
-		env := p.Children[0].Envelope()
-		bs.Envelope = &env
-		bs.Body, bs.Children = bs.Children[0], nil
 	}
 	return bs
 }
@@ -124,3 +133,14 @@ func (bs *BodyStructure) readLanguage(value []byte) {
 		x.skipCFWS()
 	}
 }
+
+// Type returns the media type of p, in lower case: "text", "plain" if its
+// header says nothing, empty if what it says makes no sense.
+func (p *Part) Type() (typ, subtype string) {
+	bs := p.own()
+	return strings.ToLower(string(bs.Type)), strings.ToLower(string(bs.Subtype))
+}
+
+// Encoding returns the content transfer encoding of p, in lower case: "7bit" if
+// its header says nothing.
+func (p *Part) Encoding() string { return strings.ToLower(string(p.own().Encoding)) }
