@@ -150,22 +150,50 @@ func moved(err error) error {
 // different Commits.
 func (c *Client) reserveHandshake(ctx context.Context, self Account, conv *conversationRecord) (uint32, error) {
 	var generation uint32
-	err := c.store.Swap(ctx, senderKey(self, conv.Group), func(old []byte) ([]byte, error) {
-		r, err := decodeSender(old, conv.Epoch)
-		if err != nil {
-			return nil, err
-		}
+	err := c.swapSender(ctx, self, conv, func(r *senderRecord) error {
 		if r.NextHandshake >= maxHandshakes {
-			return nil, ErrExhausted
+			return ErrExhausted
 		}
 		generation = r.NextHandshake
 		r.NextHandshake++
-		return encodeRecord(r)
+		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("reserve handshake generation: %w", err)
 	}
 	return generation, nil
+}
+
+// swapSender changes the sender object of the conversation's current epoch; a
+// movedError if it is of another. The store may offer what this device saw
+// last, so an epoch that does not fit is looked up at the key server before it
+// is believed.
+func (c *Client) swapSender(ctx context.Context, self Account, conv *conversationRecord, fn func(*senderRecord) error) error {
+	k := senderKey(self, conv.Group)
+	swap := func() error {
+		return c.store.Swap(ctx, k, func(old []byte) ([]byte, error) {
+			r, err := decodeSender(old, conv.Epoch)
+			if err != nil {
+				return nil, err
+			}
+			if err := fn(r); err != nil {
+				return nil, err
+			}
+			return encodeRecord(r)
+		})
+	}
+	err := swap()
+	var moved *movedError
+	if !errors.As(err, &moved) {
+		return err
+	}
+	switch _, getErr := c.store.Get(ctx, k); {
+	case errors.Is(getErr, state.ErrNotFound):
+		return err
+	case getErr != nil:
+		return getErr
+	}
+	return swap()
 }
 
 func decodeSender(b []byte, epoch uint64) (*senderRecord, error) {

@@ -238,20 +238,16 @@ func (c *Client) nextGeneration(ctx context.Context, self Account, conv *convers
 
 func (c *Client) reserveBlock(ctx context.Context, self Account, conv *conversationRecord) (*generationBlock, error) {
 	var block *generationBlock
-	err := c.store.Swap(ctx, senderKey(self, conv.Group), func(old []byte) ([]byte, error) {
-		r, err := decodeSender(old, conv.Epoch)
-		if err != nil {
-			return nil, err
-		}
+	err := c.swapSender(ctx, self, conv, func(r *senderRecord) error {
 		if r.NextApp+blockSize > mls.MaxGeneration {
-			return nil, ErrExhausted
+			return ErrExhausted
 		}
 		block = &generationBlock{
 			Version: recordVersion, Group: conv.Group, Epoch: conv.Epoch,
 			Next: r.NextApp, End: r.NextApp + blockSize, SignatureKey: r.SignatureKey,
 		}
 		r.NextApp = block.End
-		return encodeRecord(r)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reserve generations: %w", err)
