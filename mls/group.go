@@ -1,136 +1,149 @@
 package mls
 
 import (
-	"errors"
-	"time"
+	"bytes"
+	"maps"
+	"slices"
+
+	"github.com/cloudmls/gateway/mls/internal/labeled"
 )
 
-var errSkeleton = errors.New("mls: not built yet")
+// Group is one member's state of one group in one epoch (RFC 9420 section 11).
+// It holds secrets of the current epoch only. It is not safe for concurrent
+// use; clones are independent.
+type Group struct {
+	suite           *labeled.Suite
+	context         groupContext
+	tree            *ratchetTree // complete with hashes, never changed
+	interim         []byte       // interim transcript hash
+	confirmationTag []byte       // of the Commit that began the epoch
+	own             LeafIndex
+	signature       SignaturePrivateKey
+	private         privateKeys
+	secrets         epochSecrets
+	keys            *secretTree
+	proposals       []pendingProposal
+	updates         map[ProposalRef]pendingUpdate
+	reinit          *ReInit // set by the Commit that began the epoch
+	left            bool    // this member was removed
+	validate        CredentialValidator
+	psks            PSKSource
+}
 
-// Member is one member of a group.
+// pendingProposal is a proposal that was received, or sent, in this epoch.
+type pendingProposal struct {
+	ref      ProposalRef
+	proposal Proposal
+	sender   Sender
+}
+
+// pendingUpdate are the private keys of an own Update.
+type pendingUpdate struct {
+	encryption []byte
+	signature  SignaturePrivateKey
+}
+
+// Member is one member of a group. Its slices must not be changed.
 type Member struct {
 	Leaf          LeafIndex
 	Credential    Credential
 	SignatureKey  []byte
-	EncryptionKey []byte
+	EncryptionKey []byte // nil in an ArchiveRecord
 }
 
-// Group is one member's state of one group in one epoch (RFC 9420 section
-// 11). It is not safe for concurrent use.
-type Group struct{}
-
-// GroupOptions are the contents of a new group.
-type GroupOptions struct {
-	CipherSuite CipherSuite
-	// GroupID of the new group; "" means 32 random bytes.
-	GroupID      GroupID
-	Credential   Credential
-	SignatureKey SignaturePrivateKey
-	// Lifetime of the creator's first leaf.
-	Lifetime Lifetime
-	// Capabilities of the creator; nil means DefaultCapabilities.
-	Capabilities   *Capabilities
-	Extensions     []Extension // of the GroupContext
-	LeafExtensions []Extension // of the creator's leaf
-	// Validate is the Authentication Service. It is required.
-	Validate CredentialValidator
-	// PSKs finds pre-shared keys; nil means that there are none.
-	PSKs PSKSource
+// Clone returns an independent copy. If both encrypt, they use the same keys:
+// only one of them may send.
+func (g *Group) Clone() *Group {
+	c := *g
+	c.private = maps.Clone(g.private)
+	c.keys = g.keys.clone()
+	c.proposals = slices.Clone(g.proposals)
+	c.updates = maps.Clone(g.updates)
+	return &c
 }
 
-// JoinOptions are what joining takes besides the Welcome.
-type JoinOptions struct {
-	Secrets *KeyPackageSecrets
-	// Now is the current time. It is used only if CheckLifetimes is set: a
-	// Welcome that the delivery service accepted is not refused for its age.
-	Now            time.Time
-	CheckLifetimes bool
-	// Validate is the Authentication Service. It is required.
-	Validate CredentialValidator
-	// RatchetTree is the tree, where the Welcome does not carry it.
-	RatchetTree []byte
-	// PSKs finds pre-shared keys; nil means that there are none.
-	PSKs PSKSource
+// ID returns the id of the group.
+func (g *Group) ID() GroupID { return g.context.groupID }
+
+// Epoch returns the current epoch.
+func (g *Group) Epoch() Epoch { return g.context.epoch }
+
+// CipherSuite returns the suite of the group.
+func (g *Group) CipherSuite() CipherSuite { return g.context.suite }
+
+// OwnLeaf returns the position of this member.
+func (g *Group) OwnLeaf() LeafIndex { return g.own }
+
+// Extensions returns the extensions of the GroupContext.
+func (g *Group) Extensions() []Extension { return cloneExtensions(g.context.extensions) }
+
+// Extension returns the data of one extension of the GroupContext.
+func (g *Group) Extension(t ExtensionType) (data []byte, ok bool) {
+	data, ok = findExtension(g.context.extensions, t)
+	return bytes.Clone(data), ok
 }
 
-// CommitOptions say what a Commit does. The zero value commits the pending
-// proposals and refreshes the committer's keys.
-type CommitOptions struct {
-	Add    []*KeyPackage
-	Remove []LeafIndex
-	// Now is the current time, against which the lifetimes of Add are checked.
-	// It is required if there are any.
-	Now time.Time
-	// Proposals are further ones, by value.
-	Proposals []Proposal
-	// NewSignatureKey and NewCredential replace those of the own leaf.
-	NewSignatureKey SignaturePrivateKey
-	NewCredential   *Credential
-	// WithoutPath omits the path where the proposals allow it.
-	WithoutPath       bool
-	AuthenticatedData []byte
-	Padding           func(n int) int
-	// Generation and ReuseGuard are the handshake generation and reuse guard
-	// to use; nil means the ratchet's next one and a random one.
-	Generation *uint32
-	ReuseGuard *[4]byte
+// Members returns the members in the order of their leaves.
+func (g *Group) Members() []Member { return g.tree.memberList() }
+
+// Member returns the member at leaf l; ok is false if there is none.
+func (g *Group) Member(l LeafIndex) (m Member, ok bool) {
+	leaf := g.tree.leaf(l)
+	if leaf == nil {
+		return Member{}, false
+	}
+	return leaf.member(l), true
 }
 
-// PendingCommit is a Commit that was made but has not taken effect.
-type PendingCommit struct {
-	Staged  *StagedCommit
-	Commit  *Message
-	Welcome *Message // nil when nobody joins
+// LeafExtension returns the data of an extension of a member's leaf.
+func (g *Group) LeafExtension(l LeafIndex, t ExtensionType) (data []byte, ok bool) {
+	leaf := g.tree.leaf(l)
+	if leaf == nil {
+		return nil, false
+	}
+	data, ok = findExtension(leaf.extensions, t)
+	return bytes.Clone(data), ok
 }
 
-// StagedCommit is a Commit, made or received, that has not taken effect.
-type StagedCommit struct{}
-
-// Received is what Process found: *Application, *ReceivedProposal or
-// *ReceivedCommit.
-type Received interface{ received() }
-
-// Application is an application message.
-type Application struct {
-	Plaintext         []byte
-	AuthenticatedData []byte
-	Sender            LeafIndex
-	Credential        Credential
-	Generation        uint32
-	Epoch             Epoch
+// Proposals returns the proposals that wait for a Commit.
+func (g *Group) Proposals() []*ReceivedProposal {
+	list := make([]*ReceivedProposal, len(g.proposals))
+	for i, p := range g.proposals {
+		list[i] = &ReceivedProposal{Ref: p.ref, Proposal: p.proposal, Sender: p.sender}
+	}
+	return list
 }
 
-// ReceivedProposal is a proposal that waits for a Commit.
-type ReceivedProposal struct {
-	Ref      ProposalRef
-	Proposal Proposal
-	Sender   Sender
+// Left reports whether a merged Commit removed this member. Nothing but the
+// accessors works after that.
+func (g *Group) Left() bool { return g.left }
+
+// Reinitialized returns the ReInit that ended the group, if there was one.
+func (g *Group) Reinitialized() (r *ReInit, ok bool) { return g.reinit, g.reinit != nil }
+
+// SetPSKs sets where pre-shared keys are found; nil means that there are none.
+func (g *Group) SetPSKs(source PSKSource) { g.psks = source }
+
+// SignatureKey returns a copy of the signature key of the own leaf.
+func (g *Group) SignatureKey() SignaturePrivateKey { return bytes.Clone(g.signature) }
+
+// usable returns an error if the group cannot do anything any more.
+func (g *Group) usable() error {
+	switch {
+	case g.left:
+		return ErrNotMember
+	case g.reinit != nil:
+		return ErrReinitialized
+	}
+	return nil
 }
 
-// ReceivedCommit is a Commit that is valid but has not taken effect.
-type ReceivedCommit struct {
-	Staged  *StagedCommit
-	Sender  LeafIndex
-	Added   []Member
-	Removed []Member
-	Updated []Member
-	// Expired are the added members whose leaf is outside of its lifetime. The
-	// Commit is valid all the same; they may be proposed for removal.
-	Expired     []LeafIndex
-	SelfRemoved bool
+func (t *ratchetTree) memberList() []Member {
+	var list []Member
+	t.members(func(i LeafIndex, l *leafNode) { list = append(list, l.member(i)) })
+	return list
 }
 
-func (*Application) received()      {}
-func (*ReceivedProposal) received() {}
-func (*ReceivedCommit) received()   {}
-
-// ProtectOptions say how an application message is protected.
-type ProtectOptions struct {
-	AuthenticatedData []byte
-	Padding           func(n int) int
-	Generation        *uint32
-	ReuseGuard        *[4]byte
+func (l *leafNode) member(i LeafIndex) Member {
+	return Member{Leaf: i, Credential: l.credential, SignatureKey: l.signatureKey, EncryptionKey: l.encryptionKey}
 }
-
-// ArchiveRecord is what reading the messages of one epoch takes.
-type ArchiveRecord struct{}

@@ -32,6 +32,7 @@ const (
 )
 
 const (
+	maxSkippedKeys  = 64 << 10  // skipped keys of all ratchets of a group
 	maxExtensions   = 64        // extensions of one list
 	maxCapabilities = 256       // values of one list of a Capabilities
 	maxCertificates = 16        // certificates of one chain

@@ -98,3 +98,19 @@ func pskSecret(s *labeled.Suite, ids []PreSharedKeyID, keys [][]byte) ([]byte, e
 	}
 	return secret, nil
 }
+
+// findPSKs looks the given keys up and combines them.
+func findPSKs(s *labeled.Suite, ids []PreSharedKeyID, source PSKSource) ([]byte, error) {
+	keys := make([][]byte, len(ids))
+	for i, id := range ids {
+		key, err := source(id)
+		if err != nil {
+			return nil, fmt.Errorf("find pre-shared key: %w", err)
+		}
+		if key == nil {
+			return nil, ErrMissingPSK
+		}
+		keys[i] = key
+	}
+	return pskSecret(s, ids, keys)
+}

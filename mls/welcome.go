@@ -1,6 +1,10 @@
 package mls
 
-import "github.com/cloudmls/gateway/mls/internal/codec"
+import (
+	"github.com/cloudmls/gateway/mls/internal/codec"
+	"github.com/cloudmls/gateway/mls/internal/labeled"
+	"github.com/cloudmls/gateway/mls/internal/treemath"
+)
 
 // groupInfo is GroupInfo (RFC 9420 section 12.4.3).
 type groupInfo struct {
@@ -92,4 +96,89 @@ func (wl *welcome) unmarshal(r *codec.Reader) {
 		wl.secrets = append(wl.secrets, s)
 	})
 	wl.encryptedGroupInfo = r.Opaque()
+}
+
+// sign signs a GroupInfo.
+func (g *groupInfo) sign(s *labeled.Suite, sig SignaturePrivateKey) (err error) {
+	g.signature, err = s.Sign(sig, "GroupInfoTBS", g.tbs())
+	return err
+}
+
+// verify checks the signature of a GroupInfo.
+func (g *groupInfo) verify(s *labeled.Suite, key []byte) error {
+	if err := s.Verify(key, "GroupInfoTBS", g.tbs(), g.signature); err != nil {
+		return invalidBecause("12.4.3", "group info signature", err)
+	}
+	return nil
+}
+
+// groupInfo describes the current epoch, with the tree.
+func (g *Group) groupInfo() (*groupInfo, error) {
+	info := &groupInfo{
+		context: g.context,
+		extensions: []Extension{
+			{Type: ExtensionRatchetTree, Data: encode(g.tree)},
+			{Type: ExtensionType(grease()), Data: []byte{}},
+		},
+		confirmationTag: g.confirmationTag,
+		signer:          g.own,
+	}
+	return info, info.sign(g.suite, g.signature)
+}
+
+// welcomeKey derives the key that the GroupInfo is encrypted under.
+func welcomeKey(s *labeled.Suite, joiner, psk []byte) (k messageKey, err error) {
+	secret, err := welcomeSecret(s, joiner, psk)
+	if err != nil {
+		return k, err
+	}
+	if k.nonce, err = s.ExpandWithLabel(secret, "nonce", nil, s.Nn); err != nil {
+		return k, err
+	}
+	k.key, err = s.ExpandWithLabel(secret, "key", nil, s.Nk)
+	return k, err
+}
+
+// welcome makes one Welcome for all that join (RFC 9420 section 12.4.3.1).
+// path is nil if the Commit has none.
+func (e *epochStart) welcome(t *transition, path *newPath) (*Message, error) {
+	s := e.group.suite
+	info, err := e.group.groupInfo()
+	if err != nil {
+		return nil, err
+	}
+	k, err := welcomeKey(s, e.joiner, e.psk)
+	if err != nil {
+		return nil, err
+	}
+	w := &welcome{suite: e.group.context.suite}
+	if w.encryptedGroupInfo, err = s.AEADSeal(k.key, k.nonce, nil, encode(info)); err != nil {
+		return nil, err
+	}
+	for i, add := range t.joined {
+		secrets := &groupSecrets{joinerSecret: e.joiner, psks: e.psks}
+		if path != nil {
+			secrets.pathSecret = path.secretFor(e.group.own, t.joining[i])
+		}
+		entry := encryptedGroupSecrets{newMember: add.KeyPackage.Ref()}
+		entry.ciphertext.kemOutput, entry.ciphertext.ciphertext, err =
+			s.Encrypt(add.KeyPackage.initKey, "Welcome", w.encryptedGroupInfo, encode(secrets))
+		if err != nil {
+			return nil, err
+		}
+		w.secrets = append(w.secrets, entry)
+	}
+	return &Message{wireFormat: WireWelcome, welcome: w}, nil
+}
+
+// secretFor returns the path secret of the lowest node that is above both the
+// committer and a new member.
+func (p *newPath) secretFor(committer, joiner LeafIndex) []byte {
+	ancestor := treemath.CommonAncestor(committer.node(), joiner.node())
+	for i, n := range p.path {
+		if n.node == ancestor {
+			return p.secrets[i]
+		}
+	}
+	return nil // cannot be: the joiner is below the copath child of ancestor
 }

@@ -1,0 +1,195 @@
+package mls
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+)
+
+const testSuite = MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519
+
+// testNow is the time of all tests.
+var testNow = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func testLifetime() Lifetime {
+	return Lifetime{NotBefore: uint64(testNow.Unix()) - 3600, NotAfter: uint64(testNow.Unix()) + 90*24*3600}
+}
+
+// acceptNamed is the Authentication Service of the tests: it knows everybody
+// who has a name, and lets nobody change it.
+func acceptNamed(c CredentialCheck) error {
+	if len(c.Credential.Identity) == 0 {
+		return fmt.Errorf("no identity")
+	}
+	if c.Previous != nil && !bytes.Equal(c.Previous.Identity, c.Credential.Identity) {
+		return fmt.Errorf("identity changed from %q to %q", c.Previous.Identity, c.Credential.Identity)
+	}
+	return nil
+}
+
+func must[T any](t testing.TB) func(v T, err error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func newKey(t testing.TB) SignaturePrivateKey {
+	t.Helper()
+	key, _, err := GenerateSignatureKey(testSuite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func newKeyPackage(t testing.TB, name string, change ...func(*KeyPackageOptions)) (*KeyPackage, *KeyPackageSecrets) {
+	t.Helper()
+	o := KeyPackageOptions{
+		CipherSuite: testSuite, Credential: NewBasicCredential([]byte(name)), SignatureKey: newKey(t), Lifetime: testLifetime(),
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	kp, secrets, err := NewKeyPackage(o)
+	if err != nil {
+		t.Fatalf("key package of %s: %v", name, err)
+	}
+	return kp, secrets
+}
+
+func newGroup(t testing.TB, name string, change ...func(*GroupOptions)) *Group {
+	t.Helper()
+	o := GroupOptions{
+		CipherSuite: testSuite, Credential: NewBasicCredential([]byte(name)), SignatureKey: newKey(t),
+		Lifetime: testLifetime(), Validate: acceptNamed,
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	g, err := NewGroup(o)
+	if err != nil {
+		t.Fatalf("group of %s: %v", name, err)
+	}
+	return g
+}
+
+// world is a group as all of its members see it. The first one of them made
+// it.
+type world struct {
+	t       testing.TB
+	members []*Group
+}
+
+// newWorld makes a group with members named by their number, all added by one
+// Commit, after which each of the first paths of them has committed once.
+func newWorld(t testing.TB, n, paths int, change ...func(*GroupOptions)) *world {
+	t.Helper()
+	w := &world{t: t, members: []*Group{newGroup(t, "member 0", change...)}}
+	if n > 1 {
+		w.add(0, n-1)
+	}
+	for i := range min(paths, n) {
+		w.commit(i, CommitOptions{})
+	}
+	return w
+}
+
+// wire sends a message over the wire.
+func wire(t testing.TB, m *Message) *Message {
+	t.Helper()
+	b, err := m.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := ParseMessage(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := parsed.MarshalBinary()
+	if err != nil || !bytes.Equal(again, b) {
+		t.Fatalf("message does not survive the wire: %v", err)
+	}
+	return parsed
+}
+
+// commit lets member i commit and all others follow.
+func (w *world) commit(i int, o CommitOptions) *PendingCommit {
+	w.t.Helper()
+	o.Now = testNow
+	p, err := w.members[i].Commit(o)
+	if err != nil {
+		w.t.Fatalf("commit of member %d: %v", i, err)
+	}
+	w.deliver(i, p)
+	return p
+}
+
+// deliver merges a Commit at its maker and processes it at all others; those
+// that it removes leave the world.
+func (w *world) deliver(i int, p *PendingCommit) {
+	w.t.Helper()
+	m := wire(w.t, p.Commit)
+	var stay []*Group
+	for j, g := range w.members {
+		staged := p.Staged
+		if j != i {
+			r, err := g.Process(m, testNow)
+			if err != nil {
+				w.t.Fatalf("member %d processes commit of member %d: %v", j, i, err)
+			}
+			staged = r.(*ReceivedCommit).Staged
+		}
+		if err := g.Merge(staged); err != nil {
+			w.t.Fatalf("member %d merges: %v", j, err)
+		}
+		if !g.Left() {
+			stay = append(stay, g)
+		}
+	}
+	w.members = stay
+	w.agree()
+}
+
+// add lets member i add n new members, which join.
+func (w *world) add(i, n int) {
+	w.t.Helper()
+	var o CommitOptions
+	var secrets []*KeyPackageSecrets
+	for range n {
+		kp, s := newKeyPackage(w.t, fmt.Sprintf("member %d", len(w.members)+len(secrets)))
+		o.Add = append(o.Add, kp)
+		secrets = append(secrets, s)
+	}
+	p := w.commit(i, o)
+	m := wire(w.t, p.Welcome)
+	for _, s := range secrets {
+		w.join(m, s)
+	}
+	w.agree()
+}
+
+func (w *world) join(m *Message, s *KeyPackageSecrets) *Group {
+	w.t.Helper()
+	g, err := JoinWelcome(m, JoinOptions{Secrets: s, Validate: acceptNamed})
+	if err != nil {
+		w.t.Fatalf("join: %v", err)
+	}
+	w.members = append(w.members, g)
+	return g
+}
+
+// agree checks that all members are in the same epoch of the same group.
+func (w *world) agree() {
+	w.t.Helper()
+	first := w.members[0]
+	for i, g := range w.members {
+		if g.Epoch() != first.Epoch() || !bytes.Equal(g.EpochAuthenticator(), first.EpochAuthenticator()) {
+			w.t.Fatalf("member %d is in another state than member 0", i)
+		}
+	}
+}

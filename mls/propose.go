@@ -1,0 +1,109 @@
+package mls
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// ProposeOptions say how a proposal is sent.
+type ProposeOptions struct {
+	AuthenticatedData []byte
+	// Padding, Generation and ReuseGuard are as in CommitOptions.
+	Padding    func(n int) int
+	Generation *uint32
+	ReuseGuard *[4]byte
+}
+
+// Propose makes a proposal message for the group (RFC 9420 section 12.1). The
+// proposal also waits in this group. An Update is made by ProposeUpdate.
+func (g *Group) Propose(p Proposal, o ProposeOptions) (*Message, error) {
+	m, _, err := g.propose(p, &o)
+	if err != nil {
+		return nil, fmt.Errorf("propose: %w", err)
+	}
+	return m, nil
+}
+
+// UpdateOptions say what an own Update changes besides the encryption key.
+type UpdateOptions struct {
+	ProposeOptions
+	NewSignatureKey SignaturePrivateKey
+	NewCredential   *Credential
+}
+
+// ProposeUpdate proposes to replace this member's leaf by one with fresh keys
+// (RFC 9420 section 12.1.2). The private keys are kept until the epoch ends.
+func (g *Group) ProposeUpdate(o UpdateOptions) (*Message, error) {
+	m, err := g.proposeUpdate(&o)
+	if err != nil {
+		return nil, fmt.Errorf("propose update: %w", err)
+	}
+	return m, nil
+}
+
+func (g *Group) proposeUpdate(o *UpdateOptions) (*Message, error) {
+	if err := g.usable(); err != nil {
+		return nil, err
+	}
+	leaf := *g.tree.leaf(g.own)
+	leaf.source, leaf.lifetime, leaf.parentHash = sourceUpdate, Lifetime{}, nil
+	keys := pendingUpdate{signature: g.signature}
+	var err error
+	if o.NewSignatureKey != nil {
+		keys.signature = bytes.Clone(o.NewSignatureKey)
+		if leaf.signatureKey, err = g.suite.SignaturePublicKey(keys.signature); err != nil {
+			return nil, fmt.Errorf("new signature key: %w", err)
+		}
+	}
+	if o.NewCredential != nil {
+		leaf.credential = *o.NewCredential
+	}
+	if keys.encryption, leaf.encryptionKey, err = g.suite.GenerateKeyPair(); err != nil {
+		return nil, err
+	}
+	if err := leaf.sign(g.suite, keys.signature, g.context.groupID, g.own); err != nil {
+		return nil, err
+	}
+	m, ref, err := g.propose(&Update{leaf: leaf}, &o.ProposeOptions)
+	if err != nil {
+		return nil, err
+	}
+	g.updates[ref] = keys
+	return m, nil
+}
+
+func (g *Group) propose(p Proposal, o *ProposeOptions) (*Message, ProposalRef, error) {
+	if err := g.usable(); err != nil {
+		return nil, "", err
+	}
+	if p == nil {
+		return nil, "", errors.New("proposal is nil")
+	}
+	a := &authenticatedContent{
+		wireFormat: WirePrivateMessage,
+		framed: framedContent{
+			groupID:           g.context.groupID,
+			epoch:             g.context.epoch,
+			sender:            Sender{Type: SenderMember, Index: uint32(g.own)},
+			authenticatedData: bytes.Clone(o.AuthenticatedData),
+			contentType:       ContentProposal,
+			content:           content{proposal: p},
+		},
+	}
+	if err := a.sign(g.suite, g.signature, &g.context); err != nil {
+		return nil, "", err
+	}
+	message, use, err := g.sealOwn(a, o.Generation, o.ReuseGuard, o.Padding)
+	if err != nil {
+		return nil, "", err
+	}
+	pending, err := g.receiveProposal(a)
+	if err != nil {
+		return nil, "", err
+	}
+	if o.Generation == nil {
+		g.keys.consume(use)
+	}
+	return &Message{wireFormat: WirePrivateMessage, private: message}, pending.Ref, nil
+}
