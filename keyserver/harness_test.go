@@ -277,3 +277,8 @@ func wantMessages(t *testing.T, got []keyapi.Delivery, want ...string) {
 		}
 	}
 }
+
+func sha256Of(b []byte) []byte {
+	h := sha256.Sum256(b)
+	return h[:]
+}
