@@ -19,12 +19,13 @@ import (
 // evilServer is a key server in memory. It keeps the rules of package keyapi
 // unless a test tells it to break them. It records every request's body.
 type evilServer struct {
-	mu     sync.Mutex
-	users  map[string]*evilUser
-	tokens map[string]*evilUser // by access token
-	done   map[[32]byte]keyapi.TxResult
-	bodies [][]byte // of requests, as JSON
-	calls  map[string]int
+	mu      sync.Mutex
+	users   map[string]*evilUser
+	tokens  map[string]*evilUser // by access token
+	refresh map[string]string    // access token → refresh token
+	done    map[[32]byte]keyapi.TxResult
+	bodies  [][]byte // of requests, as JSON
+	calls   map[string]int
 
 	// What the server does wrong; nil: nothing. They run without the lock.
 	fail      func(op string) error // before the request is carried out
@@ -42,7 +43,7 @@ type evilUser struct {
 
 func newEvil() *evilServer {
 	return &evilServer{
-		users: map[string]*evilUser{}, tokens: map[string]*evilUser{},
+		users: map[string]*evilUser{}, tokens: map[string]*evilUser{}, refresh: map[string]string{},
 		done: map[[32]byte]keyapi.TxResult{}, calls: map[string]int{},
 	}
 }
@@ -52,6 +53,7 @@ func (e *evilServer) clone() *evilServer {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := newEvil()
+	c.refresh = maps.Clone(e.refresh)
 	for name, u := range e.users {
 		n := &evilUser{u.register, maps.Clone(u.objects), maps.Clone(u.sessions)}
 		c.users[name] = n
@@ -140,7 +142,7 @@ func (e *evilServer) session(u *evilUser, device ed25519.PublicKey) keyapi.Sessi
 		UserID: u.register.UserID, SessionID: random(16), AccessToken: "at-" + rand.Text(),
 		RefreshToken: random(32), ExpiresAt: time.Now().Add(10 * time.Minute),
 	}
-	e.tokens[s.AccessToken] = u
+	e.tokens[s.AccessToken], e.refresh[s.AccessToken] = u, string(s.RefreshToken)
 	u.sessions[string(s.RefreshToken)] = device
 	return s
 }
@@ -219,7 +221,7 @@ func (e *evilServer) Logout(_ context.Context, token string) error {
 		return err
 	}
 	delete(e.tokens, token)
-	clear(u.sessions)
+	delete(u.sessions, e.refresh[token])
 	return e.leave("logout")
 }
 
