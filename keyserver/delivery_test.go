@@ -148,6 +148,7 @@ func TestLongPollWakesOnDelivery(t *testing.T) {
 		failed <- err
 		got <- d
 	}()
+	w.awaitPolls(1)
 	g := newGroup()
 	alice.mustCommit(g, g.create(alice.account, "one", bob.account))
 	if err := <-failed; err != nil {
@@ -173,16 +174,21 @@ func TestLongPollEndsWithServerSessionAndContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	first := poll(ctx, bob.token())
+	w.awaitPolls(1)
 	cancel()
 	if err := <-first; !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
+	w.awaitPolls(0)
 	second := poll(t.Context(), other.AccessToken)
+	w.awaitPolls(1)
 	if err := w.c.Logout(t.Context(), other.AccessToken); err != nil {
 		t.Fatal(err)
 	}
 	wantCode(t, <-second, keyapi.CodeUnauthorized)
+	w.awaitPolls(0)
 	third := poll(t.Context(), bob.token())
+	w.awaitPolls(1)
 	if err := w.Handler.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -437,3 +437,6 @@ func TestFlaw31_IdsArePerPlatformAndVerbatim(t *testing.T) {
 		}
 	}
 }
+
+// brokenCarrier panics: its pointer is nil.
+type brokenCarrier struct{ carrier }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -281,4 +282,14 @@ func wantMessages(t *testing.T, got []keyapi.Delivery, want ...string) {
 func sha256Of(b []byte) []byte {
 	h := sha256.Sum256(b)
 	return h[:]
+}
+
+// awaitPolls returns once n long-polls wait at the server.
+func (w *world) awaitPolls(n int) {
+	for w.Handler.Waiting() != n {
+		if w.t.Context().Err() != nil {
+			return
+		}
+		runtime.Gosched()
+	}
 }
