@@ -151,7 +151,7 @@ func (b *Bulk) measure() (int64, error) {
 	perWindow := bulkWindow / raw
 	lines := b.octets / raw // complete ones, the last perhaps not
 	first := max(0, lines-perWindow+1)
-	tail, err := b.fetchWindow(first*raw, b.octets-first*raw)
+	tail, err := b.fetchWindow(first*raw, b.octets-first*raw, 1)
 	if err != nil {
 		return 0, err
 	}
@@ -164,10 +164,11 @@ func (b *Bulk) measure() (int64, error) {
 	return off + int64(len(data)), nil
 }
 
-// fetchWindow fetches octets that start at a line and checks that they do.
-func (b *Bulk) fetchWindow(off, n int64) ([]byte, error) {
+// fetchWindow fetches n octets that start at a line and checks that they do.
+// It asks for extra octets more, of which there must be none.
+func (b *Bulk) fetchWindow(off, n, extra int64) ([]byte, error) {
 	lead := min(off, 2)
-	raw, err := b.fetch(off-lead, n+lead)
+	raw, err := b.fetch(off-lead, n+lead+extra)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +229,7 @@ func (b *Bulk) windowAt(off int64) (window, error) {
 	decoded := perWindow * b.line / 4 * 3
 	i := off / decoded
 	start := i * perWindow * raw
-	encoded, err := b.fetchWindow(start, min(perWindow*raw, b.octets-start))
+	encoded, err := b.fetchWindow(start, min(perWindow*raw, b.octets-start), 0)
 	if err != nil {
 		return window{}, err
 	}

@@ -1,9 +1,30 @@
+// Package session pairs a mail client's connection with one to the provider.
+//
+// Two goroutines run per session. The client goroutine reads the client's
+// commands and is the only one that writes to the provider; the relay
+// goroutine reads the provider's responses. A command that touches no sealed
+// message is passed on at once, so pipelining works as without the relay. Any
+// other waits until the commands before it are done, and then runs alone: its
+// handler sends commands of its own and gets their responses, while whatever
+// else the provider says goes to the client in order.
+//
+// Commands of the relay's own are of the sequence-number kind throughout: the
+// provider may not send EXPUNGE while such a command is in progress (RFC 9051
+// section 7.5.1), so numbers never shift under either side.
 package session
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudmls/gateway/imapd/wire"
 )
 
 // Config is what the connections of one server share.
@@ -14,11 +35,207 @@ type Config struct {
 	// SpoolDir is where large uploads are spooled, encrypted; "" means the
 	// system's temporary folder.
 	SpoolDir string
+
+	guard    loginGuard
+	reissues keyedLocks
+	nextID   atomic.Int64
+}
+
+// session is one client connection.
+type session struct {
+	cfg *Config
+	log *slog.Logger
+	ctx context.Context
+
+	client *timedConn
+	cr     *wire.Reader
+	out    *output
+	bads   int // bad commands before login
+	// mayExpunge: the client's command in progress is one during which EXPUNGE
+	// is allowed (RFC 9051 section 7.5.1).
+	mayExpunge bool
+
+	// Set at login.
+	user string
+	acct Account
+	idx  Index
+	up   *upstream
+
+	tagN   int
+	opened *viewCache
+	// serving tells bulk readers that the client goroutine runs a handler.
+	serving atomic.Bool
+
+	mu      sync.Mutex
+	drained *sync.Cond
+	pending []*command
+	dead    error // why the provider's connection ended
+	bye     bool  // the provider said BYE
+	box     *mailbox
+	qresync bool
 }
 
 // Serve speaks to one mail client until either side ends the connection or ctx
 // is cancelled, and closes conn. onLogin is called once the client has signed
 // in.
 func Serve(ctx context.Context, conn net.Conn, c *Config, onLogin func()) {
-	conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &session{
+		cfg:    c,
+		log:    c.Logger.With("conn", c.nextID.Add(1)),
+		ctx:    ctx,
+		client: &timedConn{Conn: conn, progress: c.Limits.Progress},
+	}
+	s.drained = sync.NewCond(&s.mu)
+	s.cr = wire.NewReader(s.client)
+	s.out = newOutput(s.client, c.Limits.ResponseBytes)
+	s.client.before = s.flush
+
+	stop := context.AfterFunc(ctx, func() {
+		s.out.lastWord("* BYE Gateway is shutting down")
+		s.closeClient()
+		s.mu.Lock()
+		up := s.up
+		s.mu.Unlock()
+		if up != nil {
+			up.conn.Close()
+		}
+	})
+	defer stop()
+	defer s.closeClient()
+
+	err := s.authenticate(onLogin)
+	if err == nil {
+		err = s.relaySession()
+	}
+	switch {
+	case err == nil, errors.Is(err, errGone), errors.Is(err, io.EOF):
+		s.log.Debug("imap session ended")
+	case errors.Is(err, errHostile):
+		s.log.Warn("connection refused: not an imap client")
+	default:
+		s.log.Info("imap session failed", "error", err)
+	}
+}
+
+// relaySession runs the two goroutines until the session ends.
+func (s *session) relaySession() error {
+	if c, ok := s.acct.(io.Closer); ok {
+		defer func() {
+			if err := c.Close(); err != nil {
+				s.log.Warn("close account", "error", err)
+			}
+		}()
+	}
+	relayDone := make(chan struct{})
+	go func() {
+		defer close(relayDone)
+		err := s.relayLoop()
+		s.mu.Lock()
+		said := s.bye
+		s.mu.Unlock()
+		if !said {
+			s.log.Info("connection to the mail provider ended", "error", err)
+			s.out.lastWord("* BYE [UNAVAILABLE] " + byeSentence(err))
+		} else {
+			s.out.lastWord("")
+		}
+		s.fail(err)
+		s.closeClient()
+	}()
+	err := s.commandLoop()
+	s.up.conn.Close()
+	<-relayDone
+	return err
+}
+
+func byeSentence(err error) string {
+	var p *providerError
+	if errors.As(err, &p) {
+		return oneLine(p.text)
+	}
+	return "The connection to the mail provider ended, please try again"
+}
+
+// closeClient ends the client's connection. What was written last should reach
+// the client although it may still be sending: TCP would otherwise throw it
+// away with a reset.
+func (s *session) closeClient() {
+	if hc, ok := s.client.Conn.(interface{ CloseWrite() error }); ok && s.ctx.Err() == nil {
+		if hc.CloseWrite() == nil {
+			s.client.linger()
+		}
+	}
+	s.client.Close()
+}
+
+// lingerTime is how long a closing session reads what the client still sends.
+const lingerTime = 250 * time.Millisecond
+
+// linger reads until the peer closes, for a short time.
+func (c *timedConn) linger() {
+	c.mu.Lock()
+	c.armed = false
+	err := c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+	c.mu.Unlock()
+	if err == nil {
+		_, _ = io.Copy(io.Discard, c.Conn) // only to drain
+	}
+}
+
+// flush sends what both peers may be waiting for. Errors show up at the next
+// read or write.
+func (s *session) flush() {
+	if s.up != nil {
+		_ = s.up.w.Flush()
+	}
+	_ = s.out.flush()
+}
+
+// fail ends all waiting with an error.
+func (s *session) fail(err error) {
+	if err == nil {
+		err = errClosed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead = err
+	for _, c := range s.pending {
+		c.err = err
+		close(c.done)
+	}
+	s.pending = nil
+	s.drained.Broadcast()
+}
+
+// no answers NO; an error means that the client is gone.
+func (s *session) no(tag, code, text string) error {
+	if code != "" {
+		text = "[" + code + "] " + text
+	}
+	return s.tagged(tag, "NO "+text)
+}
+
+func (s *session) tagged(tag, text string) error {
+	if err := s.out.line([]byte(tag + " " + text + "\r\n")); err != nil {
+		return errGone
+	}
+	return nil
+}
+
+// bad answers BAD and returns errBadCommand, or an error that ends the
+// session.
+func (s *session) bad(tag, text string) error {
+	if err := s.tagged(tag, "BAD "+text); err != nil {
+		return err
+	}
+	return errBadCommand
+}
+
+func readFull(r io.Reader, p []byte) error {
+	if _, err := io.ReadFull(r, p); err != nil {
+		return fmt.Errorf("read literal: %w", err)
+	}
+	return nil
 }

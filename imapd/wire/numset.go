@@ -146,6 +146,17 @@ func (s Set) Minus(drop []uint32) Set {
 	return out
 }
 
+// From returns a resolved set without the numbers below lo.
+func (s Set) From(lo uint32) Set {
+	var out Set
+	for _, r := range s {
+		if r.Hi >= lo {
+			out = append(out, Range{max(r.Lo, lo), r.Hi})
+		}
+	}
+	return out
+}
+
 // SetOf returns the set of the given numbers, which are sorted.
 func SetOf(nums []uint32) Set {
 	var s Set

@@ -173,3 +173,9 @@ func noEOF(err error) error {
 	}
 	return err
 }
+
+// Wait blocks until there is something to read.
+func (r *Reader) Wait() error {
+	_, err := r.br.Peek(1)
+	return err
+}

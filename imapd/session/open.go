@@ -1,0 +1,246 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cloudmls/gateway/imapd/overlay"
+	"github.com/cloudmls/gateway/imapd/policy"
+	"github.com/cloudmls/gateway/imapd/wire"
+)
+
+// openWindow is how many sealed messages are fetched and opened at a time.
+const openWindow = 32
+
+// openAll returns the Views of sealed messages, opening those that are not in
+// the cache. Messages that are gone are left out, and those that the backend
+// could not try: failed is why. err ends the client's command.
+func (s *session) openAll(uids []uint32) (views map[uint32]*overlay.View, failed, err error) {
+	views = make(map[uint32]*overlay.View, len(uids))
+	byLayout := make(map[string][]uint32)
+	s.mu.Lock()
+	box := s.box
+	for _, uid := range uids {
+		if v := s.opened.get(uid); v != nil {
+			views[uid] = v
+		} else if e := box.sealed[uid]; e != nil && box.seqOf(uid) > 0 {
+			byLayout[e.layout.Control] = append(byLayout[e.layout.Control], uid)
+		}
+	}
+	s.mu.Unlock()
+	change := Change{Put: make(map[uint32]Entry)}
+	for control, group := range byLayout {
+		parts, err := s.fetchControls(box, control, group)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, uid := range group {
+			p := parts[uid]
+			if p == nil {
+				continue
+			}
+			v, err := s.openOne(box, uid, p, &change)
+			if err != nil {
+				failed = err
+				s.log.Warn("encrypted message not opened", "error", err)
+				continue
+			}
+			views[uid] = v
+		}
+	}
+	if len(change.Put) > 0 {
+		if err := s.rememberOpened(box, change); err != nil {
+			return nil, nil, err
+		}
+	}
+	return views, failed, nil
+}
+
+// rememberOpened stores what was found. Stubs must be stored before they are
+// shown; for the rest the index is a cache.
+func (s *session) rememberOpened(box *mailbox, change Change) error {
+	stubs := false
+	for _, e := range change.Put {
+		stubs = stubs || e.StubKey != ""
+	}
+	if !stubs || s.idx == nil || box.uidValidity == 0 {
+		s.updateIndex(box, change)
+		return nil
+	}
+	if err := s.idx.Update(box.name, box.uidValidity, change); err != nil {
+		return fmt.Errorf("store stub in mailbox index: %w", err)
+	}
+	return nil
+}
+
+// controlPart is what one fetch brings of a sealed message.
+type controlPart struct {
+	header, mime, content []byte
+}
+
+// fetchControls fetches the outer headers and the control parts of messages
+// that have them at the same place.
+func (s *session) fetchControls(box *mailbox, path string, uids []uint32) (map[uint32]*controlPart, error) {
+	mimeItem, bodyItem := "BODY["+path+".MIME]", "BODY["+path+"]"
+	items := "UID BODY.PEEK[HEADER] BODY.PEEK[" + path + ".MIME] BODY.PEEK[" + path + "]"
+	parts := make(map[uint32]*controlPart, len(uids))
+	err := s.fetchOwn(s.seqSet(box, uids), items, bodyItem, func(_ uint32, got []overlay.ResponseItem) error {
+		p := &controlPart{}
+		for name, dst := range map[string]*[]byte{"BODY[HEADER]": &p.header, mimeItem: &p.mime, bodyItem: &p.content} {
+			if it := overlay.FindItem(got, name); it != nil {
+				*dst, _ = it.String()
+			}
+		}
+		parts[itemUID(got)] = p
+		return nil
+	})
+	return parts, err
+}
+
+// seqSet returns the sequence numbers of messages; those that are gone are
+// left out.
+func (s *session) seqSet(box *mailbox, uids []uint32) wire.Set {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seqs := make([]uint32, 0, len(uids))
+	for _, uid := range uids {
+		if n := box.seqOf(uid); n > 0 {
+			seqs = append(seqs, n)
+		}
+	}
+	return wire.SetOf(seqs)
+}
+
+// openOne has the backend open a message and notes what it learns.
+func (s *session) openOne(box *mailbox, uid uint32, p *controlPart, change *Change) (*overlay.View, error) {
+	s.mu.Lock()
+	entry := box.sealed[uid]
+	s.mu.Unlock()
+	if entry == nil {
+		return nil, errMissing
+	}
+	m, err := s.sealedMessage(box, uid, entry, p)
+	if err != nil {
+		return nil, err
+	}
+	m.StubKey = entry.StubKey
+	v, err := s.openMessage(m)
+	if err != nil {
+		return nil, fmt.Errorf("open message: %w", err)
+	}
+	e := entry.Entry
+	if !e.Opened || v.Stub && e.StubKey == "" {
+		e.Opened, e.Keywords, e.Ref = true, ownKeywords(v.Keywords), v.Ref
+		if v.Stub {
+			e.StubKey, e.Temporary = v.StubKey, v.Temporary
+		}
+		s.mu.Lock()
+		entry.Entry = e
+		s.mu.Unlock()
+		change.Put[uid] = e
+	}
+	s.opened.put(uid, v, m.Bulk != nil)
+	return v, nil
+}
+
+func (s *session) sealedMessage(box *mailbox, uid uint32, entry *sealedEntry, p *controlPart) (overlay.SealedMessage, error) {
+	control, err := overlay.DecodeAll(overlay.Encoding(p.mime), p.content, overlay.MaxControl)
+	if err != nil {
+		// Not a reason to fail: the backend makes a stub of what it gets.
+		control = nil
+	}
+	m := overlay.SealedMessage{
+		Mailbox:     box.name,
+		UIDValidity: box.uidValidity,
+		UID:         uid,
+		Header:      bytes.Clone(p.header),
+		Control:     control,
+	}
+	if entry.layout.HasBulk() {
+		m.Bulk = s.bulkReader(box, uid, entry.layout)
+	}
+	return m, nil
+}
+
+// openMessage calls the backend and checks what it returns.
+func (s *session) openMessage(m overlay.SealedMessage) (*overlay.View, error) {
+	v, err := s.acct.OpenMessage(s.ctx, m)
+	var stub *overlay.StubError
+	if errors.As(err, &stub) && stub.View != nil {
+		v, err = stub.View, nil
+		v.Stub = true
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case v == nil || v.Content == nil || v.Tree == nil || v.Tree.Size() != v.Size:
+		return nil, errors.New("backend returned an incomplete view")
+	case v.Stub && (v.StubKey == "" || len(v.StubKey) > overlay.MaxStubKey):
+		return nil, errors.New("backend returned a stub without a valid key")
+	}
+	return v, nil
+}
+
+// ownKeywords keeps those keywords that are ours to set, $MLSEncrypted always
+// among them.
+func ownKeywords(names []string) []string {
+	var out []string
+	for _, k := range policy.Keywords {
+		if k == policy.KeywordEncrypted {
+			out = append(out, k)
+			continue
+		}
+		for _, n := range names {
+			if equalFold(n, k) {
+				out = append(out, k)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// errNotServing is the error of bulk reads outside a client's command.
+var errNotServing = errors.New("bulk part read outside a mail client's command")
+
+// bulkReader returns a reader of a message's bulk part, good for as long as
+// the mailbox stays open.
+func (s *session) bulkReader(box *mailbox, uid uint32, l overlay.Layout) *overlay.Bulk {
+	name := "BODY[" + l.Bulk + "]"
+	return overlay.NewBulk(l.BulkEncoding, l.BulkOctets, func(off, n int64) ([]byte, error) {
+		if !s.serving.Load() {
+			return nil, errNotServing
+		}
+		s.mu.Lock()
+		seq := uint32(0)
+		if s.box == box {
+			seq = box.seqOf(uid)
+		}
+		s.mu.Unlock()
+		if seq == 0 {
+			return nil, errMissing
+		}
+		if n <= 0 {
+			return nil, nil
+		}
+		want := fmt.Sprintf("%s<%d>", name, off)
+		item := fmt.Sprintf("UID BODY.PEEK[%s]<%d.%d>", l.Bulk, off, n)
+		var data []byte
+		found := false
+		err := s.fetchOwn(wire.Set{{Lo: seq, Hi: seq}}, item, want, func(_ uint32, got []overlay.ResponseItem) error {
+			if itemUID(got) == uid {
+				data, found = overlay.FindItem(got, want).String()
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("fetch bulk part: %w", err)
+		}
+		if !found || int64(len(data)) > n {
+			return nil, fmt.Errorf("fetch bulk part: %w", io.ErrUnexpectedEOF)
+		}
+		return data, nil
+	})
+}

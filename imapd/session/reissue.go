@@ -1,0 +1,156 @@
+package session
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/cloudmls/gateway/imapd/wire"
+)
+
+// reissue gives those messages a new UID that were shown as temporary stubs
+// and can be opened now: what a UID showed must never change. It copies them
+// within the mailbox and expunges the old ones. true means that it did so, and
+// that the mailbox must be selected anew.
+func (s *session) reissue(box *mailbox) (bool, error) {
+	if box.readOnly || s.idx == nil || !s.up.caps.has("UIDPLUS") {
+		return false, nil
+	}
+	var stubs []uint32
+	s.mu.Lock()
+	for uid, e := range box.sealed {
+		if e.StubKey != "" && e.Temporary {
+			stubs = append(stubs, uid)
+		}
+	}
+	s.mu.Unlock()
+	slices.Sort(stubs)
+	if len(stubs) == 0 {
+		return false, nil
+	}
+	defer s.cfg.reissues.lock(s.user + "\x00" + box.name)()
+	// Another connection may have done it while this one waited.
+	state, err := s.idx.Load(box.name, box.uidValidity)
+	if err != nil {
+		return false, fmt.Errorf("load mailbox index: %w", err)
+	}
+	done := false
+	for window := range slices.Chunk(stubs, openWindow) {
+		ready, err := s.nowOpen(box, window)
+		if err != nil {
+			return done, err
+		}
+		for _, uid := range ready {
+			if e := state.Sealed[uid]; e.StubKey == "" || !e.Temporary {
+				continue
+			}
+			if err := s.reissueOne(box, uid); err != nil {
+				return done, err
+			}
+			done = true
+		}
+	}
+	return done, nil
+}
+
+// nowOpen returns those of the messages that open.
+func (s *session) nowOpen(box *mailbox, uids []uint32) ([]uint32, error) {
+	byLayout := make(map[string][]uint32)
+	entries := make(map[uint32]*sealedEntry)
+	s.mu.Lock()
+	for _, uid := range uids {
+		e := box.sealed[uid]
+		entries[uid] = e
+		byLayout[e.layout.Control] = append(byLayout[e.layout.Control], uid)
+	}
+	s.mu.Unlock()
+	var ready []uint32
+	for control, group := range byLayout {
+		parts, err := s.fetchControls(box, control, group)
+		if err != nil {
+			return nil, err
+		}
+		for _, uid := range group {
+			p := parts[uid]
+			if p == nil {
+				continue
+			}
+			m, err := s.sealedMessage(box, uid, entries[uid], p)
+			if err != nil {
+				return nil, err
+			}
+			v, err := s.openMessage(m)
+			if err != nil {
+				s.log.Debug("stub still closed", "error", err)
+				continue
+			}
+			if !v.Stub {
+				ready = append(ready, uid)
+			}
+		}
+	}
+	slices.Sort(ready)
+	return ready, nil
+}
+
+// reissueOne copies one message to the same mailbox and expunges the old one.
+// A crash in between leaves both: the stub and the opened message.
+func (s *session) reissueOne(box *mailbox, uid uint32) error {
+	if !wire.Quotable([]byte(box.name)) {
+		return nil // no mail client names mailboxes like that; the stub stays
+	}
+	copyTo := wire.AppendQuoted(fmt.Appendf(nil, "UID COPY %d ", uid), []byte(box.name))
+	if _, err := s.own(copyTo, nil); err != nil {
+		return fmt.Errorf("copy message: %w", err)
+	}
+	// From here on the old one is not tried again, expunged or not.
+	s.mu.Lock()
+	entry := box.sealed[uid].Entry
+	s.mu.Unlock()
+	entry.Temporary = false
+	if err := s.idx.Update(box.name, box.uidValidity, Change{Put: map[uint32]Entry{uid: entry}}); err != nil {
+		return fmt.Errorf("store mailbox index: %w", err)
+	}
+	if _, err := s.own(fmt.Appendf(nil, `UID STORE %d +FLAGS.SILENT (\Deleted)`, uid), nil); err != nil {
+		return fmt.Errorf("mark stub deleted: %w", err)
+	}
+	if _, err := s.own(fmt.Appendf(nil, "UID EXPUNGE %d", uid), nil); err != nil {
+		return fmt.Errorf("expunge stub: %w", err)
+	}
+	return nil
+}
+
+// keyedLocks are mutexes by name.
+type keyedLocks struct {
+	mu    sync.Mutex
+	locks map[string]*keyedLock
+}
+
+type keyedLock struct {
+	mu    sync.Mutex
+	users int
+}
+
+// lock locks a name and returns its unlock function.
+func (k *keyedLocks) lock(name string) func() {
+	k.mu.Lock()
+	if k.locks == nil {
+		k.locks = make(map[string]*keyedLock)
+	}
+	l := k.locks[name]
+	if l == nil {
+		l = &keyedLock{}
+		k.locks[name] = l
+	}
+	l.users++
+	k.mu.Unlock()
+	l.mu.Lock()
+	return func() {
+		l.mu.Unlock()
+		k.mu.Lock()
+		if l.users--; l.users == 0 {
+			delete(k.locks, name)
+		}
+		k.mu.Unlock()
+	}
+}

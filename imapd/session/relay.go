@@ -1,0 +1,269 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/cloudmls/gateway/imapd/wire"
+)
+
+// response is one untagged response of the provider: its first segment, and
+// the rest still to be read.
+type response struct {
+	s   *session
+	seg wire.Segment
+	// name is the word that says what it is, in capitals: EXISTS, FETCH, OK.
+	name string
+	// num is the number before it: "* 12 EXISTS".
+	num uint32
+	// rest is the offset behind the name and its space.
+	rest int
+	// whole is the response in memory once load was called.
+	whole []byte
+}
+
+// parseResponse looks at the head of an untagged response.
+func (s *session) parseResponse(seg wire.Segment) *response {
+	r := &response{s: s, seg: seg}
+	sc := wire.NewScanner(seg.Line())
+	sc.Byte('*')
+	sc.SP()
+	if n, ok := sc.Number(); ok && sc.SP() && n <= 1<<32-1 {
+		r.num = uint32(n)
+	}
+	word, _ := sc.Atom()
+	r.name = strings.ToUpper(string(word))
+	sc.SP()
+	r.rest = sc.Pos()
+	switch r.name {
+	case "OK", "NO", "BAD", "BYE", "PREAUTH":
+		// Human-readable text may end in what looks like a literal.
+		r.seg.Literal = false
+	}
+	return r
+}
+
+// load reads the whole response into memory.
+func (r *response) load() ([]byte, error) {
+	if r.whole != nil {
+		return r.whole, nil
+	}
+	limit := r.s.cfg.Limits.ResponseBytes
+	b := bytes.Clone(r.seg.Raw)
+	seg := r.seg
+	for seg.Literal {
+		if int64(limit-len(b)) < seg.Size {
+			return nil, wire.ErrTooLong
+		}
+		at := len(b)
+		b = append(b, make([]byte, seg.Size)...)
+		if err := readFull(r.s.up.r, b[at:]); err != nil {
+			return nil, err
+		}
+		var err error
+		if seg, err = r.s.up.r.ReadSegment(limit - len(b)); err != nil {
+			return nil, err
+		}
+		b = append(b, seg.Raw...)
+	}
+	r.whole = b
+	return b, nil
+}
+
+// body returns what stands behind the name, without the final CRLF. The
+// response must have been loaded, or be one without literals.
+func (r *response) body() []byte {
+	b := r.whole
+	if b == nil {
+		b = r.seg.Raw
+	}
+	if len(b)-2 < r.rest {
+		return nil
+	}
+	return b[r.rest : len(b)-2]
+}
+
+// pass sends the response to the client as it is.
+func (r *response) pass() error {
+	if r.whole != nil {
+		return r.s.out.line(r.whole)
+	}
+	return r.s.out.relay(func(w io.Writer) error {
+		seg := r.seg
+		for {
+			if _, err := w.Write(seg.Raw); err != nil {
+				return err
+			}
+			if !seg.Literal {
+				return nil
+			}
+			if err := r.s.up.r.CopyLiteral(w, seg.Size); err != nil {
+				return err
+			}
+			var err error
+			if seg, err = r.s.up.r.ReadSegment(r.s.cfg.Limits.ResponseBytes); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// skip reads the response and drops it.
+func (r *response) skip() error {
+	if r.whole != nil {
+		return nil
+	}
+	seg := r.seg
+	for seg.Literal {
+		if err := r.s.up.r.Discard(seg.Size); err != nil {
+			return err
+		}
+		var err error
+		if seg, err = r.s.up.r.ReadSegment(r.s.cfg.Limits.ResponseBytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errProtocol is the provider's violation of IMAP.
+func errProtocol(what string) error {
+	return &providerError{text: "The mail provider sent something that is not IMAP", err: errors.New(what)}
+}
+
+// relayLoop reads the provider's responses until its connection ends. It
+// returns why.
+func (s *session) relayLoop() error {
+	s.up.conn.before = func() { _ = s.out.flush() } // errors show at the next write
+	for {
+		seg, err := s.up.r.ReadSegment(s.cfg.Limits.ResponseBytes)
+		switch {
+		case errors.Is(err, wire.ErrTooLong):
+			return errProtocol("line too long")
+		case err != nil:
+			return fmt.Errorf("read from mail provider: %w", err)
+		}
+		if err := s.route(seg); err != nil {
+			if errors.Is(err, wire.ErrTooLong) {
+				return errProtocol("response too long")
+			}
+			return err
+		}
+	}
+}
+
+// route treats one response by its first octet.
+func (s *session) route(seg wire.Segment) error {
+	switch line := seg.Line(); {
+	case len(line) > 0 && line[0] == '+':
+		return s.continuation(line)
+	case len(line) > 1 && line[0] == '*' && line[1] == ' ':
+		return s.untagged(s.parseResponse(seg))
+	default:
+		return s.taggedResponse(line)
+	}
+}
+
+// continuation hands a continuation request to the command that waits for it.
+func (s *session) continuation(line []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.pending) - 1; i >= 0; i-- {
+		if cap(s.pending[i].cont) > len(s.pending[i].cont) {
+			s.pending[i].cont <- string(line)
+			return nil
+		}
+	}
+	return errProtocol("continuation request without reason")
+}
+
+func (s *session) taggedResponse(line []byte) error {
+	tag, rest, _ := bytes.Cut(line, []byte{' '})
+	c := s.lookup(string(tag))
+	if c == nil {
+		return errProtocol("tagged response to no command")
+	}
+	status, _, _ := bytes.Cut(rest, []byte{' '})
+	switch st := strings.ToUpper(string(status)); st {
+	case "OK", "NO", "BAD":
+		if !c.capture {
+			if err := s.out.line(filterStatus(line), []byte("\r\n")); err != nil {
+				return err
+			}
+		}
+		s.complete(c, st, bytes.Clone(rest))
+		return nil
+	}
+	return errProtocol("tagged response without status")
+}
+
+// untagged offers the response to the command that claims it, notes what it
+// says of the mailbox, and passes it on.
+func (s *session) untagged(r *response) error {
+	s.mu.Lock()
+	var claim func(*response) (bool, error)
+	for _, c := range s.pending {
+		if c.claim != nil {
+			claim = c.claim
+			break
+		}
+	}
+	s.mu.Unlock()
+	if claim != nil {
+		if taken, err := claim(r); taken || err != nil {
+			return err
+		}
+	}
+	switch r.name {
+	case "FETCH":
+		return s.passFetch(r)
+	case "EXISTS", "EXPUNGE", "VANISHED":
+		return s.passNumbers(r)
+	case "CAPABILITY", "OK", "NO", "BAD", "PREAUTH", "FLAGS":
+		return s.passStatus(r)
+	case "BYE":
+		s.mu.Lock()
+		s.bye = true
+		s.mu.Unlock()
+	case "ENABLED":
+		if containsFold(r.seg.Line(), "qresync") {
+			s.mu.Lock()
+			s.qresync = true
+			s.mu.Unlock()
+		}
+	}
+	return r.pass()
+}
+
+// passNumbers notes a change of the mailbox's numbering and passes it on.
+func (s *session) passNumbers(r *response) error {
+	if r.name == "VANISHED" {
+		if _, err := r.load(); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	if s.box != nil {
+		s.box.apply(r)
+	}
+	s.mu.Unlock()
+	return r.pass()
+}
+
+// passStatus passes a status response, a capability list or the mailbox's
+// flags on, filtered.
+func (s *session) passStatus(r *response) error {
+	if _, err := r.load(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	line := r.seg.Line()
+	if s.box != nil {
+		line = s.box.filterFlagLists(line)
+	}
+	s.mu.Unlock()
+	return s.out.line(filterStatus(line), []byte("\r\n"))
+}
