@@ -63,6 +63,7 @@ type account struct {
 	verdicts *verdicts
 	index    *index
 	syncing  *syncer
+	waiting  *waiting
 	token    string
 	spoolDir string
 	log      *slog.Logger
@@ -96,7 +97,7 @@ func newAccount(cfg AccountConfig, o Options) (*account, error) {
 		verdicts: &verdicts{cache: cfg.Client.Cache("mail/verdicts/" + id)},
 	}
 	a.index = newIndex(func(mailbox string) *cloudmls.Cache { return cfg.Client.Cache("mail/index/" + id + "/" + mailbox) })
-	a.syncing = newSyncer(a)
+	a.syncing, a.waiting = &syncer{a}, newWaiting()
 	for _, alias := range cfg.Aliases {
 		c, err := groupid.Canonical(alias)
 		if err != nil {

@@ -50,7 +50,7 @@ func bounceNotice(self, name string, now time.Time, t smtpd.Transaction, cause e
 	write("From: CloudMLS Gateway <%s>", printable(self))
 	write("To: <%s>", printable(self))
 	write("Subject: A message could not be delivered")
-	write("Date: %s", now.UTC().Format("Mon, 02 Jan 2006 15:04:05 -0700"))
+	write("Date: %s", now.UTC().Format(dateLayout))
 	write("Message-ID: <%s@%s>", name, printable(domainOf(self)))
 	write("Auto-Submitted: auto-generated")
 	write("MIME-Version: 1.0")

@@ -9,6 +9,7 @@ import (
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/groupid"
 	"github.com/cloudmls/gateway/internal/mailseal"
+	"github.com/cloudmls/gateway/internal/mime"
 	"github.com/cloudmls/gateway/smtpd"
 )
 
@@ -43,11 +44,21 @@ func refusalOf(err error) *smtpd.Refusal {
 	case errors.As(err, &changed):
 		return temporary(enhancedCrypto, err,
 			"Not sent: the identity key of %s is not the one you wrote to before.\nCompare the security codes with them, accept the new key, and send again.", printable(changed.Account.ID))
+	case errors.Is(err, mailseal.ErrTooLarge):
+		return &smtpd.Refusal{Code: 552, Enhanced: [3]int{5, 3, 4}, Err: err, Text: "Not sent: the message is too large to be encrypted."}
+	case errors.Is(err, mailseal.ErrNotSealable), errors.Is(err, mailseal.ErrOuter), isLimit(err):
+		return permanent(enhancedContent, err, "Not sent: the message cannot be encrypted, because its header or its parts are malformed or too many.")
 	case errors.As(err, &bad):
 		return temporary(enhancedCrypto, err,
 			"Not sent: what the key server hands out as keys of %s is not theirs.\nDo not send in clear; ask whoever runs the key server.", printable(bad.Account.ID))
 	}
 	return temporary(enhancedSecurity, err, "Not sent: %s.\nNothing was sent in clear. Try again in a few minutes.", sentence(err))
+}
+
+// isLimit reports whether a message is beyond the limits of its structure.
+func isLimit(err error) bool {
+	var limit *mime.LimitError
+	return errors.As(err, &limit)
 }
 
 func temporary(code [3]int, err error, format string, args ...any) *smtpd.Refusal {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -10,7 +11,6 @@ import (
 	"github.com/cloudmls/gateway/groupid"
 	"github.com/cloudmls/gateway/imapd"
 	"github.com/cloudmls/gateway/internal/mailseal"
-	"github.com/cloudmls/gateway/mls"
 )
 
 // outerCheck is the comparison of the outer From field with the inner one.
@@ -66,18 +66,25 @@ type opened struct {
 	plain *cloudmls.Plaintext
 }
 
+// personalMagic is what sealed state objects begin with. An MLSMessage (RFC
+// 9420 section 6) begins with its version, 0x0001.
+var personalMagic = []byte("CMS1")
+
 func (a *account) decryptControl(ctx context.Context, control []byte, ref string) (*opened, error) {
-	if _, err := mls.ParseMessage(control); err != nil {
+	if bytes.HasPrefix(control, personalMagic) {
 		data, err := a.client.OpenPersonal(ctx, a.self, control)
 		if err != nil {
-			return nil, fmt.Errorf("open personal: %w", err)
+			return nil, fmt.Errorf("%w: %w", errPersonal, err)
 		}
 		return &opened{data: data}, nil
 	}
-	plain, err := a.client.Decrypt(ctx, a.self, control)
-	if errors.Is(err, cloudmls.ErrNotYet) && a.syncForOpen(ctx, ref) {
-		plain, err = a.client.Decrypt(ctx, a.self, control)
+	ctx, cancel := a.waiting.admit(ctx, ref)
+	defer cancel()
+	if ctx == nil {
+		return nil, cloudmls.ErrNotYet
 	}
+	plain, err := a.client.Decrypt(ctx, a.self, control) // syncs once if need be
+	a.waiting.outcome(ref, err)
 	if err != nil {
 		return nil, err
 	}

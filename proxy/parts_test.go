@@ -110,27 +110,42 @@ func TestStubCodes(t *testing.T) {
 	}
 }
 
-func TestSyncsOfReadersAreBounded(t *testing.T) {
-	s := newSyncer(nil)
-	now := time.Unix(1000, 0)
-	if !s.admit("a", now) || s.admit("a", now) {
-		t.Error("a message gets one sync")
-	}
-	n := 1
-	for i := range 100 {
-		if s.admit(string(rune('b'+i)), now) {
-			n++
+func TestReadersWaitBounded(t *testing.T) {
+	w := newWaiting()
+	clock := time.Unix(1000, 0)
+	w.now = func() time.Time { return clock }
+	admitted := func(ref string) (time.Duration, bool) {
+		ctx, cancel := w.admit(t.Context(), ref)
+		defer cancel()
+		if ctx == nil {
+			return 0, false
 		}
+		deadline, _ := ctx.Deadline()
+		return time.Until(deadline), true
 	}
-	if n != openSyncBurst {
-		t.Errorf("%d syncs in a row, want %d", n, openSyncBurst)
+	if d, ok := admitted("a"); !ok || d < openPatience/2 {
+		t.Errorf("first time: %v, %v", d, ok)
 	}
-	if !s.admit("later", now.Add(openSyncEvery)) {
-		t.Error("no sync after a while")
+	w.outcome("a", cloudmls.ErrNotYet)
+	if _, ok := admitted("a"); ok {
+		t.Error("asked again at once")
 	}
-	s.failed = now.Add(openSyncEvery)
-	if s.admit("after a failure", now.Add(10*time.Second)) || !s.admit("after the pause", now.Add(openSyncPause+openSyncEvery)) {
-		t.Error("pause after a failure is wrong")
+	w.forget()
+	if _, ok := admitted("a"); !ok {
+		t.Error("not asked again after something had come")
+	}
+	w.outcome("a", cloudmls.ErrNotYet)
+	clock = clock.Add(openAgain)
+	if _, ok := admitted("a"); !ok {
+		t.Error("not asked again after a while")
+	}
+	w.outcome("b", errors.New("connection refused"))
+	if d, ok := admitted("b"); !ok || d > openImpatience {
+		t.Errorf("after a failure: %v, %v", d, ok)
+	}
+	w.outcome("b", nil)
+	if d, _ := admitted("b"); d < openPatience/2 {
+		t.Errorf("after success: %v", d)
 	}
 }
 

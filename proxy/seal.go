@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/mail"
 	"strings"
 	"time"
 
@@ -192,7 +193,7 @@ func (c *copying) encrypt(ctx context.Context, kind mailseal.Kind, recipients []
 		return smtpd.Transaction{}, err
 	}
 	sp := &spool{dir: c.spoolDir}
-	_, err = mailseal.Seal(sp, c.inner, c.size, mailseal.SealOptions{
+	sealed, err := mailseal.Seal(sp, c.inner, c.size, mailseal.SealOptions{
 		Outer: outer, Conversation: state.ID, Kind: kind,
 		Control: func(plaintext []byte) ([]byte, error) {
 			return c.encryptFor(ctx, plaintext, others, state.ID)
@@ -201,7 +202,7 @@ func (c *copying) encrypt(ctx context.Context, kind mailseal.Kind, recipients []
 	if err != nil {
 		return smtpd.Transaction{}, errors.Join(fmt.Errorf("seal: %w", err), sp.close())
 	}
-	utf8 := c.submission.envelope.UTF8 && !ascii(append(append(outer.To, outer.Cc...), append(recipients, outer.From)...))
+	utf8 := sealed.UTF8 || !ascii(recipients) || !ascii([]string{c.submission.envelope.From})
 	return smtpd.Transaction{
 		ID: name, From: c.submission.envelope.From, Recipients: recipients,
 		Open: sp.open, Size: sp.size, UTF8: utf8, EightBit: utf8, Sealed: true, Close: sp.close,
@@ -235,10 +236,10 @@ func (c *copying) outer(state *cloudmls.ConversationState) (mailseal.Outer, erro
 	h := c.submission.header
 	o := mailseal.Outer{
 		From: h.From[0].Address, To: addresses(h.To), Cc: addresses(h.Cc),
-		Date: h.Date, MessageID: c.messageID,
+		Date: outerDate(h.Date), MessageID: c.messageID,
 	}
 	if o.Date == "" {
-		o.Date = c.now().UTC().Format("Mon, 02 Jan 2006 15:04:05 -0700")
+		o.Date = c.now().UTC().Format(dateLayout)
 	}
 	if c.rules.HideThreading {
 		name, err := randomName()
@@ -265,6 +266,21 @@ func (c *copying) outer(state *cloudmls.ConversationState) (mailseal.Outer, erro
 	o.References = strings.Join(references, " ")
 	o.SubjectToken = subjectToken(state.ID, root)
 	return o, nil
+}
+
+// dateLayout is the form of RFC 5322 section 3.3.
+const dateLayout = "Mon, 02 Jan 2006 15:04:05 -0700"
+
+// outerDate is the date as submitted if it is one and nothing else, else "".
+func outerDate(date string) string {
+	_, err := mail.ParseDate(date)
+	odd := strings.ContainsFunc(date, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune(" ,:+-", r)
+	})
+	if err != nil || odd || len(date) > 64 {
+		return ""
+	}
+	return date
 }
 
 // messageID is the message's own, or a new one for the outside: the inner

@@ -29,6 +29,7 @@ const (
 	stubForeign     = "foreign"
 	stubDamaged     = "damaged"
 	stubPersonal    = "personal"
+	stubVersion     = "version"
 )
 
 const stubIntro = "This message is encrypted end to end and cannot be shown.\r\n\r\n"
@@ -52,9 +53,14 @@ var stubs = map[string]stub{
 		"It belongs to a group that is not one of your conversations.\r\n"},
 	stubDamaged: {false, "content damaged", stubIntro +
 		"Its content was damaged or replaced on the way, and nothing of it is shown. Ask the sender to send it again.\r\n"},
-	stubPersonal: {false, "sealed for another user", stubIntro +
-		"It was sealed for another user, or was damaged.\r\n"},
+	stubPersonal: {true, "own keys do not open it", stubIntro +
+		"You sealed it for yourself, but your keys do not open it: they have not arrived yet, or it was damaged.\r\n"},
+	stubVersion: {true, "made by a later version", stubIntro +
+		"It was made by a later version of this program. It is opened by itself after an update.\r\n"},
 }
+
+// errPersonal: OpenPersonal failed, for whatever reason.
+var errPersonal = errors.New("own keys do not open it")
 
 // stubCode translates an error of cloudmls or mailseal. Errors that are not
 // known to be for good are temporary.
@@ -75,6 +81,10 @@ func stubCode(err error) string {
 			return stubForeign
 		}
 		return stubInvalid
+	case errors.Is(err, errPersonal):
+		return stubPersonal
+	case errors.Is(err, mailseal.ErrVersion):
+		return stubVersion
 	case errors.Is(err, mailseal.ErrCorrupt):
 		return stubDamaged
 	case errors.Is(err, cloudmls.ErrNotYet):

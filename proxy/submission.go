@@ -55,7 +55,7 @@ func (a *account) read(e smtpd.Envelope, msg smtpd.Message) (*submission, error)
 	if err := a.readPeople(s); err != nil {
 		return nil, err
 	}
-	s.automatic = e.From == "" || h.List || h.AutoSubmitted != "" && h.AutoSubmitted != "no" || isReport(raw)
+	s.automatic = e.From == "" || h.ListFields || h.AutoSubmitted != "" && h.AutoSubmitted != "no" || isReport(raw)
 	return s, nil
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,13 +20,23 @@ func (a *account) sealUpload(ctx context.Context, u imapd.Upload) (*imapd.Sealed
 	if err != nil {
 		return nil, &imapd.Failure{Code: "SERVERBUG", Err: err, Text: "the message could not be encrypted, so it was not stored"}
 	}
-	p, err := mailseal.Prepare(u.Content, u.Size, mailseal.SealOptions{
+	o := mailseal.SealOptions{
 		Outer: outer, Kind: mailseal.KindSelf, Conversation: conversation,
 		Control: func(plaintext []byte) ([]byte, error) {
 			return a.client.SealPersonal(ctx, a.self, plaintext)
 		},
-	})
-	if err != nil {
+	}
+	p, err := mailseal.Prepare(u.Content, u.Size, o)
+	if errors.Is(err, mailseal.ErrOuter) {
+		// An odd header of somebody else's message: it need not show.
+		o.Outer = a.plainOuter()
+		p, err = mailseal.Prepare(u.Content, u.Size, o)
+	}
+	switch {
+	case errors.Is(err, mailseal.ErrNotSealable), errors.Is(err, mailseal.ErrTooLarge), isLimit(err):
+		return nil, &imapd.Failure{Code: "CANNOT", Err: fmt.Errorf("seal an upload: %w", err),
+			Text: "the message cannot be encrypted, so it was not stored: it is too large, too complicated, or no message"}
+	case err != nil:
 		return nil, &imapd.Failure{Code: "UNAVAILABLE", Err: fmt.Errorf("seal an upload: %w", err),
 			Text: "the message could not be encrypted, so it was not stored: " + sentence(err)}
 	}
@@ -37,7 +48,7 @@ func (a *account) sealUpload(ctx context.Context, u imapd.Upload) (*imapd.Sealed
 // conversation is the one that the message was sent to, if it was encrypted.
 func (a *account) uploadOuter(u imapd.Upload) (mailseal.Outer, groupid.ID, error) {
 	self := a.selfConversation()
-	o := mailseal.Outer{From: a.self.ID, SubjectToken: subjectToken(self, "")}
+	o := a.plainOuter()
 	raw, err := mailseal.ReadHeader(u.Content, u.Size)
 	if err != nil {
 		return o, self, nil
@@ -46,7 +57,7 @@ func (a *account) uploadOuter(u imapd.Upload) (mailseal.Outer, groupid.ID, error
 	if err != nil {
 		return o, self, nil
 	}
-	o.Date, o.MessageID = h.Date, h.MessageID
+	o.Date, o.MessageID = outerDate(h.Date), h.MessageID
 	if hasFlag(u.Flags, `\Draft`) {
 		return o, self, nil
 	}
@@ -64,6 +75,11 @@ func (a *account) uploadOuter(u imapd.Upload) (mailseal.Outer, groupid.ID, error
 	}
 	o.SubjectToken = subjectToken(self, rootOf(h))
 	return o, self, err
+}
+
+// plainOuter shows no more than whose upload it is.
+func (a *account) plainOuter() mailseal.Outer {
+	return mailseal.Outer{From: a.self.ID, SubjectToken: subjectToken(a.selfConversation(), "")}
 }
 
 // rootOf is the Message-ID that a thread began with, as far as a header knows.
