@@ -24,7 +24,7 @@ func (t *tx) UserByName(name string) (*keyserver.User, error) {
 }
 
 func (t *tx) PutUser(u *keyserver.User) error {
-	if err := t.bucket(bucketUserNames).Put([]byte(u.Name), u.ID[:]); err != nil {
+	if err := t.bucket(bucketUserNames).Put([]byte(u.Name), bytes.Clone(u.ID[:])); err != nil {
 		return err
 	}
 	return put(t.bucket(bucketUsers), u.ID[:], u)
@@ -59,6 +59,9 @@ func (t *tx) Sessions(u keyserver.UserID) ([]keyserver.Session, error) {
 
 // PutSession lists the current token under its generation and forgets the one
 // that is MaxOldTokens rotations old.
+//
+// bbolt keeps the values it is given until the end of the transaction, so they
+// are copied where they are part of what belongs to the caller.
 func (t *tx) PutSession(s *keyserver.Session) error {
 	if err := put(t.bucket(bucketSessions), s.ID[:], s); err != nil {
 		return err
@@ -66,11 +69,11 @@ func (t *tx) PutSession(s *keyserver.Session) error {
 	if err := t.bucket(bucketUserSessions).Put(join(s.User[:], s.ID[:]), nil); err != nil {
 		return err
 	}
-	if err := t.bucket(bucketTokens).Put(s.Token[:], s.ID[:]); err != nil {
+	if err := t.bucket(bucketTokens).Put(s.Token[:], bytes.Clone(s.ID[:])); err != nil {
 		return err
 	}
 	listed := t.bucket(bucketSessionTokens)
-	if err := listed.Put(join(s.ID[:], num(s.Generation)), s.Token[:]); err != nil {
+	if err := listed.Put(join(s.ID[:], num(s.Generation)), bytes.Clone(s.Token[:])); err != nil {
 		return err
 	}
 	if s.Generation < keyserver.MaxOldTokens {

@@ -1,6 +1,7 @@
 package keyclient
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -18,7 +19,7 @@ func (c *Client) Verify(ctx context.Context, token string, r keyapi.VerifyReques
 // account with the same identity key again changes nothing and succeeds.
 func (c *Client) AddAccount(ctx context.Context, token string, r keyapi.AccountRequest) (*keyapi.AccountInfo, error) {
 	return call(ctx, c, request{op: "POST /v1/accounts", token: token, body: r}, func(a *keyapi.AccountInfo) string {
-		return unless(a.Account == r.Account, "another account")
+		return unless(a.Account == r.Account && bytes.Equal(a.IdentityKey, r.IdentityKey), "another account or key")
 	})
 }
 
