@@ -94,12 +94,6 @@ func (g *Group) checkList(list []listedProposal, committer LeafIndex) error {
 	psks := map[string]bool{}
 	extensions := 0
 	for _, l := range list {
-		// One by reference was checked when it was received, in this epoch.
-		if l.ref == "" {
-			if err := g.checkProposal(l.proposal, l.sender); err != nil {
-				return err
-			}
-		}
 		var leaf *LeafIndex
 		switch p := l.proposal.(type) {
 		case *Update:
@@ -134,6 +128,12 @@ func (g *Group) checkList(list []listedProposal, committer LeafIndex) error {
 				return invalid("12.2", "leaf is updated or removed twice")
 			}
 			changed[*leaf] = true
+		}
+		// One by reference was checked when it was received, in this epoch.
+		if l.ref == "" {
+			if err := g.checkProposal(l.proposal, l.sender); err != nil {
+				return err
+			}
 		}
 	}
 	if len(psks) > maxPSKs {
