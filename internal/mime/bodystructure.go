@@ -5,11 +5,33 @@ import (
 	"strings"
 )
 
-// BodyStructure returns the body structure of p and everything below it.
+// BodyStructure returns the body structure of the message whose root is p.
 func (p *Part) BodyStructure() *BodyStructure {
+	bs := p.structure()
+	if bs.isDefault() {
+		bs.Type, bs.Subtype, bs.Encoding = []byte("text"), []byte("plain"), []byte("7bit")
+		bs.Params = nil
+		bs.defaultCharset()
+	}
+	return bs
+}
+
+// isDefault reports whether the structure says no more than a message without
+// MIME fields does. Then it is given as for such a message, whatever the case
+// of its words.
+func (bs *BodyStructure) isDefault() bool {
+	return bs.Text && bytes.EqualFold(bs.Subtype, []byte("plain")) &&
+		len(bs.Params) == 1 && bytes.EqualFold(bs.Params[0].Name, []byte("charset")) &&
+		bytes.EqualFold(bs.Params[0].Value, []byte("us-ascii")) &&
+		bytes.EqualFold(bs.Encoding, []byte("7bit")) &&
+		bs.ID == nil && bs.Description == nil && bs.MD5 == nil && bs.Disposition == nil &&
+		bs.Language == nil && bs.Location == nil
+}
+
+func (p *Part) structure() *BodyStructure {
 	bs := p.own()
 	for _, c := range p.Children {
-		bs.Children = append(bs.Children, c.BodyStructure())
+		bs.Children = append(bs.Children, c.structure())
 	}
 	if p.Message && len(p.Children) == 1 {
 		env := p.Children[0].Envelope()

@@ -85,3 +85,65 @@ func TestDovecot(t *testing.T) {
 		}
 	}
 }
+
+// TestGolden compares the corpus with what Dovecot answered for it.
+func TestGolden(t *testing.T) {
+	b, err := os.ReadFile(goldenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]golden
+	if err := json.Unmarshal(b, &all); err != nil {
+		t.Fatal(err)
+	}
+	names, messages := corpus(t)
+	seen := 0
+	for i, name := range names {
+		want, ok := all[name]
+		if !ok {
+			continue
+		}
+		seen++
+		t.Run(name, func(t *testing.T) {
+			root := parse(t, messages[i])
+			env, bs := root.Envelope(), root.BodyStructure()
+			for _, c := range []struct {
+				item      string
+				got, want value
+			}{
+				{"size", number(root.Size()), want.Size},
+				{"envelope", envelopeValue(&env), want.Envelope},
+				{"bodystructure", structureValue(bs, true), want.BodyStructure},
+				{"body", structureValue(bs, false), want.Body},
+			} {
+				if got, want := show(c.got), show(fromJSON(c.want)); got != want {
+					t.Errorf("%s:\n got %s\nwant %s", c.item, got, want)
+				}
+			}
+		})
+	}
+	if seen != len(all) || seen < 40 {
+		t.Errorf("%d of %d golden messages are in the corpus", seen, len(all))
+	}
+}
+
+func fromJSON(v value) value {
+	list, ok := v.([]any)
+	if !ok {
+		return v
+	}
+	out := make([]value, len(list))
+	for i, e := range list {
+		out[i] = fromJSON(e)
+	}
+	return out
+}
+
+func parse(t testing.TB, b []byte) *Part {
+	t.Helper()
+	root, err := Parse(bytes.NewReader(b), int64(len(b)), DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}

@@ -9,8 +9,8 @@ import (
 // Field is one header field, with pointers into the header it is from.
 type Field struct {
 	// Name is the field name as written, without the white space before the
-	// colon that the obsolete syntax allows. A line without a colon is all
-	// name.
+	// colon that the obsolete syntax allows. It is nil for a line without a
+	// colon, which is no field.
 	Name []byte
 	// Value is everything behind the colon and the white space that follows
 	// it, folded as it is, without the last line end.
@@ -21,7 +21,7 @@ type Field struct {
 
 // Is reports whether the field has this name; case does not count.
 func (f Field) Is(name string) bool {
-	return len(f.Name) == len(name) && strings.EqualFold(string(f.Name), name)
+	return f.Name != nil && len(f.Name) == len(name) && strings.EqualFold(string(f.Name), name)
 }
 
 // Unfolded returns the value with the line ends inside it removed. NUL octets
@@ -88,7 +88,7 @@ func makeField(raw []byte) Field {
 	}
 	colon := bytes.IndexByte(first, ':')
 	if colon < 0 {
-		return Field{Name: first, Value: text[len(first):], Raw: raw}
+		return Field{Raw: raw}
 	}
 	value := text[colon+1:]
 	return Field{

@@ -77,7 +77,8 @@ func (x *lexer) skipCFWS() status {
 
 func (x *lexer) skipComment() status {
 	x.comment = x.comment[:0]
-	x.pos++ // "("
+	sure := 0 // octets that are kept of a comment that does not end
+	x.pos++   // "("
 	for level := 1; !x.done(); x.pos++ {
 		c := x.s[x.pos]
 		switch c {
@@ -89,6 +90,7 @@ func (x *lexer) skipComment() status {
 				return x.rest()
 			}
 		case '\\':
+			sure = len(x.comment)
 			if x.pos++; x.done() {
 				return bad
 			}
@@ -96,6 +98,7 @@ func (x *lexer) skipComment() status {
 		}
 		x.comment = appendText(x.comment, c)
 	}
+	x.comment = x.comment[:sure]
 	return bad
 }
 
@@ -148,8 +151,8 @@ func (x *lexer) dotAtom(dst []byte) ([]byte, status) {
 		}
 		x.pos++
 		dst = append(dst, '.')
-		if st := x.skipCFWS(); st != more {
-			return dst, st
+		if x.skipCFWS() != more {
+			return dst, bad
 		}
 	}
 }
@@ -202,8 +205,10 @@ func (x *lexer) token(dst []byte) ([]byte, status) {
 }
 
 // quoted appends the content of a quoted string to dst, unescaped and
-// unfolded. The lexer must stand at its opening quote.
+// unfolded. The lexer must stand at its opening quote. Of a string that does
+// not end, what stands before its last line end or escape is appended.
 func (x *lexer) quoted(dst []byte) ([]byte, status) {
+	sure := len(dst)
 	for x.pos++; !x.done(); x.pos++ {
 		c := x.s[x.pos]
 		switch c {
@@ -214,8 +219,10 @@ func (x *lexer) quoted(dst []byte) ([]byte, status) {
 			if x.s[x.pos-1] == '\r' && len(dst) > 0 && dst[len(dst)-1] == '\r' {
 				dst = dst[:len(dst)-1]
 			}
+			sure = len(dst)
 			continue
 		case '\\':
+			sure = len(dst)
 			if x.pos++; x.done() {
 				return dst, bad
 			}
@@ -223,7 +230,7 @@ func (x *lexer) quoted(dst []byte) ([]byte, status) {
 		}
 		dst = appendText(dst, c)
 	}
-	return dst, bad
+	return dst[:sure], bad
 }
 
 // phrase appends the words of a phrase to dst, with one space between words
@@ -263,8 +270,10 @@ func (x *lexer) domain(dst []byte) ([]byte, status) {
 		return x.dotAtom(dst)
 	}
 	start := x.pos
-	for ; !x.done(); x.pos++ {
+	for x.pos++; !x.done(); x.pos++ {
 		switch x.s[x.pos] {
+		case '[':
+			return dst, bad
 		case '\\':
 			x.pos++
 		case ']':

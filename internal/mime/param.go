@@ -9,22 +9,28 @@ import (
 // maxParams bounds the parameters of one field; the rest is ignored.
 const maxParams = 1000
 
-// mediaType reads type "/" subtype. A type alone is read if nothing follows it.
+// mediaType reads type "/" subtype, which only parameters may follow. A type
+// alone is read if nothing follows it.
 func (x *lexer) mediaType() (text []byte, st status) {
 	if x.skipCFWS() != more {
 		return nil, bad
 	}
 	if text, st = x.token(nil); st != more {
-		return text, st
+		return text, end
 	}
-	if !x.at('/') {
-		return text, bad
+	if len(text) == 0 || !x.at('/') {
+		return nil, bad
 	}
 	x.pos++
 	if x.skipCFWS() != more {
-		return text, bad
+		return nil, bad
 	}
-	return x.token(append(text, '/'))
+	n := len(text) + 1
+	text, st = x.token(append(text, '/'))
+	if len(text) == n || st == more && !x.at(';') {
+		return nil, bad
+	}
+	return text, st
 }
 
 // parameter reads ";" attribute "=" value. At the end of the text it returns
