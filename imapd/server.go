@@ -105,7 +105,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
-			if s.ctx.Err() != nil {
+			if s.isClosed() {
 				return ErrServerClosed
 			}
 			var ne net.Error
@@ -125,6 +125,12 @@ func (s *Server) Serve(ln net.Listener) error {
 		pause = 0
 		s.start(conn)
 	}
+}
+
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 // start serves one connection in its own goroutine unless there are too many.
