@@ -21,6 +21,7 @@ type Challenger interface {
 const (
 	challengeLifetime = 15 * time.Minute
 	challengeTries    = 5
+	challengeTimeout  = 30 * time.Second // for handing it to the platform
 	tokenHalfSize     = 16
 )
 
@@ -72,6 +73,8 @@ func (s *Server) verify(ctx context.Context, in *input[keyapi.VerifyRequest]) (*
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, challengeTimeout)
+	defer cancel()
 	if err := challenger.SendToken(ctx, c.Account, c.ID, c.Token1); err != nil {
 		s.log.Warn("challenge could not be sent", "platform", c.Account.Platform, "error", err)
 		return nil, unavailable("the challenge could not be sent")

@@ -3,6 +3,7 @@ package keyserver_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -134,4 +135,56 @@ func TestPanicsBecomeProblems(t *testing.T) {
 	if problem.Status != http.StatusInternalServerError || strings.Contains(problem.Detail, "nil pointer") {
 		t.Errorf("problem: %+v", problem)
 	}
+}
+
+// Memory: large bodies are few at a time, per user and altogether.
+func TestLargeBodiesAreFewAtATime(t *testing.T) {
+	w := newWorld(t, keyserver.Options{})
+	p, other := w.person("alice"), w.person("bob")
+	entered, release := make(chan struct{}), make(chan struct{})
+	codes := make(chan int)
+	send := func(p *person, body io.Reader) {
+		r := httptest.NewRequest("POST", "/v1/tx", body)
+		r.ContentLength = -1
+		r.Header.Set("Authorization", "Bearer "+p.token())
+		codes <- serve(w, r)
+	}
+	for range 2 {
+		go send(p, &slowBody{entered: entered, release: release})
+		<-entered
+	}
+	go send(p, strings.NewReader("{}"))
+	if code := <-codes; code != 429 {
+		t.Errorf("third large body: %d", code)
+	}
+	go send(other, strings.NewReader("{}"))
+	if code := <-codes; code != 200 {
+		t.Errorf("another user: %d", code)
+	}
+	if _, err := p.tx(keyapi.Tx{Nonce: []byte{1}}); err != nil {
+		t.Errorf("small body: %v", err)
+	}
+	close(release)
+	for range 2 {
+		if code := <-codes; code != 200 {
+			t.Errorf("large body: %d", code)
+		}
+	}
+}
+
+// slowBody is "{}", which comes when it is released.
+type slowBody struct {
+	entered chan<- struct{}
+	release <-chan struct{}
+	done    bool
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	if b.done {
+		return 0, io.EOF
+	}
+	b.entered <- struct{}{}
+	<-b.release
+	b.done = true
+	return copy(p, "{}"), nil
 }

@@ -77,7 +77,9 @@ func unavailable(detail string) error {
 	return newProblem(http.StatusServiceUnavailable, keyapi.CodeUnavailable, detail)
 }
 
-func rateLimited(wait time.Duration) error {
+func rateLimited(wait time.Duration) error { return newRateLimited(wait) }
+
+func newRateLimited(wait time.Duration) *problem {
 	p := newProblem(http.StatusTooManyRequests, keyapi.CodeRateLimited, "too many requests")
 	p.retryAfter = max(wait, time.Second)
 	return p

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -63,7 +64,7 @@ func (s *Server) routes() http.Handler {
 	add(signedIn, "GET /v1/reachable/{platform}/{id}", 0, s.reachable)
 	add(signedIn, "GET /v1/objects", 0, s.objectIndex)
 	add(signedIn, "POST /v1/objects", smallBody, s.objects)
-	add(signedIn, "POST /v1/tx", keyapi.MaxTxSize, s.tx)
+	add(signedIn.behind(s.gateLarge), "POST /v1/tx", keyapi.MaxTxSize, s.tx)
 	add(signedIn, "GET /v1/conversations/{conversation}", 0, s.instance)
 	add(signedIn, "GET /v1/delivery/{platform}/{id}", 0, s.deliveries)
 	add(signedIn, "POST /v1/delivery/{platform}/{id}/ack", smallBody, s.acknowledge)
@@ -92,6 +93,12 @@ type router struct {
 	server      *Server
 	api         huma.API
 	middlewares huma.Middlewares
+}
+
+// behind adds a middleware to those that a route has.
+func (r router) behind(m func(huma.Context, func(huma.Context))) router {
+	r.middlewares = append(slices.Clone(r.middlewares), m)
+	return r
 }
 
 // add declares one route, "METHOD path". Bodies are decoded strictly and

@@ -113,6 +113,8 @@ func (o *Options) check() error {
 	return nil
 }
 
+var _ http.Handler = (*Server)(nil)
+
 // Server serves the key server's API. It is safe for concurrent use.
 type Server struct {
 	Options
@@ -122,6 +124,7 @@ type Server struct {
 	fakeKey []byte // HMAC key of pretended parameters
 	handler http.Handler
 	waiting *waiters
+	large   largeGate
 
 	guesses *guessGuard
 	limits  struct{ signIn, refresh, claims, lookUps, commits, challenges, challengesFrom *throttle }
