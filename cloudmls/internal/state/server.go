@@ -6,11 +6,10 @@ import (
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
-// Server is the part of the key server's API that this package uses;
-// *keyclient.Client has it. A failed call returns *keyapi.Problem where, and
-// only where, the key server itself answered with one. Implementations are safe
-// for concurrent use, keep no tokens, repeat nothing by themselves and bound
-// the size of answers.
+// Server is the part of the key server's API that this package uses. A failed
+// call returns *keyapi.Problem where, and only where, the key server itself
+// answered with one. Implementations are safe for concurrent use, keep no
+// tokens, repeat nothing by themselves and bound the size of answers.
 type Server interface {
 	Params(ctx context.Context, r keyapi.ParamsRequest) (keyapi.AuthParams, error)
 	Register(ctx context.Context, r keyapi.RegisterRequest) (keyapi.Session, error)
