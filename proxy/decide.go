@@ -76,25 +76,25 @@ func decide(m messageFacts, people []recipient) decision {
 	clear, sealed := by[wayClear], by[waySealed]
 	switch {
 	case len(by[wayUnknown]) > 0:
-		return refuse(&smtpd.Refusal{Temporary: true, Enhanced: [3]int{4, 7, 0}, Err: cause, Text: fmt.Sprintf(
+		return refuse(temporary(enhancedSecurity, cause,
 			"Not sent: the key server did not say whether %s can read encrypted mail (%s).\nNothing was sent in clear. Try again in a few minutes.",
-			nameList(by[wayUnknown]), sentence(cause))})
+			nameList(by[wayUnknown]), sentence(cause)))
 	case len(by[wayConflict]) > 0:
-		return refuse(&smtpd.Refusal{Enhanced: [3]int{5, 7, 1}, Text: fmt.Sprintf(
+		return refuse(permanent(enhancedPolicy, nil,
 			"Not sent: this message answers an encrypted one, and a rule says that mail to %s is never encrypted.\nRemove the rule, or write a new message.",
-			nameList(by[wayConflict]))})
+			nameList(by[wayConflict])))
 	case len(by[wayMissing]) > 0:
-		return refuse(&smtpd.Refusal{Enhanced: [3]int{5, 7, 1}, Text: fmt.Sprintf(
+		return refuse(permanent(enhancedPolicy, nil,
 			"Not sent: encryption is required for %s, who cannot read encrypted mail yet.\nAsk them to set it up, or change the rule.",
-			nameList(by[wayMissing]))})
+			nameList(by[wayMissing])))
 	case len(clear) > 0 && len(sealed) > 0:
-		return refuse(&smtpd.Refusal{Enhanced: [3]int{5, 7, 1}, Text: fmt.Sprintf(
+		return refuse(permanent(enhancedPolicy, nil,
 			"Not sent: %s cannot read encrypted mail, while %s can.\nSend to them separately, or leave the first out.",
-			nameList(clear), nameList(sealed))})
+			nameList(clear), nameList(sealed)))
 	case len(clear) > 0 && m.answersSealed:
-		return refuse(&smtpd.Refusal{Enhanced: [3]int{5, 7, 1}, Text: fmt.Sprintf(
+		return refuse(permanent(enhancedPolicy, nil,
 			"Not sent: this message answers an encrypted one, and %s cannot read encrypted mail.\nAnswers to encrypted messages are never sent in clear; write a new message.",
-			nameList(clear))})
+			nameList(clear)))
 	case len(clear) > 0:
 		return decision{outcome: outcomePlain}
 	}

@@ -65,8 +65,14 @@ func temporary(code [3]int, err error, format string, args ...any) *smtpd.Refusa
 	return &smtpd.Refusal{Temporary: true, Enhanced: code, Err: err, Text: fmt.Sprintf(format, args...)}
 }
 
+// permanent is 550 for what policy forbids and addresses that cannot be, 554
+// for content.
 func permanent(code [3]int, err error, format string, args ...any) *smtpd.Refusal {
-	return &smtpd.Refusal{Enhanced: code, Err: err, Text: fmt.Sprintf(format, args...)}
+	r := &smtpd.Refusal{Code: 550, Enhanced: code, Err: err, Text: fmt.Sprintf(format, args...)}
+	if code == enhancedContent {
+		r.Code = 554
+	}
+	return r
 }
 
 // sentence says in a few words, without a full stop, what went wrong. It never

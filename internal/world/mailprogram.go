@@ -2,6 +2,7 @@ package world
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -132,7 +133,7 @@ func (m *MailProgram) IMAP(ctx context.Context) (*imapclient.Client, error) {
 	return c, nil
 }
 
-// List reads a whole mailbox, without setting \Seen.
+// List reads a whole mailbox in the order of UIDs, without setting \Seen.
 func (m *MailProgram) List(ctx context.Context, mailbox string) (all []Mail, err error) {
 	c, err := m.IMAP(ctx)
 	if err != nil {
@@ -160,6 +161,8 @@ func (m *MailProgram) List(ctx context.Context, mailbox string) (all []Mail, err
 		}
 		all = append(all, mail)
 	}
+	// Servers may answer in any order.
+	slices.SortFunc(all, func(a, b Mail) int { return cmp.Compare(a.UID, b.UID) })
 	return all, nil
 }
 
