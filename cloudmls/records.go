@@ -161,7 +161,7 @@ func decodeRecord(b []byte, v any) error {
 	return nil
 }
 
-// epochRecord is the object epoch/instance/n: octet 1, seconds since the epoch
+// epochRecord is the object epoch/instance/n: octet 1, milliseconds since 1970
 // when it began for us (uint64), then the mls.ArchiveRecord.
 type epochRecord struct {
 	opened  time.Time
@@ -173,7 +173,7 @@ func encodeEpoch(opened time.Time, archive *mls.ArchiveRecord) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode archive record: %w", err)
 	}
-	b := binary.BigEndian.AppendUint64([]byte{recordVersion}, uint64(opened.Unix()))
+	b := binary.BigEndian.AppendUint64([]byte{recordVersion}, uint64(opened.UnixMilli()))
 	return append(b, a...), nil
 }
 
@@ -185,7 +185,7 @@ func decodeEpoch(b []byte) (*epochRecord, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoch record: %w", err)
 	}
-	return &epochRecord{opened: time.Unix(int64(binary.BigEndian.Uint64(b[1:9])), 0), archive: a}, nil
+	return &epochRecord{opened: time.UnixMilli(int64(binary.BigEndian.Uint64(b[1:9]))), archive: a}, nil
 }
 
 // Keys of the objects.
