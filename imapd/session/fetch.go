@@ -112,10 +112,13 @@ func (s *session) fetchOpenEnd(cmd *clientCommand, req *overlay.Request, uid boo
 	s.mu.Lock()
 	box := s.box
 	box.missed = false
-	before := box.lastUID()
+	before := box.classified
+	if uid {
+		before = box.lastUID()
+	}
 	s.mu.Unlock()
-	c := &command{capture: uid}
-	if err := s.forward(cmd, c); err != nil || !uid {
+	c := &command{capture: true}
+	if err := s.forward(cmd, c); err != nil {
 		return err
 	}
 	if err := s.wait(c); err != nil {
@@ -128,15 +131,15 @@ func (s *session) fetchOpenEnd(cmd *clientCommand, req *overlay.Request, uid boo
 		if err := s.classify(); err != nil {
 			return err
 		}
-		set, err := s.resolveSet(req.Set, true)
+		set, err := s.resolveSet(req.Set, uid)
 		if err != nil {
 			return err
 		}
 		set = set.From(before + 1)
 		s.mu.Lock()
-		sealed := box.sealedUIDs(set, true)
+		sealed := box.sealedUIDs(set, uid)
 		s.mu.Unlock()
-		return s.fetchSplit(cmd, req, set, sealed, true)
+		return s.fetchSplit(cmd, req, set, sealed, uid)
 	}
 	return s.tagged(cmd.tag, string(filterTagged(c.line)))
 }

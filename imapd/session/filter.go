@@ -38,6 +38,8 @@ func (s *session) passFetch(r *response) error {
 	sealed, known := false, true
 	if box != nil {
 		known = r.num <= box.classified
+		// A message that was never announced: the provider knows better.
+		box.exists = max(box.exists, r.num)
 		if e := box.sealedAt(r.num); e != nil {
 			own, sealed = e.keywords(), true
 		}
