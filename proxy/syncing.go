@@ -44,8 +44,8 @@ func (s *syncer) run(ctx context.Context) {
 // sync takes everything from the queue and reports what people have to know.
 func (s *syncer) sync(ctx context.Context) error {
 	result, err := s.a.client.Sync(ctx, s.a.self)
-	if result.Processed > 0 {
-		s.a.waiting.forget() // what did not open may open now
+	if err == nil {
+		s.a.waiting.forget() // what did not open may open now, by a sibling's doing as well
 	}
 	s.report(result)
 	return err

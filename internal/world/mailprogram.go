@@ -140,7 +140,7 @@ func (m *MailProgram) List(ctx context.Context, mailbox string) (all []Mail, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, ignoreClosed(c.Close())) }()
-	selected, err := c.Select(mailbox, &imap.SelectOptions{ReadOnly: true}).Wait()
+	selected, err := c.Select(mailbox, nil).Wait()
 	if err != nil {
 		return nil, fmt.Errorf("select %s: %w", mailbox, err)
 	}
