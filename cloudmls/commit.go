@@ -125,6 +125,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 			return &movedError{}
 		}
 		next = now
+		next.Renew = next.Renew && !ch.renew
 		if err := v.openEpoch(next, pending.Staged.Group(), signature, c.now()); err != nil {
 			return err
 		}

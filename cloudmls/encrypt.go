@@ -89,16 +89,20 @@ func (c *Client) Encrypt(ctx context.Context, self Account, id ConversationID, p
 // used now. Cancellation, a state that was rolled back, a lost session and the
 // key server's own refusals are not that.
 func unreachable(ctx context.Context, err error) bool {
-	var rollback *state.RollbackError
-	if ctx.Err() != nil || errors.As(err, &rollback) || errors.Is(err, state.ErrSignedOut) || errors.Is(err, state.ErrPinned) {
+	if ctx.Err() != nil {
 		return false
 	}
-	var p *keyapi.Problem
-	if errors.As(err, &p) {
-		return p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests
+	var rollback *state.RollbackError
+	if errors.As(err, &rollback) {
+		return false
 	}
-	var local *IdentityChangedError
-	return !errors.As(err, &local)
+	for _, final := range []error{state.ErrSignedOut, state.ErrPinned, state.ErrBusy, state.ErrNotFound, ErrBusy} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	var p *keyapi.Problem
+	return !errors.As(err, &p) || p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests
 }
 
 // sendable gives the conversation if something may be encrypted in it: we are
@@ -130,7 +134,7 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 	}
 	old := c.now().Sub(time.UnixMilli(conv.Updated)) >= updateAfter
 	many := b != nil && b.Next == b.End && b.End+blockSize > updateAfterMessages
-	if !old && !many {
+	if !old && !many && !conv.Renew {
 		return conv, nil
 	}
 	epoch := conv.Epoch
@@ -141,7 +145,7 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 		return &change{renew: true}, nil
 	})
 	if err != nil {
-		if !unreachable(ctx, err) && !errors.Is(err, ErrBusy) {
+		if ctx.Err() != nil || c.store.Err() != nil {
 			return nil, fmt.Errorf("refresh keys: %w", err)
 		}
 		c.o.Logger.WarnContext(ctx, "keys were not refreshed", slog.Any("err", err))

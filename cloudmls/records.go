@@ -75,6 +75,7 @@ type conversationRecord struct {
 	Members   []memberEntry  `json:"members"`    // roster of the current epoch, sorted
 	Removed   int64          `json:"removed,omitempty"`
 	Broken    string         `json:"broken,omitempty"`
+	Renew     bool           `json:"renew,omitempty"` // entered by a last-resort KeyPackage: refresh the leaf's keys soon
 	Since     int64          `json:"since"`
 	Updated   int64          `json:"updated"`        // when Epoch began for us
 	Past      []pastInstance `json:"past,omitempty"` // earlier instances, oldest first

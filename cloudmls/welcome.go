@@ -47,10 +47,12 @@ func (c *Client) processWelcome(v *view, d *keyapi.Delivery, result *SyncResult)
 		return err
 	}
 	now := c.now()
+	lastResort := entry.LastResort
 	packages.use(slices.Clone(entry.Ref), now)
 	if err := v.put(keyPackagesKey(v.self), packages); err != nil {
 		return err
 	}
+	conv.Renew = lastResort
 	result.Joined = append(result.Joined, conv.ID)
 	return v.openEpoch(conv, g, secrets.SignatureKey(), now)
 }
