@@ -52,8 +52,8 @@ func (o *Outer) appendHeader(b []byte, conversation [16]byte, boundary string) (
 		b = appendField(b, ConversationField, hex.EncodeToString(conversation[:]))
 	}
 	b = appendField(b, "MIME-Version", "1.0")
-	return appendField(b, "Content-Type", `multipart/encrypted; protocol="`+ControlType+`";`+
-		"\r\n boundary=\""+boundary+`"`), nil
+	return appendField(b, "Content-Type", "multipart/encrypted;\r\n protocol=\""+ControlType+
+		"\";\r\n boundary=\""+boundary+"\""), nil
 }
 
 func (o *Outer) check() error {

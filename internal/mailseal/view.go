@@ -128,15 +128,18 @@ func oneLine(s string) string {
 	return strings.TrimSpace(s)
 }
 
+// stubType ends the header of a stub.
+const stubType = "MIME-Version: 1.0\r\n" +
+	"Content-Type: text/plain; charset=utf-8\r\n" +
+	"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+
 // Stub presents a message that cannot be opened: a fixed text under the
 // addresses, date and message ids of the outer header, none of which is
 // protected. The same arguments always make the same octets.
 func Stub(outerHeader []byte, status, text string) *View {
 	b := Prefix(outerHeader, status)
 	b = append(b, appendFields(nil, outerHeader, isEnvelope)...)
-	b = append(b, "MIME-Version: 1.0\r\n"+
-		"Content-Type: text/plain; charset=utf-8\r\n"+
-		"Content-Transfer-Encoding: quoted-printable\r\n\r\n"...)
+	b = append(b, stubType...)
 	var body bytes.Buffer
 	w := quotedprintable.NewWriter(&body)
 	text = strings.TrimRight(strings.ToValidUTF8(text, "?"), "\r\n") + "\n"
@@ -149,14 +152,18 @@ func Stub(outerHeader []byte, status, text string) *View {
 	return v
 }
 
+// stubTree parses the fixed part of a stub, which is far below all limits, and
+// puts the rest of the header before it.
 func stubTree(header, body []byte) *mime.Part {
-	root, err := mime.Parse(bytes.NewReader(append(bytes.Clone(header), body...)),
-		int64(len(header)+len(body)), mime.Limits{HeaderLines: maxTraceOctets, HeaderBytes: 4 * maxTraceOctets})
+	fixed := len(header) - len(stubType)
+	tail := append(bytes.Clone(header[fixed:]), body...)
+	root, err := mime.Parse(bytes.NewReader(tail), int64(len(tail)), mime.DefaultLimits)
 	if err != nil {
-		// not within these limits: appendFields took less from outside
-		panic("mailseal: stub beyond its own limits: " + err.Error())
+		// a long text in a single part breaks no limit; without structure
+		// rather than without message
+		root = &mime.Part{BodyLength: int64(len(tail))}
 	}
-	return root
+	return root.WithPrefix(header[:fixed])
 }
 
 func isEnvelope(name string) bool {
