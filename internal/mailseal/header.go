@@ -243,3 +243,30 @@ func headerEnd(b []byte) int {
 	}
 	return -1
 }
+
+// Outer returns what of the header is shown outside, with everything taken off
+// that is not: the first From address, the To and Cc addresses, date and
+// message ids. The subject token is left to the caller.
+func (h *Header) Outer() Outer {
+	o := Outer{
+		Date:       h.Date,
+		MessageID:  h.MessageID,
+		InReplyTo:  strings.Join(h.InReplyTo, " "),
+		References: strings.Join(h.References, " "),
+		To:         Addresses(h.To),
+		Cc:         Addresses(h.Cc),
+	}
+	if len(h.From) > 0 {
+		o.From = h.From[0].Address
+	}
+	return o
+}
+
+// Addresses returns the addr-specs of mailboxes, in order.
+func Addresses(list []Mailbox) []string {
+	var out []string
+	for _, m := range list {
+		out = append(out, m.Address)
+	}
+	return out
+}
