@@ -97,6 +97,12 @@ func (r *Reader) CopyLiteral(w io.Writer, n int64) error {
 func (r *Reader) ReadSegment(limit int) (Segment, error) {
 	r.buf = r.buf[:0]
 	for {
+		if err := r.fill(limit - len(r.buf)); err != nil {
+			if len(r.buf)+r.br.Buffered() > 0 {
+				err = noEOF(err)
+			}
+			return Segment{}, err
+		}
 		b, err := r.br.ReadSlice('\n')
 		if len(r.buf)+len(b) > limit {
 			return Segment{}, ErrTooLong
@@ -121,6 +127,28 @@ func (r *Reader) ReadSegment(limit int) (Segment, error) {
 		r.buf = append(r.buf[:len(r.buf)-1], '\r', '\n')
 	}
 	return parseSegment(r.buf, bare), nil
+}
+
+// fill reads until the buffer holds a line end or is full. It does not wait for
+// more than limit octets.
+func (r *Reader) fill(limit int) error {
+	for scanned := 0; ; {
+		n := r.br.Buffered()
+		b, err := r.br.Peek(n)
+		if err != nil {
+			return err
+		}
+		switch {
+		case bytes.IndexByte(b[scanned:], '\n') >= 0, n == r.br.Size():
+			return nil
+		case n > limit:
+			return ErrTooLong
+		}
+		scanned = n
+		if _, err := r.br.Peek(n + 1); err != nil {
+			return err
+		}
+	}
 }
 
 // parseSegment recognises the announcement of a literal at the end of a line.
