@@ -159,6 +159,11 @@ func (s *Store) open(n *snapshot, v version, b []byte) (Key, []byte, error) {
 	if err != nil {
 		return Key{}, nil, fmt.Errorf("open object: %w", err)
 	}
+	if t == TypeSender && h.KeyVersion > n.newest {
+		// The head does not cover it, so its ROOT may be newer than the view. If
+		// it is not, Refresh brings nothing new, and that is an alarm.
+		return Key{}, nil, errStale
+	}
 	k, err := n.sealingKey(t, h.KeyVersion)
 	if err != nil {
 		return Key{}, nil, fmt.Errorf("open object: %w", err)

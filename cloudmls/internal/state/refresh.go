@@ -23,8 +23,10 @@ func (s *Store) Refresh(ctx context.Context) (changed bool, err error) {
 	if err := s.usable(); err != nil {
 		return false, err
 	}
-	s.refreshes.Lock()
-	defer s.refreshes.Unlock()
+	if err := s.refreshes.acquire(ctx); err != nil {
+		return false, err
+	}
+	defer s.refreshes.release()
 	before := s.now.Load()
 	if before != nil {
 		same, err := s.headIs(ctx, before.view)

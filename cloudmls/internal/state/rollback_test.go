@@ -160,6 +160,22 @@ func TestThreat16_RollbackRaisesAlarm(t *testing.T) {
 		_, err := s.Refresh(t.Context())
 		alarmed(t, f, s, err)
 	})
+	t.Run("at the same counter, with a damaged local copy", func(t *testing.T) {
+		t.Parallel()
+		f := setUp(t)
+		a, b := f.device(t, 0), f.device(t, 1)
+		refresh(t, b)
+		common := f.server.objects(username)
+		put(t, a, conv, "a's")
+		f.server.setObjects(username, common)
+		put(t, b, conv, "b's")
+		delete(f.local[0].buckets[bucketObjects], localKey(bootstrapID(TypeHead)))
+		_, err := Resume(t.Context(), f.config(0))
+		var r *RollbackError
+		if !errors.As(err, &r) {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("on the next update", func(t *testing.T) {
 		t.Parallel()
 		f := setUp(t)
@@ -263,6 +279,19 @@ func TestThreat16_SenderRollback(t *testing.T) {
 			t.Error("a reservation was sent on top of the old one")
 		}
 		alarmed(t, f, a, err)
+	})
+	t.Run("read once, wound back after a restart", func(t *testing.T) {
+		t.Parallel()
+		f, _, old := prepare(t)
+		b := f.device(t, 1)
+		refresh(t, b)
+		if got := get(t, b, sending); got != "..." {
+			t.Fatalf("got %q", got)
+		}
+		f.server.setObjects(username, old)
+		b = f.device(t, 1)
+		err := b.Swap(t.Context(), sending, next)
+		alarmed(t, f, b, err)
 	})
 	t.Run("withheld", func(t *testing.T) {
 		t.Parallel()

@@ -14,7 +14,7 @@ import (
 // sender remembers the newest version of a sender object that is known here,
 // so that a Swap needs one request.
 type sender struct {
-	turn sync.Mutex // held through a Swap, across the network
+	turn lock // held through a Swap, across the network
 
 	mu    sync.Mutex
 	known bool
@@ -26,7 +26,7 @@ func (s *Store) sender(id keyapi.ObjectID) *sender {
 	defer s.sendersMu.Unlock()
 	x := s.senders[id]
 	if x == nil {
-		x = &sender{}
+		x = &sender{turn: newLock()}
 		s.senders[id] = x
 	}
 	return x
@@ -180,8 +180,10 @@ func (s *Store) Swap(ctx context.Context, k Key, fn func(old []byte) ([]byte, er
 func (s *Store) swap(ctx context.Context, n *snapshot, k Key, fn func(old []byte) ([]byte, error)) error {
 	id := objectID(n.ring.Index, k)
 	x := s.sender(id)
-	x.turn.Lock()
-	defer x.turn.Unlock()
+	if err := x.turn.acquire(ctx); err != nil {
+		return err
+	}
+	defer x.turn.release()
 	for attempt := range maxAttempts * 4 {
 		if attempt > 0 {
 			if err := s.backOff(ctx, attempt); err != nil {

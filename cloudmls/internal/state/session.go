@@ -6,23 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
-// session holds this device's tokens. Its lock is held while a refresh is under
-// way, so that many callers with an expired token cause one refresh.
+// session holds this device's tokens. Its turn is held while a refresh is under
+// way, so that many callers with an expired token cause one refresh. Whether a
+// token has ended the server decides alone: the clocks need not agree.
 type session struct {
-	mu      sync.Mutex
+	turn    lock
 	access  string
-	expires time.Time
 	refresh []byte
 }
-
-// expiryMargin is how long before its end an access token is not used any more.
-const expiryMargin = 20 * time.Second
 
 func problemCode(err error) string {
 	var p *keyapi.Problem
@@ -55,10 +50,11 @@ func (s *Store) Authorized(ctx context.Context, call func(ctx context.Context, t
 // token gives an access token other than refused.
 func (s *Store) token(ctx context.Context, refused string) (string, error) {
 	n := &s.session
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	fresh := n.expires.IsZero() || s.cfg.Now().Before(n.expires.Add(-expiryMargin))
-	if n.access != "" && n.access != refused && fresh {
+	if err := n.turn.acquire(ctx); err != nil {
+		return "", err
+	}
+	defer n.turn.release()
+	if n.access != "" && n.access != refused {
 		return n.access, nil
 	}
 	if len(n.refresh) == 0 {
@@ -94,15 +90,14 @@ func (s *Store) requestRefresh(ctx context.Context, token []byte) (keyapi.Sessio
 }
 
 // takeSession makes the new refresh token durable before anything uses the
-// session. The caller holds session.mu or is alone.
+// session. The caller has session.turn.
 func (s *Store) takeSession(got keyapi.Session) error {
 	if string(got.UserID) != string(s.scope.User) || got.AccessToken == "" || len(got.RefreshToken) == 0 {
-		return errors.New("key server answered with a session of another user")
+		return errSession
 	}
 	if err := s.changeVault(func(v *vault) { v.Refresh = slices.Clone(got.RefreshToken) }); err != nil {
 		return err
 	}
-	s.session.access, s.session.expires = got.AccessToken, got.ExpiresAt
-	s.session.refresh = slices.Clone(got.RefreshToken)
+	s.session.access, s.session.refresh = got.AccessToken, slices.Clone(got.RefreshToken)
 	return nil
 }

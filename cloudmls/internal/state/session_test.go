@@ -6,7 +6,6 @@ import (
 	"io"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -59,19 +58,6 @@ func TestFlaw34_ManyCallersOneRefresh(t *testing.T) {
 	wg.Wait()
 	if n := f.server.count("refresh") - before; n != 1 {
 		t.Errorf("%d refreshes", n)
-	}
-}
-
-func TestExpiredTokensAreNotSent(t *testing.T) {
-	t.Parallel()
-	f := setUp(t)
-	s := f.device(t, 0)
-	refresh(t, s)
-	s.cfg.Now = func() time.Time { return time.Now().Add(9*time.Minute + 50*time.Second) }
-	before := f.server.count("refresh")
-	refresh(t, s)
-	if f.server.count("refresh") != before+1 {
-		t.Error("an access token was used to its last second")
 	}
 }
 
@@ -285,10 +271,25 @@ func TestRotationIsFollowedByOtherDevices(t *testing.T) {
 	f := setUp(t)
 	a, b := f.device(t, 0), f.device(t, 1)
 	put(t, a, conv, "old")
+	next := func(old []byte) ([]byte, error) { return append(old, '.'), nil }
+	for _, s := range []*Store{a, b} {
+		if err := s.Swap(t.Context(), sending, next); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range 2 {
 		if err := a.RotateRoot(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := a.Swap(t.Context(), sending, next); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Swap(t.Context(), sending, next); err != nil { // under a ROOT that b has not seen
+		t.Fatal(err)
+	}
+	if got := get(t, a, sending); got != "...." {
+		t.Errorf("sender object: %q", got)
 	}
 	refresh(t, b)
 	put(t, b, conv, get(t, b, conv)+" and new")

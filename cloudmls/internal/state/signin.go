@@ -123,15 +123,13 @@ func (s *Store) login(ctx context.Context, username, password string, p keyapi.A
 	return wrapper, s.holdSession(got)
 }
 
-// holdSession keeps a session in memory until the vault is written.
+// holdSession keeps a session in memory until the vault is written. No other
+// call is under way yet.
 func (s *Store) holdSession(got keyapi.Session) error {
 	if string(got.UserID) != string(s.scope.User) || got.AccessToken == "" || len(got.RefreshToken) == 0 {
 		return errSession
 	}
-	n := &s.session
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.access, n.expires, n.refresh = got.AccessToken, got.ExpiresAt, slices.Clone(got.RefreshToken)
+	s.session.access, s.session.refresh = got.AccessToken, slices.Clone(got.RefreshToken)
 	s.vaultMu.Lock()
 	defer s.vaultMu.Unlock()
 	next := *s.vault

@@ -78,8 +78,8 @@ type Store struct {
 	scope  keys.Scope
 	slot   uint16
 
-	updates    sync.Mutex
-	refreshes  sync.Mutex
+	updates    lock
+	refreshes  lock
 	publishing sync.Mutex
 	now        atomic.Pointer[snapshot]
 	alarm      atomic.Pointer[RollbackError]
@@ -109,6 +109,7 @@ func newStore(c Config, l *locals, v *vault) *Store {
 	s := &Store{
 		cfg: c, locals: l, vault: v, slot: v.Slot,
 		scope:   keys.Scope{Origin: c.Origin, User: slices.Clone(v.UserID)},
+		updates: newLock(), refreshes: newLock(), session: session{turn: newLock()},
 		senders: map[keyapi.ObjectID]*sender{},
 	}
 	s.session.refresh = slices.Clone(v.Refresh)

@@ -82,9 +82,9 @@ func TestThreat29_ServerSeesPadmeSizesOnly(t *testing.T) {
 // goroutines each, never overlap.
 func TestThreat21_ConcurrentReservationsAreDisjoint(t *testing.T) {
 	t.Parallel()
-	runs := 5000
+	runs := 2000
 	if testing.Short() {
-		runs = 1000
+		runs = 400
 	}
 	const block, workers = 32, 4
 	f := setUp(t)

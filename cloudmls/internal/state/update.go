@@ -30,8 +30,10 @@ const maxAttempts = 16
 // too; fn must not call Update or Swap. When Update returns nil, the change is
 // durable at the server and the floor that protects it is durable here.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
-	s.updates.Lock()
-	defer s.updates.Unlock()
+	if err := s.updates.acquire(ctx); err != nil {
+		return err
+	}
+	defer s.updates.release()
 	var withheld *snapshot // the one whose objects the server did not give
 	for attempt := range maxAttempts {
 		if attempt > 0 {
