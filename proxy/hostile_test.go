@@ -1,7 +1,9 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"regexp"
@@ -228,24 +230,53 @@ func checkAltered(t *testing.T, w *gatewaytest.World, mailbox string, l world.Le
 		t.Fatal(err)
 	}
 	for range 2 {
-		all, err := program.List(t.Context(), mailbox)
-		if err != nil {
-			continue // refused
+		said, complete := rawFetch(t, program, mailbox)
+		if !complete {
+			continue // cut, or refused: the mail program has no message
 		}
-		m := gatewaytest.Last(t, all)
-		inner, opened := world.Inner(m.Content)
+		verified := bytes.Contains(said, []byte(imapd.KeywordVerified))
 		switch {
-		case m.Has(imapd.KeywordVerified):
-			// A change that decoding does not see, such as in padding bits.
-			if !bytes.Equal(inner, l.Bytes()) {
-				t.Errorf("%s %s: shown as verified\n%.600s", l.MessageID, what, m.Content)
-			}
-		case !opened && !bytes.Equal(m.Content, altered):
-			t.Errorf("%s %s: neither explained nor left alone\n%.600s", l.MessageID, what, m.Content)
-		case gatewaytest.Holds(m.Content, "canary"):
+		case verified && !bytes.Contains(said, l.Bytes()):
+			// A change that decoding does not see, such as in padding bits, is none.
+			t.Errorf("%s %s: shown as verified\n%.600s", l.MessageID, what, said)
+		case !verified && gatewaytest.Holds(said, "canary"):
 			t.Errorf("%s %s: part of the text was released", l.MessageID, what)
+		case !verified && !bytes.Contains(said, []byte("not opened")) && !bytes.Contains(said, altered):
+			t.Errorf("%s %s: neither explained nor left alone\n%.600s", l.MessageID, what, said)
 		}
 	}
+}
+
+// rawFetch gives what the gateway says to a FETCH of the first message, and
+// whether it ended in OK.
+func rawFetch(t *testing.T, p *world.MailProgram, mailbox string) (said []byte, complete bool) {
+	t.Helper()
+	conn, err := tls.Dial("tcp", p.IMAPAddr, p.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for tag, command := range []string{
+		fmt.Sprintf("LOGIN %s %s", p.Username, p.Password), "SELECT " + mailbox, "FETCH 1 (FLAGS BODY.PEEK[])",
+	} {
+		said, complete = nil, false
+		if _, err := fmt.Fprintf(conn, "x%d %s\r\n", tag, command); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			line, err := r.ReadBytes('\n')
+			said = append(said, line...)
+			if err != nil {
+				return said, false
+			}
+			if rest, ok := bytes.CutPrefix(line, fmt.Appendf(nil, "x%d ", tag)); ok {
+				complete = bytes.HasPrefix(rest, []byte("OK"))
+				break
+			}
+		}
+	}
+	return said, complete
 }
 
 // TestForgedControlParts: octets that were never a message are explained.
