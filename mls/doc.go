@@ -9,31 +9,38 @@
 // An [ArchiveRecord] holds what reading the messages of one epoch takes, and
 // nothing that leads to another epoch.
 //
+// Who may call themselves what is not known here: the application's
+// [CredentialValidator] is asked about every new credential, and decides about
+// external joins too.
+//
 // Nothing in this package is safe for concurrent use unless it says so.
 //
 // The files follow the chapters of the RFC:
 //
-//	suite.go, internal/labeled              5.1
-//	key_package.go, proposal_ref            5.2 (references)
-//	credential.go                           5.3
-//	message.go, framing.go                  6
-//	content_auth.go                         6.1
-//	public_message.go, private_message.go   6.2, 6.3
-//	leaf_node.go, leaf_validate.go          7.2, 7.3
-//	tree.go, tree_codec.go                  7.1, 7.7, 12.4.3.3
-//	update_path.go, path.go                 7.4 to 7.6
-//	tree_hash.go, parent_hash.go            7.8, 7.9
-//	key_schedule.go, group_context.go       8, 8.1
-//	transcript.go                           8.2
-//	psk.go, exporter.go                     8.4 to 8.7
-//	secret_tree.go, ratchet.go              9
-//	key_package.go                          10
-//	group.go, group_create.go               11
-//	proposal.go, proposal_list.go           12.1 to 12.3
-//	commit.go, commit_create.go, process.go 12.4
-//	welcome.go, join.go                     12.4.3.1
-//	external.go                             12.4.3.2
-//	extension.go, grease.go                 13
-//	application.go                          15
-//	state.go, archive.go                    (storage formats)
+//	suite.go, internal/labeled                     5.1
+//	credential.go                                  5.3
+//	message.go, framing.go                         6
+//	content_auth.go                                5.2, 6.1
+//	public_message.go, private_message.go          6.2, 6.3
+//	tree.go, internal/treemath                     7.1, 7.7, appendix C
+//	leaf_node.go, leaf_validate.go                 7.2, 7.3
+//	path.go, update_path.go                        7.4 to 7.6
+//	tree_hash.go, parent_hash.go                   7.8, 7.9
+//	key_schedule.go, group_context.go, advance.go  8, 8.1
+//	transcript.go                                  8.2
+//	psk.go, exporter.go                            8.4 to 8.7
+//	secret_tree.go, ratchet.go                     9
+//	key_package.go, key_package_secrets.go         10
+//	group.go, group_create.go                      11
+//	proposal.go, propose.go                        12.1
+//	proposal_list.go, proposal_select.go           12.2
+//	proposal_apply.go                              12.3
+//	commit.go, commit_create.go                    12.4, 12.4.1
+//	process.go, commit_process.go, staged.go       12.4.2
+//	welcome.go, join.go, tree_validate.go          12.4.3.1
+//	external.go                                    12.4.3.2
+//	tree_codec.go                                  12.4.3.3
+//	extension.go, grease.go                        13
+//	application.go                                 15
+//	state.go, archive.go, archive_open.go          (storage formats)
 package mls

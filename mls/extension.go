@@ -51,13 +51,6 @@ func cloneExtensions(list []Extension) []Extension {
 	return out
 }
 
-func equalExtensions(a, b []Extension) bool {
-	var x, y codec.Writer
-	writeExtensions(&x, a)
-	writeExtensions(&y, b)
-	return bytes.Equal(x.Bytes(), y.Bytes())
-}
-
 func writeExtensions(w *codec.Writer, list []Extension) {
 	w.Vector(func() {
 		for _, e := range list {

@@ -102,9 +102,9 @@ func FuzzUnmarshalGroup(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(b)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := UnmarshalGroup(b, g.signature, acceptNamed)
+	f.Add([]byte(g.signature), b)
+	f.Fuzz(func(t *testing.T, sig, b []byte) {
+		h, err := UnmarshalGroup(b, sig, acceptNamed)
 		if err != nil {
 			return
 		}

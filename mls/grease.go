@@ -11,11 +11,7 @@ func grease() uint16 {
 	return n<<12 | 0x0a00 | n<<4 | 0x000a
 }
 
-// isGrease reports whether v is one of those values.
-func isGrease(v uint16) bool {
-	return v&0x0f0f == 0x0a0a && v>>8 == v&0xff && v>>12 != 0xf
-}
-
+// randomBytes returns n random bytes.
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b) // never fails

@@ -1,7 +1,7 @@
 package mls
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/cloudmls/gateway/mls/internal/codec"
@@ -51,6 +51,7 @@ func (p ProposalRef) String() string { return fmt.Sprintf("%x", string(p)) }
 type Proposal interface {
 	// Type returns the registered type.
 	Type() ProposalType
+	// Without the type.
 	marshaler
 	unmarshaler
 }
@@ -146,6 +147,14 @@ func (p *GroupContextExtensions) marshal(w *codec.Writer) { writeExtensions(w, p
 
 func (p *GroupContextExtensions) unmarshal(r *codec.Reader) { p.Extensions = readExtensions(r) }
 
+// checkGiven refuses proposals of the caller's that cannot be encoded.
+func checkGiven(p Proposal) error {
+	if add, ok := p.(*Add); p == nil || ok && add.KeyPackage == nil {
+		return errors.New("proposal is nil or has no key package")
+	}
+	return nil
+}
+
 func writeProposal(w *codec.Writer, p Proposal) {
 	w.Uint16(uint16(p.Type()))
 	p.marshal(w)
@@ -205,8 +214,4 @@ func (p *proposalOrRef) unmarshal(r *codec.Reader) {
 	default:
 		r.Fail(fmt.Errorf("unknown ProposalOrRef type %d", t))
 	}
-}
-
-func equalProposals(a, b Proposal) bool {
-	return a.Type() == b.Type() && bytes.Equal(encode(a), encode(b))
 }

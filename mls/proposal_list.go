@@ -38,6 +38,7 @@ func (g *Group) checkProposal(p Proposal, sender Sender) error {
 		if p.Version < MLS10 {
 			return invalid("12.1.5", "version is less than the group's")
 		}
+		return checkExtensionList(p.Extensions)
 	case *GroupContextExtensions:
 		if err := checkExtensionList(p.Extensions); err != nil {
 			return err

@@ -15,13 +15,15 @@ func (g *Group) listProposals(o *CommitOptions) ([]listedProposal, error) {
 		byValue(&Remove{Removed: l})
 	}
 	for _, kp := range o.Add {
-		if kp == nil {
-			return nil, errors.New("key package to add is nil")
-		}
 		byValue(&Add{KeyPackage: kp})
 	}
 	for _, p := range o.Proposals {
 		byValue(p)
+	}
+	for _, l := range list {
+		if err := checkGiven(l.proposal); err != nil {
+			return nil, err
+		}
 	}
 	if len(list) > MaxProposals {
 		return nil, fmt.Errorf("%d proposals, at most %d are allowed", len(list), MaxProposals)

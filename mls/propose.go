@@ -2,7 +2,6 @@ package mls
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 )
 
@@ -77,8 +76,8 @@ func (g *Group) propose(p Proposal, o *ProposeOptions) (*Message, ProposalRef, e
 	if err := g.usable(); err != nil {
 		return nil, "", err
 	}
-	if p == nil {
-		return nil, "", errors.New("proposal is nil")
+	if err := checkGiven(p); err != nil {
+		return nil, "", err
 	}
 	a := &authenticatedContent{
 		wireFormat: WirePrivateMessage,

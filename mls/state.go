@@ -15,8 +15,9 @@ import (
 const groupFormat = 1
 
 // MarshalBinary returns the group with its secrets, unprotected, but without
-// the signature keys of the own leaf and of pending updates' old ones: see
-// UnmarshalGroup.
+// the signature key of the own leaf, which UnmarshalGroup asks for. (A new
+// signature key that a pending own Update brings is included.) It fails with
+// ErrNotMember after this member was removed.
 func (g *Group) MarshalBinary() ([]byte, error) {
 	if g.left {
 		return nil, fmt.Errorf("marshal group: %w", ErrNotMember)

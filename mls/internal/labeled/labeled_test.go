@@ -1,0 +1,148 @@
+package labeled
+
+import (
+	"bytes"
+	"crypto/ecdh"
+	"errors"
+	"testing"
+)
+
+func suite(t *testing.T) *Suite {
+	t.Helper()
+	s, ok := ByID(1)
+	if !ok {
+		t.Fatal("suite 1 is missing")
+	}
+	return s
+}
+
+// The listed points are those that the standard library refuses to multiply,
+// and no others.
+func TestLowOrderPointsAreRefused(t *testing.T) {
+	s := suite(t)
+	scalar, err := ecdh.X25519().NewPrivateKey(bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range lowOrderPoints {
+		for _, top := range []byte{0, 0x80} {
+			u := p
+			u[31] |= top
+			public, err := ecdh.X25519().NewPublicKey(u[:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := scalar.ECDH(public); err == nil {
+				t.Errorf("%x is not of low order", u)
+			}
+			if err := s.CheckPublicKey(u[:]); !errors.Is(err, ErrPublicKey) {
+				t.Errorf("%x: got %v, want %v", u, err, ErrPublicKey)
+			}
+		}
+	}
+	_, public, err := s.GenerateKeyPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CheckPublicKey(public); err != nil {
+		t.Errorf("honest key: %v", err)
+	}
+	for _, n := range []int{0, 31, 33} {
+		if err := s.CheckPublicKey(make([]byte, n)); !errors.Is(err, ErrPublicKey) {
+			t.Errorf("key of %d bytes: got %v", n, err)
+		}
+	}
+}
+
+// No operation changes what it is given.
+func TestInputsAreUnchanged(t *testing.T) {
+	s := suite(t)
+	private, public, err := s.GenerateKeyPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plaintext, context := []byte("plaintext plaintext"), []byte("context")
+	kemOutput, ciphertext, err := s.Encrypt(public, "label", context, plaintext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, nonce := make([]byte, s.Nk), make([]byte, s.Nn)
+	sealed, err := s.AEADSeal(key, nonce, context, plaintext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs := [][]byte{private, public, plaintext, context, kemOutput, ciphertext, key, nonce, sealed}
+	var before [][]byte
+	for _, b := range inputs {
+		before = append(before, bytes.Clone(b))
+	}
+	for range 2 {
+		got, err := s.Decrypt(private, "label", context, kemOutput, ciphertext)
+		if err != nil || !bytes.Equal(got, plaintext) {
+			t.Fatalf("decrypt: got %q, %v", got, err)
+		}
+		got, err = s.AEADOpen(key, nonce, context, sealed)
+		if err != nil || !bytes.Equal(got, plaintext) {
+			t.Fatalf("open: got %q, %v", got, err)
+		}
+		if _, err := s.Decrypt(private, "other", context, kemOutput, ciphertext); !errors.Is(err, ErrDecrypt) {
+			t.Errorf("other label: got %v", err)
+		}
+	}
+	for i, b := range inputs {
+		if !bytes.Equal(b, before[i]) {
+			t.Errorf("input %d was changed", i)
+		}
+	}
+}
+
+func TestVerifyMACComparesAll(t *testing.T) {
+	s := suite(t)
+	tag := s.MAC([]byte("key"), []byte("message"))
+	if !s.VerifyMAC([]byte("key"), []byte("message"), tag) {
+		t.Fatal("good tag was refused")
+	}
+	for i := range tag {
+		bad := bytes.Clone(tag)
+		bad[i] ^= 1
+		if s.VerifyMAC([]byte("key"), []byte("message"), bad) {
+			t.Errorf("byte %d does not count", i)
+		}
+	}
+	for _, bad := range [][]byte{nil, {}, tag[:31], append(bytes.Clone(tag), 0)} {
+		if s.VerifyMAC([]byte("key"), []byte("message"), bad) {
+			t.Errorf("tag of %d bytes was accepted", len(bad))
+		}
+	}
+}
+
+func TestSignatures(t *testing.T) {
+	s := suite(t)
+	private, public, err := s.GenerateSignatureKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := s.Sign(private, "label", []byte("content"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Verify(public, "label", []byte("content"), signature); err != nil {
+		t.Error(err)
+	}
+	for name, err := range map[string]error{
+		"label":           s.Verify(public, "other", []byte("content"), signature),
+		"content":         s.Verify(public, "label", []byte("contents"), signature),
+		"empty signature": s.Verify(public, "label", []byte("content"), nil),
+		"empty key":       s.Verify(nil, "label", []byte("content"), signature),
+	} {
+		if !errors.Is(err, ErrSignature) {
+			t.Errorf("%s: got %v, want %v", name, err, ErrSignature)
+		}
+	}
+	if _, err := s.Sign(private[1:], "label", nil); !errors.Is(err, ErrPrivateKey) {
+		t.Errorf("short private key: got %v", err)
+	}
+	if _, ok := ByID(0xfff0); ok || Supported(0xfff0) {
+		t.Error("unknown suite is supported")
+	}
+}
