@@ -37,7 +37,7 @@ func (s *session) passFetch(r *response) error {
 	var own []string
 	sealed, known := false, true
 	if box != nil {
-		known = r.num <= box.classified
+		known = r.num > 0 && r.num <= box.classified
 		// A message that was never announced: the provider knows better.
 		box.exists = max(box.exists, r.num)
 		if e := box.sealedAt(r.num); e != nil {
