@@ -206,18 +206,19 @@ func TestSeedFlaw10_OnlyOurTokensCount(t *testing.T) {
 		"HS256 with the public key": sign(func(tok *jwt.Token, _ jwt.MapClaims) {
 			tok.Method, tok.Header["alg"] = jwt.SigningMethodHS256, "HS256"
 		}),
-		"typ JWT":        sign(func(tok *jwt.Token, _ jwt.MapClaims) { tok.Header["typ"] = "JWT" }),
-		"no typ":         sign(func(tok *jwt.Token, _ jwt.MapClaims) { delete(tok.Header, "typ") }),
-		"unknown kid":    sign(func(tok *jwt.Token, _ jwt.MapClaims) { tok.Header["kid"] = "../../etc/passwd" }),
-		"kid not text":   sign(func(tok *jwt.Token, _ jwt.MapClaims) { tok.Header["kid"] = 7 }),
-		"other audience": sign(func(_ *jwt.Token, c jwt.MapClaims) { c["aud"] = keyservertest.Origin + "/admin" }),
-		"other issuer":   sign(func(_ *jwt.Token, c jwt.MapClaims) { c["iss"] = "https://evil.example" }),
-		"no end":         sign(func(_ *jwt.Token, c jwt.MapClaims) { delete(c, "exp") }),
-		"no session":     sign(func(_ *jwt.Token, c jwt.MapClaims) { delete(c, "sid") }),
-		"other session":  sign(func(_ *jwt.Token, c jwt.MapClaims) { c["sid"] = strings.Repeat("0", 32) }),
-		"other user":     sign(func(_ *jwt.Token, c jwt.MapClaims) { c["sub"] = strings.Repeat("0", 32) }),
-		"5 KiB of dots":  strings.Repeat(".", 5<<10),
-		"nothing":        "",
+		"typ JWT":            sign(func(tok *jwt.Token, _ jwt.MapClaims) { tok.Header["typ"] = "JWT" }),
+		"no typ":             sign(func(tok *jwt.Token, _ jwt.MapClaims) { delete(tok.Header, "typ") }),
+		"unknown kid":        sign(func(tok *jwt.Token, _ jwt.MapClaims) { tok.Header["kid"] = "../../etc/passwd" }),
+		"kid not text":       sign(func(tok *jwt.Token, _ jwt.MapClaims) { tok.Header["kid"] = 7 }),
+		"other audience":     sign(func(_ *jwt.Token, c jwt.MapClaims) { c["aud"] = keyservertest.Origin + "/admin" }),
+		"other issuer":       sign(func(_ *jwt.Token, c jwt.MapClaims) { c["iss"] = "https://evil.example" }),
+		"no end":             sign(func(_ *jwt.Token, c jwt.MapClaims) { delete(c, "exp") }),
+		"no session":         sign(func(_ *jwt.Token, c jwt.MapClaims) { delete(c, "sid") }),
+		"other session":      sign(func(_ *jwt.Token, c jwt.MapClaims) { c["sid"] = strings.Repeat("0", 32) }),
+		"other user":         sign(func(_ *jwt.Token, c jwt.MapClaims) { c["sub"] = strings.Repeat("0", 32) }),
+		"5 KiB, well signed": sign(func(_ *jwt.Token, c jwt.MapClaims) { c["x"] = strings.Repeat("x", 4<<10) }),
+		"5 KiB of dots":      strings.Repeat(".", 5<<10),
+		"nothing":            "",
 		"other key": func() string {
 			s, err := good().SignedString(newKey())
 			if err != nil {

@@ -154,6 +154,11 @@ func TestFlaw08_CredentialMatchesAccount(t *testing.T) {
 		"identity key of another": func(o *mls.KeyPackageOptions) {
 			o.Credential = credential(t, alice.identity, mallory.account, leafOf(o), now)
 		},
+		"certificate not signed": func(o *mls.KeyPackageOptions) {
+			b := bytes.Clone(o.Credential.Identity)
+			b[len(b)-1] ^= 1
+			o.Credential = mls.NewBasicCredential(b)
+		},
 		"lifetime of 200 days":     func(o *mls.KeyPackageOptions) { o.Lifetime.NotAfter += 110 * 24 * 3600 },
 		"lifetime has ended":       func(o *mls.KeyPackageOptions) { o.Lifetime.NotBefore, o.Lifetime.NotAfter = 1, 1000 },
 		"lifetime has not begun":   func(o *mls.KeyPackageOptions) { o.Lifetime.NotBefore += 7200 },
