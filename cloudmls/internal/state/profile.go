@@ -46,14 +46,17 @@ func (p *profile) device(id []byte) (device, bool) {
 }
 
 // newSlot draws a free slot at random: two new devices that a server has shown
-// the same old profile still get different slots, as good as always.
+// the same old profile still get different slots, as good as always. While
+// there are free ones, the low octet is one that no other device has either, so
+// that even one octet of the slot keeps nonces apart.
 func (p *profile) newSlot() (uint16, error) {
-	taken := map[uint16]bool{0: true}
+	taken, low := map[uint16]bool{0: true}, map[byte]bool{}
+	mark := func(s uint16) { taken[s], low[byte(s)] = true, true }
 	for _, s := range p.Used {
-		taken[s] = true
+		mark(s)
 	}
 	for _, d := range p.Devices {
-		taken[d.Slot] = true
+		mark(d.Slot)
 	}
 	if len(taken) > maxDevices {
 		return 0, errors.New("this user has had too many devices")
@@ -63,7 +66,8 @@ func (p *profile) newSlot() (uint16, error) {
 		if _, err := rand.Read(b[:]); err != nil {
 			return 0, fmt.Errorf("draw device slot: %w", err)
 		}
-		if s := binary.BigEndian.Uint16(b[:]); !taken[s] {
+		s := binary.BigEndian.Uint16(b[:])
+		if !taken[s] && (!low[byte(s)] || len(low) == 256) {
 			return s, nil
 		}
 	}
