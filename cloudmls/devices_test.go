@@ -3,6 +3,7 @@ package cloudmls
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -105,6 +106,39 @@ func TestDevicesNeverShareAGeneration(t *testing.T) {
 	if len(seen) != 3*each {
 		t.Errorf("%d messages arrived, want %d", len(seen), 3*each)
 	}
+}
+
+// TestDevicesNeverShareAHandshakeGeneration: every attempt at a Commit uses up
+// its own, whichever device makes it and whether or not it is accepted.
+func TestDevicesNeverShareAHandshakeGeneration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	id := newID(t)
+	alice.ensureGroup(id, bob)
+	second := alice.sibling()
+	conv, err := alice.member(t.Context(), alice.self, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.wire.fail(func(e *exchange) bool { return e.is("POST", "/v1/tx") && isCommit(t, e, alice) }, faults["500 page"])
+	if _, err := alice.Ensure(t.Context(), alice.self, Conversation{ID: id, Kind: KindGroup, Members: accounts(carol)}); err == nil {
+		t.Fatal("the fault had no effect")
+	}
+	w.wire.set(nil, nil)
+	var got []uint32
+	for _, d := range []*device{second, alice, second, alice} {
+		n, err := d.reserveHandshake(t.Context(), d.self, conv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, n)
+	}
+	if !slices.Equal(got, []uint32{1, 2, 3, 4}) { // the failed attempt had 0
+		t.Errorf("generations %v", got)
+	}
+	alice.ensureGroup(id, carol)
+	bob.reads(second.encrypt(id, "still in step"), "still in step", alice)
 }
 
 // TestOneDeviceUsesItsClientConcurrently checks the same within one Client.

@@ -381,10 +381,21 @@ func TestSendingToAChangedMemberIsBlocked(t *testing.T) {
 	alice.ensureDialog(bob) // pins Bob
 	f := w.forger()
 	id := newID(t)
-	d, _ := f.welcome(bob.self, binding{kind: KindGroup, conversation: id, origin: w.ks.Origin}, alice)
+	d, theirs := f.welcome(bob.self, binding{kind: KindGroup, conversation: id, origin: w.ks.Origin}, alice)
 	if r := w.deliver(alice, mallory, d); len(r.Problems) != 0 {
 		t.Fatalf("%+v", r)
 	}
+	m, err := theirs.Protect([]byte("it is me, Bob"), mls.ProtectOptions{
+		AuthenticatedData: authData(theirs.EpochAuthenticator(), uint32(theirs.OwnLeaf()), 0, nil),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := m.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice.warned(b, WarningIdentityChanged)
 	var changed *IdentityChangedError
 	if _, err := alice.Encrypt(t.Context(), alice.self, id, []byte("secret"), nil); !errors.As(err, &changed) || changed.Account != bob.self {
 		t.Fatalf("got %v, want IdentityChangedError", err)

@@ -306,6 +306,44 @@ func TestCrashAfterTheTransaction(t *testing.T) {
 	bob.reads(early, "early", alice)
 }
 
+// TestFlaw25_NothingIsTakenBeforeItIsStored: 2022 emptied the inbox when it was
+// read, before anything was done with it.
+func TestFlaw25_NothingIsTakenBeforeItIsStored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	alice.ensureGroup(newID(t), bob)
+	queue := func() (n int) {
+		err := bob.Client.store.Authorized(t.Context(), func(ctx context.Context, token string) error {
+			page, err := bob.o.Server.Deliveries(ctx, token, DeliveryQuery{Account: bob.self})
+			n = len(page.Messages)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	w.wire.fail(func(e *exchange) bool { return e.is("POST", "/v1/tx") }, faults["500 page"])
+	if r, err := bob.Sync(t.Context(), bob.self); err == nil {
+		t.Fatalf("the fault had no effect: %+v", r)
+	}
+	w.wire.set(nil, nil)
+	if n := queue(); n != 1 {
+		t.Fatalf("%d messages wait after a failed Sync, want 1", n)
+	}
+	bob.crash()
+	if r := bob.cleanSync(); len(r.Joined) != 1 {
+		t.Fatalf("%+v", r)
+	}
+	if n := queue(); n != 0 {
+		t.Errorf("%d messages wait after a Sync", n)
+	}
+	if r := bob.sibling().cleanSync(); r.Processed != 0 {
+		t.Errorf("a sibling did it again: %+v", r)
+	}
+}
+
 // TestFlaw29_ReadingWritesNothing: 2022 uploaded the whole group for each
 // message sent or read.
 func TestFlaw29_ReadingWritesNothing(t *testing.T) {
