@@ -1,0 +1,296 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// checks collects what is wrong with one file.
+type checks struct {
+	file     string
+	at       *positions
+	problems Problems
+	ok       bool
+}
+
+func (c *checks) failf(key, format string, args ...any) {
+	c.problems = append(c.problems, Problem{
+		File: c.file, Line: c.at.line(key), Key: key, Text: fmt.Sprintf(format, args...),
+	})
+}
+
+// oneOf reports whether value is one of the words allowed.
+func (c *checks) oneOf(key, value string, allowed ...string) bool {
+	if slices.Contains(allowed, value) {
+		return true
+	}
+	c.failf(key, "%q is not one of %s", value, strings.Join(allowed, ", "))
+	return false
+}
+
+func (c *checks) required(key, value string) bool {
+	if value == "" {
+		c.failf(key, "is required")
+	}
+	return value != ""
+}
+
+func (c *checks) absolute(key, path string) {
+	if path != "" && !filepath.IsAbs(path) {
+		c.failf(key, "%q is not an absolute path", path)
+	}
+}
+
+func (c *checks) log(key string, l *Log) {
+	c.oneOf(key+".level", l.Level, "debug", "info", "warn", "error")
+	c.oneOf(key+".format", l.Format, "text", "json")
+}
+
+// loopbackHost reports whether a host can only be this machine.
+func loopbackHost(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// address checks host:port to listen on and returns the host.
+func (c *checks) address(key, addr string) (host string, ok bool) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		c.failf(key, "%q is not of the form host:port", addr)
+		return "", false
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		c.failf(key, "the port of %q is not between 1 and 65535", addr)
+		return "", false
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "localhost" {
+		c.failf(key, "%q is not an IP address or localhost", host)
+		return "", false
+	}
+	return host, true
+}
+
+// origin checks the URL of a key server and returns its origin in canonical
+// form.
+func (c *checks) origin(key, value string) string {
+	u, err := url.Parse(value)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		c.failf(key, "%q is not an address of the form https://host", value)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
+		c.failf(key, "only scheme, host and port may stand here")
+	case u.Scheme == "http" && !loopbackHost(u.Hostname()):
+		c.failf(key, "without https the host must be a loopback address")
+	default:
+		return u.Scheme + "://" + strings.ToLower(u.Host)
+	}
+	return ""
+}
+
+var (
+	emailPattern = regexp.MustCompile(`^[^\s@<>"(),:;\\\[\]\x00-\x1f\x7f]+@[^\s@<>"(),:;\\\[\]\x00-\x1f\x7f]+$`)
+	envPattern   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	hostPattern  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+	wordPattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+)
+
+// password checks a pair of password_file and password_env.
+func (c *checks) password(key, file, env string) {
+	if file != "" && env != "" {
+		c.failf(key+".password_env", "password_file is set as well; only one of them may be")
+	}
+	c.absolute(key+".password_file", file)
+	if env != "" && !envPattern.MatchString(env) {
+		c.failf(key+".password_env", "is not the name of an environment variable")
+	}
+}
+
+// gateway checks the gateway's file and completes it.
+func (c *checks) gateway(g *Gateway) {
+	if c.required("data_dir", g.DataDir) {
+		c.absolute("data_dir", g.DataDir)
+	}
+	c.listen(&g.Listen)
+	c.keyServerRef(&g.KeyServer)
+	c.required("user.name", g.User.Name)
+	c.password("user", g.User.PasswordFile, g.User.PasswordEnv)
+	c.log("log", &g.Log)
+	if len(g.Accounts) == 0 {
+		c.failf("accounts", "at least one account is required")
+	}
+	seen := make(map[string]bool)
+	for i := range g.Accounts {
+		a := &g.Accounts[i]
+		key := fmt.Sprintf("accounts[%d]", i)
+		c.account(key, a)
+		if folded := strings.ToLower(a.Address); a.Address != "" {
+			if seen[folded] {
+				c.failf(key+".address", "this account is there twice")
+			}
+			seen[folded] = true
+		}
+	}
+}
+
+func (c *checks) listen(l *Listen) {
+	c.oneOf("listen.tls", l.TLS, "implicit", "none")
+	for _, x := range []struct{ key, addr string }{{"listen.imap", l.IMAP}, {"listen.smtp", l.SMTP}} {
+		if host, ok := c.address(x.key, x.addr); ok && !loopbackHost(host) {
+			c.failf(x.key, "%s is not a loopback address; mail programs on other machines are not served", host)
+		}
+	}
+	if l.IMAP == l.SMTP {
+		c.failf("listen.smtp", "is the same address as listen.imap")
+	}
+}
+
+func (c *checks) keyServerRef(k *KeyServer) {
+	if !c.required("keyserver.url", k.URL) {
+		return
+	}
+	origin := c.origin("keyserver.url", k.URL)
+	if k.Origin != "" {
+		origin = c.origin("keyserver.origin", k.Origin)
+	}
+	k.Origin = origin
+	c.absolute("keyserver.ca_file", k.CAFile)
+}
+
+func (c *checks) account(key string, a *Account) {
+	if c.required(key+".address", a.Address) && !emailPattern.MatchString(a.Address) {
+		c.failf(key+".address", "%q is not a mail address", a.Address)
+	}
+	c.oneOf(key+".policy", a.Policy, "prefer", "require", "never")
+	c.oneOf(key+".omitted", a.Omitted, "leave-out", "remove")
+	for address, policy := range a.Recipients {
+		if !emailPattern.MatchString(address) {
+			c.failf(key+".recipients."+address, "%q is not a mail address", address)
+		}
+		c.oneOf(key+".recipients."+address, policy, "prefer", "require", "never")
+	}
+	for domain, policy := range a.Domains {
+		if strings.ContainsAny(domain, "@ \t") || domain == "" {
+			c.failf(key+".domains."+domain, "%q is not a domain", domain)
+		}
+		c.oneOf(key+".domains."+domain, policy, "prefer", "require", "never")
+	}
+	c.provider(key+".imap", a, &a.IMAP, map[string]int{"implicit": 993, "starttls": 143, "none": 143})
+	c.provider(key+".smtp", a, &a.SMTP, map[string]int{"implicit": 465, "starttls": 587, "none": 587})
+	c.clients(key+".clients", a.Clients)
+}
+
+func (c *checks) provider(key string, a *Account, p *Provider, ports map[string]int) {
+	known := c.oneOf(key+".tls", p.TLS, "implicit", "starttls", "none")
+	if c.required(key+".host", p.Host) {
+		_, err := netip.ParseAddr(p.Host)
+		switch {
+		case err != nil && !hostPattern.MatchString(p.Host):
+			c.failf(key+".host", "%q is not a host name", p.Host)
+		case p.TLS == "none" && !loopbackHost(p.Host):
+			c.failf(key+".tls", "without TLS the host must be a loopback address")
+		}
+	}
+	if p.Port == 0 && known {
+		p.Port = ports[p.TLS]
+	}
+	if p.Port < 1 || p.Port > 65535 {
+		c.failf(key+".port", "%d is not between 1 and 65535", p.Port)
+	}
+	if p.Username == "" {
+		p.Username = a.Address
+	}
+	c.password(key, p.PasswordFile, p.PasswordEnv)
+	c.absolute(key+".ca_file", p.CAFile)
+}
+
+func (c *checks) clients(key string, clients []Client) {
+	names, hashes := make(map[string]bool), make(map[string]bool)
+	for i := range clients {
+		cl := &clients[i]
+		key := fmt.Sprintf("%s[%d]", key, i)
+		if c.required(key+".name", cl.Name) && names[cl.Name] {
+			c.failf(key+".name", "two programs have the name %q", cl.Name)
+		}
+		names[cl.Name] = true
+		cl.PasswordSHA256 = strings.ToLower(cl.PasswordSHA256)
+		if !c.required(key+".password_sha256", cl.PasswordSHA256) {
+			continue
+		}
+		// The value is not repeated: it may be a password, put here by mistake.
+		b, err := hex.DecodeString(cl.PasswordSHA256)
+		switch {
+		case err != nil || len(b) != 32:
+			c.failf(key+".password_sha256", "must have 64 hexadecimal digits")
+		case sha256.Sum256(nil) == [32]byte(b):
+			c.failf(key+".password_sha256", "is that of the empty password")
+		case hashes[cl.PasswordSHA256]:
+			c.failf(key+".password_sha256", "two programs have the same password")
+		}
+		hashes[cl.PasswordSHA256] = true
+	}
+}
+
+// keyServer checks the key server's file and completes it.
+func (c *checks) keyServer(k *KeyServerFile) {
+	host, ok := c.address("listen", k.Listen)
+	if c.required("origin", k.Origin) {
+		if origin := c.origin("origin", k.Origin); origin != "" {
+			k.Origin = origin
+		}
+	}
+	if c.required("data_file", k.DataFile) {
+		c.absolute("data_file", k.DataFile)
+		if k.KeyFile == "" {
+			k.KeyFile = k.DataFile + ".keys"
+		}
+	}
+	c.absolute("key_file", k.KeyFile)
+	if k.KeyFile != "" && k.KeyFile == k.DataFile {
+		c.failf("key_file", "is the same file as data_file")
+	}
+	c.absolute("tls_cert", k.TLSCert)
+	c.absolute("tls_key", k.TLSKey)
+	switch {
+	case k.TLSCert != "" && k.TLSKey == "":
+		c.failf("tls_key", "is required together with tls_cert")
+	case k.TLSCert == "" && k.TLSKey != "":
+		c.failf("tls_cert", "is required together with tls_key")
+	case k.TLSCert == "" && ok && !loopbackHost(host):
+		c.failf("listen", "without tls_cert it must be a loopback address")
+	}
+	for i, network := range k.TrustedProxies {
+		if _, err := netip.ParsePrefix(network); err != nil {
+			c.failf(fmt.Sprintf("trusted_proxies[%d]", i), "%q is not a network such as 10.0.0.0/8", network)
+		}
+	}
+	for i, platform := range k.RequireProof {
+		if !wordPattern.MatchString(platform) {
+			c.failf(fmt.Sprintf("require_proof[%d]", i), "%q is not a platform", platform)
+		}
+	}
+	for _, l := range []struct {
+		key   string
+		value int64
+	}{
+		{"objects", int64(k.Limits.Objects)}, {"object_bytes", k.Limits.ObjectBytes}, {"accounts", int64(k.Limits.Accounts)},
+		{"sessions", int64(k.Limits.Sessions)}, {"keypackages", int64(k.Limits.KeyPackages)},
+		{"inbox", int64(k.Limits.Inbox)}, {"inbox_bytes", k.Limits.InboxBytes},
+	} {
+		if l.value < 0 {
+			c.failf("limits."+l.key, "must not be negative")
+		}
+	}
+	c.log("log", &k.Log)
+}
