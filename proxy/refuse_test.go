@@ -2,8 +2,10 @@ package proxy_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cloudmls/gateway/internal/gatewaytest"
@@ -150,29 +152,41 @@ func TestFlaw09_FailOpenSending(t *testing.T) {
 // nobody to plain text who was written to before.
 func TestSeedFlaw02_ServerDenyingAccountsDowngradesNobody(t *testing.T) {
 	t.Parallel()
-	w := gatewaytest.New(t, gatewaytest.Options{})
+	w := gatewaytest.New(t, gatewaytest.Options{People: gatewaytest.Three()})
 	known := letter("known", alice, bob)
 	w.Send("alice", known)
 	opens(t, w, "bob", "INBOX", known)
+	var denied atomic.Int64
 	w.KeyServer().Intercept(func(rw http.ResponseWriter, r *http.Request) bool {
-		if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/keypackages/") {
+		id, ok := strings.CutPrefix(r.URL.Path, "/v1/reachable/email/")
+		if !ok {
 			return false
 		}
+		denied.Add(1)
 		return world.Answer(http.StatusOK, "application/json",
-			`{"account":{"platform":"email","id":"bob@example.net"},"has_account":false}`)(rw, r)
+			fmt.Sprintf(`{"account":{"platform":"email","id":%q},"has_account":false}`, id))(rw, r)
 	})
+	// The lie works where nothing is known yet: it is really told, and believed
+	// where the design says so.
+	stranger := letter("stranger", carol, bob)
+	w.Send("carol", stranger)
+	if !w.Leaks("This is stranger") {
+		t.Error("the server's statement was not tried")
+	}
 	for _, from := range []string{"alice", "bob"} {
 		l := letter("denied-"+from, alice, bob)
 		if from == "bob" {
 			l = letter("denied-"+from, bob, alice)
 		}
-		err := w.Try(from, l)
-		if err == nil {
-			continue // encrypted in the conversation that exists: checked below
+		if err := w.Try(from, l); err != nil {
+			t.Errorf("%s: %v, want it encrypted in the conversation that exists", from, err)
 		}
 	}
 	if w.Leaks("This is denied") || w.Leaks("about denied") {
 		t.Error("a message left in clear because the server denied an account")
+	}
+	if denied.Load() < 3 {
+		t.Errorf("the server was asked %d times", denied.Load())
 	}
 	// After a restart, from local and stored state alone, the same holds.
 	device := w.Person("alice").Device()
