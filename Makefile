@@ -8,8 +8,8 @@ VECTORS_REPO   := https://github.com/mlswg/mls-implementations
 
 all: build
 
-build: ## the one binary, ./cloudmls
-	CGO_ENABLED=0 $(GO) build -trimpath -o cloudmls ./cmd/cloudmls
+build: ## the one binary, bin/cloudmls
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/cloudmls
 
 demo: ## the main job on embedded defaults, on loopback only
 	$(GO) run ./cmd/cloudmls demo
@@ -43,4 +43,4 @@ govulncheck: ## known vulnerabilities in what we build on
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
 clean:
-	rm -rf cloudmls dist
+	rm -rf bin dist
