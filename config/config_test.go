@@ -326,6 +326,19 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+func TestDeepNestingIsCheap(t *testing.T) {
+	for _, in := range []string{
+		"x = " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000),
+		strings.Repeat("a.", 40_000) + "a = 1",
+		"[" + strings.Repeat("a.", 40_000) + "a]",
+		"x = " + strings.Repeat("{a=", 9000) + "1" + strings.Repeat("}", 9000),
+	} {
+		if _, err := ParseGateway("g.toml", []byte(in)); err == nil || len(err.Error()) > 10_000 {
+			t.Errorf("%.20q: %d octets of error", in, len(err.Error()))
+		}
+	}
+}
+
 func TestClosest(t *testing.T) {
 	names := []string{"host", "port", "tls", "username", "password_file", "password_env", "ca_file"}
 	for in, want := range map[string]string{

@@ -24,18 +24,26 @@ type located struct {
 	line  int
 }
 
+// maxDepth bounds how deep the walk goes. The files have five levels; what lies
+// deeper is inside something unknown, which is reported further up.
+const maxDepth = 16
+
 // place is where the walk is: inside the table of that path.
 type place struct {
 	path  string
 	parts []string
+	depth int
 }
 
 func (p place) key(name string) place {
-	return place{join(p.path, name), append(slices.Clip(p.parts), name)}
+	if p.depth >= maxDepth {
+		return p
+	}
+	return place{join(p.path, name), append(slices.Clip(p.parts), name), p.depth + 1}
 }
 
 func (p place) index(i int) place {
-	return place{fmt.Sprintf("%s[%d]", p.path, i), p.parts}
+	return place{fmt.Sprintf("%s[%d]", p.path, i), p.parts, p.depth + 1}
 }
 
 // locate walks a document. It must have been decoded before: errors in it are
@@ -94,6 +102,9 @@ func (p *positions) keyValue(e *unstable.Node, at place) {
 
 // value looks into arrays and inline tables.
 func (p *positions) value(v *unstable.Node, at place) {
+	if at.depth >= maxDepth {
+		return
+	}
 	switch v.Kind {
 	case unstable.InlineTable:
 		for it := v.Children(); it.Next(); {
