@@ -34,8 +34,10 @@ type base64Reader struct {
 	err error
 }
 
-func newBase64Reader(r io.Reader) *base64Reader {
-	return &base64Reader{r: r, raw: make([]byte, rawLine*linesAtOnce)}
+// newBase64Reader returns an encoder of the n octets of r.
+func newBase64Reader(r io.Reader, n int64) *base64Reader {
+	lines := min((n+rawLine-1)/rawLine, linesAtOnce)
+	return &base64Reader{r: r, raw: make([]byte, rawLine*max(1, lines))}
 }
 
 func (e *base64Reader) Read(p []byte) (int, error) {

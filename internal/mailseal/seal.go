@@ -131,7 +131,7 @@ func newControl(inner io.ReaderAt, size int64, o SealOptions) (*Control, io.Read
 		c.PaddedSize = 0
 	}
 	parser := mime.NewParser(mime.DefaultLimits)
-	buf := make([]byte, ChunkSize)
+	buf := make([]byte, min(ChunkSize, max(size, c.PaddedSize)))
 	for off := int64(0); off < max(size, c.PaddedSize); off += ChunkSize {
 		chunk, err := readChunk(inner, size, c.PaddedSize, off, buf)
 		if err != nil {
@@ -217,11 +217,11 @@ func (p *Prepared) assemble(boundary string, content []byte, bulk io.Reader, bul
 	add(bytes.NewReader(p.Header), int64(len(p.Header)))
 	addText("--" + boundary + "\r\nContent-Type: " + ControlType +
 		"\r\nContent-Transfer-Encoding: base64\r\n\r\n")
-	add(newBase64Reader(bytes.NewReader(content)), base64Size(int64(len(content))))
+	add(newBase64Reader(bytes.NewReader(content), int64(len(content))), base64Size(int64(len(content))))
 	addText("--" + boundary + "\r\nContent-Type: " + BulkType +
 		"\r\nContent-Transfer-Encoding: base64\r\n\r\n")
 	if bulk != nil {
-		add(newBase64Reader(bulk), base64Size(bulkSize))
+		add(newBase64Reader(bulk, bulkSize), base64Size(bulkSize))
 	} else {
 		addText("\r\n")
 	}
