@@ -36,6 +36,7 @@ func (g *Group) advance(t *transition, a *authenticatedContent, initSecret, comm
 		reinit:    t.reinit,
 		validate:  g.validate,
 		psks:      g.psks,
+		external:  g.external,
 	}
 	next.context.transcriptHash = confirmedTranscriptHash(s, g.interim, a)
 	psk, err := g.pskSecret(t.psks)

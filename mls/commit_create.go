@@ -81,7 +81,15 @@ func (g *Group) commit(o *CommitOptions) (*PendingCommit, error) {
 	var path *newPath
 	commitSecret := make([]byte, g.suite.Nh)
 	if withPath {
-		if path, err = g.makePath(t, c, o); err != nil {
+		old := t.tree.leaf(g.own)
+		leaf, err := g.newLeaf(t, o)
+		if err != nil {
+			return nil, err
+		}
+		if err := g.checkSuccessor(old, leaf, CredentialInUpdatePath); err != nil {
+			return nil, err
+		}
+		if path, err = g.makePath(t, c, leaf); err != nil {
 			return nil, err
 		}
 		commitSecret = path.commitSecret
@@ -89,7 +97,8 @@ func (g *Group) commit(o *CommitOptions) (*PendingCommit, error) {
 	if err := t.tree.checkMembers(t.extensions); err != nil {
 		return nil, err
 	}
-	a, start, err := g.confirmCommit(t, c, commitSecret, o.AuthenticatedData)
+	a := g.commitContent(c, Sender{Type: SenderMember, Index: uint32(g.own)}, o.AuthenticatedData)
+	start, err := g.confirmCommit(t, a, g.signature, g.secrets.init, commitSecret)
 	if err != nil {
 		return nil, err
 	}
@@ -121,16 +130,13 @@ func listed(list []listedProposal) []proposalOrRef {
 	return out
 }
 
-// makePath gives this member a new leaf and fresh keys on its path, and puts
-// the UpdatePath into c (RFC 9420 sections 7.5 and 12.4.1).
-func (g *Group) makePath(t *transition, c *commit, o *CommitOptions) (*newPath, error) {
-	s := g.suite
+// newLeaf is this member's next leaf, still without keys of its own (RFC 9420
+// section 7.5).
+func (g *Group) newLeaf(t *transition, o *CommitOptions) (*leafNode, error) {
 	leaf := *t.tree.leaf(g.own)
-	old := leaf
-	leaf.source, leaf.lifetime = sourceCommit, Lifetime{}
 	if o.NewSignatureKey != nil {
 		t.signature = bytes.Clone(o.NewSignatureKey)
-		public, err := s.SignaturePublicKey(t.signature)
+		public, err := g.suite.SignaturePublicKey(t.signature)
 		if err != nil {
 			return nil, fmt.Errorf("new signature key: %w", err)
 		}
@@ -139,6 +145,15 @@ func (g *Group) makePath(t *transition, c *commit, o *CommitOptions) (*newPath, 
 	if o.NewCredential != nil {
 		leaf.credential = *o.NewCredential
 	}
+	return &leaf, nil
+}
+
+// makePath puts leaf, with a fresh encryption key, and fresh keys on the path
+// above it into the tree, and the UpdatePath into c (RFC 9420 sections 7.5 and
+// 12.4.1). leaf is changed.
+func (g *Group) makePath(t *transition, c *commit, leaf *leafNode) (*newPath, error) {
+	s := g.suite
+	leaf.source, leaf.lifetime = sourceCommit, Lifetime{}
 	private, public, err := s.GenerateKeyPair()
 	if err != nil {
 		return nil, err
@@ -155,45 +170,49 @@ func (g *Group) makePath(t *transition, c *commit, o *CommitOptions) (*newPath, 
 	if err := leaf.validate(s, g.context.groupID, g.own); err != nil {
 		return nil, err
 	}
-	if err := g.checkSuccessor(&old, &leaf, CredentialInUpdatePath); err != nil {
-		return nil, err
-	}
-	t.tree.setLeaf(g.own, &leaf)
+	t.tree.setLeaf(g.own, leaf)
 	t.private.forget(t.tree)
 	t.private[g.own.node()] = private
 	for i, n := range path.path {
 		t.private[n.node] = path.private[i]
 	}
-	provisional := g.provisional(t)
-	nodes, err := path.encrypt(s, t.tree, t.joining, encode(provisional))
+	nodes, err := path.encrypt(s, t.tree, t.joining, encode(g.provisional(t)))
 	if err != nil {
 		return nil, err
 	}
-	c.path = &updatePath{leaf: leaf, nodes: nodes}
+	c.path = &updatePath{leaf: *leaf, nodes: nodes}
 	return path, nil
 }
 
-// confirmCommit signs the Commit, derives the next epoch from it and sets the
-// confirmation tag.
-func (g *Group) confirmCommit(t *transition, c *commit, commitSecret, authenticatedData []byte) (*authenticatedContent, *epochStart, error) {
+// commitContent is a Commit to the current epoch, to be signed.
+func (g *Group) commitContent(c *commit, sender Sender, authenticatedData []byte) *authenticatedContent {
 	a := &authenticatedContent{
 		wireFormat: WirePrivateMessage,
 		framed: framedContent{
 			groupID:           g.context.groupID,
 			epoch:             g.context.epoch,
-			sender:            Sender{Type: SenderMember, Index: uint32(g.own)},
+			sender:            sender,
 			authenticatedData: bytes.Clone(authenticatedData),
 			contentType:       ContentCommit,
 			content:           content{commit: c},
 		},
 	}
-	if err := a.sign(g.suite, g.signature, &g.context); err != nil {
-		return nil, nil, err
+	if sender.Type != SenderMember {
+		a.wireFormat = WirePublicMessage
 	}
-	start, err := g.advance(t, a, g.secrets.init, commitSecret)
+	return a
+}
+
+// confirmCommit signs the Commit, derives the next epoch from it and sets the
+// confirmation tag.
+func (g *Group) confirmCommit(t *transition, a *authenticatedContent, sig SignaturePrivateKey, initSecret, commitSecret []byte) (*epochStart, error) {
+	if err := a.sign(g.suite, sig, &g.context); err != nil {
+		return nil, err
+	}
+	start, err := g.advance(t, a, initSecret, commitSecret)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	a.auth.confirmationTag = start.group.confirmationTag
-	return a, start, nil
+	return start, nil
 }

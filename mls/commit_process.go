@@ -12,7 +12,10 @@ import (
 func (g *Group) receiveCommit(a *authenticatedContent, now time.Time) (*ReceivedCommit, error) {
 	external := a.framed.sender.Type == SenderNewMemberCommit
 	committer := LeafIndex(a.framed.sender.Index)
-	if !external && committer == g.own {
+	switch {
+	case external && !g.external:
+		return nil, ErrExternalCommit
+	case !external && committer == g.own:
 		return nil, ErrOwnCommit
 	}
 	c := a.framed.content.commit

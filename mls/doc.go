@@ -38,7 +38,7 @@
 //	commit.go, commit_create.go                    12.4, 12.4.1
 //	process.go, commit_process.go, staged.go       12.4.2
 //	welcome.go, join.go, tree_validate.go          12.4.3.1
-//	external.go                                    12.4.3.2
+//	external.go, external_join.go                  12.4.3.2
 //	tree_codec.go                                  12.4.3.3
 //	extension.go, grease.go                        13
 //	application.go                                 15

@@ -35,6 +35,9 @@ var (
 	// ErrCommitRequired means that proposals are waiting: they must be
 	// committed before application messages are sent (RFC 9420 section 12.4).
 	ErrCommitRequired = errors.New("pending proposals must be committed first")
+	// ErrExternalCommit means that an outsider tries to join by an external
+	// Commit, which Group.SetExternalCommits does not allow.
+	ErrExternalCommit = errors.New("external commits are not accepted")
 	// ErrReinitialized means that the group ended with a ReInit proposal.
 	ErrReinitialized = errors.New("group was reinitialized")
 	// ErrConsumed means that a secret needed for the call was used up and

@@ -28,6 +28,7 @@ type Group struct {
 	left            bool    // this member was removed
 	validate        CredentialValidator
 	psks            PSKSource
+	external        bool // external Commits are accepted
 }
 
 // pendingProposal is a proposal that was received, or sent, in this epoch.
@@ -123,6 +124,12 @@ func (g *Group) Reinitialized() (r *ReInit, ok bool) { return g.reinit, g.reinit
 
 // SetPSKs sets where pre-shared keys are found; nil means that there are none.
 func (g *Group) SetPSKs(source PSKSource) { g.psks = source }
+
+// SetExternalCommits sets whether external Commits are accepted: those by which
+// an outsider who has a GroupInfo joins without being added, or replaces an
+// earlier leaf of theirs (RFC 9420 section 12.4.3.2). By default they are
+// refused with ErrExternalCommit. The setting is not stored with the group.
+func (g *Group) SetExternalCommits(accept bool) { g.external = accept }
 
 // SignatureKey returns a copy of the signature key of the own leaf.
 func (g *Group) SignatureKey() SignaturePrivateKey { return bytes.Clone(g.signature) }

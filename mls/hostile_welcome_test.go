@@ -32,14 +32,15 @@ func (w *world) invite(i int, refit bool, change func(v *invitation)) (*Message,
 	list := []listedProposal{{proposal: &Add{KeyPackage: kp}, sender: Sender{Type: SenderMember, Index: uint32(g.own)}}}
 	t := must[*transition](w.t)(g.apply(list))
 	c := &commit{proposals: listed(list)}
-	path := must[*newPath](w.t)(g.makePath(t, c, &CommitOptions{}))
-	_, start, err := g.confirmCommit(t, c, path.commitSecret, nil)
+	path := must[*newPath](w.t)(g.makePath(t, c, must[*leafNode](w.t)(g.newLeaf(t, &CommitOptions{}))))
+	a := g.commitContent(c, list[0].sender, nil)
+	start, err := g.confirmCommit(t, a, g.signature, g.secrets.init, path.commitSecret)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	v := &invitation{
 		suite: g.suite, maker: start.group,
-		info:    must[*groupInfo](w.t)(start.group.groupInfo()),
+		info:    must[*groupInfo](w.t)(start.group.groupInfo(false)),
 		secrets: &groupSecrets{joinerSecret: start.joiner, pathSecret: path.secretFor(g.own, t.joining[0])},
 		tree:    start.group.tree.clone(), psk: start.psk,
 		ref: kp.Ref(), initKey: kp.initKey, joiner: joiner, signer: start.group.signature,

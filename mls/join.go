@@ -71,7 +71,10 @@ func join(w *welcome, o *JoinOptions) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := info.check(s, tree, kp); err != nil {
+	if g := info.context.suite; g != kp.suite {
+		return nil, invalid("12.4.3.1", "cipher suite of the group is not the key package's")
+	}
+	if err := info.check(s, tree, &kp.leaf); err != nil {
 		return nil, err
 	}
 	own, err := tree.find(&kp.leaf)
@@ -89,8 +92,13 @@ func join(w *welcome, o *JoinOptions) (*Group, error) {
 		validate:  o.Validate,
 		psks:      o.PSKs,
 	}
-	if err := g.checkJoined(o); err != nil {
+	if err := g.checkJoined(); err != nil {
 		return nil, err
+	}
+	if o.CheckLifetimes {
+		if err := tree.checkLifetimes(o.Now); err != nil {
+			return nil, err
+		}
 	}
 	if err := g.takePathSecret(info.signer, secrets.pathSecret); err != nil {
 		return nil, err
@@ -185,10 +193,7 @@ func (g *groupInfo) ratchetTree(given []byte) (*ratchetTree, error) {
 
 // check verifies the GroupInfo and the tree against each other, before
 // anything is believed.
-func (g *groupInfo) check(s *labeled.Suite, t *ratchetTree, kp *KeyPackage) error {
-	if g.context.suite != kp.suite {
-		return invalid("12.4.3.1", "cipher suite of the group is not the key package's")
-	}
+func (g *groupInfo) check(s *labeled.Suite, t *ratchetTree, joiner *leafNode) error {
 	signer := t.leaf(g.signer)
 	if signer == nil {
 		return invalid("12.4.3.1", "signer of the group info is not a member")
@@ -200,7 +205,7 @@ func (g *groupInfo) check(s *labeled.Suite, t *ratchetTree, kp *KeyPackage) erro
 		return invalid("12.4.3.1", "tree hash does not match the ratchet tree")
 	}
 	// RFC 9420 section 13.4: what the group uses, the joiner must support.
-	if err := kp.leaf.supports(g.context.extensions); err != nil {
+	if err := joiner.supports(g.context.extensions); err != nil {
 		return err
 	}
 	return t.verifyJoined(s, &g.context)
@@ -221,24 +226,28 @@ func (t *ratchetTree) find(leaf *leafNode) (own LeafIndex, err error) {
 	return own, nil
 }
 
-// checkJoined asks the Authentication Service about all members, and checks
-// the lifetimes if that is wanted.
-func (g *Group) checkJoined(o *JoinOptions) (err error) {
-	g.tree.members(func(i LeafIndex, l *leafNode) {
-		if err != nil {
-			return
-		}
-		if err = g.checkCredential(l, CredentialInJoin, nil); err != nil {
-			return
-		}
-		if o.CheckLifetimes && l.source == sourceKeyPackage && !l.lifetime.Contains(o.Now) {
-			err = invalid("7.3", "lifetime does not include the current time")
+// checkJoined asks the Authentication Service about all members and about the
+// external senders.
+func (g *Group) checkJoined() (err error) {
+	g.tree.members(func(_ LeafIndex, l *leafNode) {
+		if err == nil {
+			err = g.checkCredential(l, CredentialInJoin, nil)
 		}
 	})
 	if err != nil {
 		return err
 	}
 	return g.checkExternalSenders(g.context.extensions)
+}
+
+// checkLifetimes checks the leaves that still are as their KeyPackage was.
+func (t *ratchetTree) checkLifetimes(now time.Time) (err error) {
+	t.members(func(_ LeafIndex, l *leafNode) {
+		if l.source == sourceKeyPackage && !l.lifetime.Contains(now) {
+			err = invalid("7.3", "lifetime does not include the current time")
+		}
+	})
+	return err
 }
 
 // takePathSecret stores the private keys that follow from the path secret of a

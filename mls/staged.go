@@ -36,9 +36,9 @@ func (g *Group) Merge(c *StagedCommit) error {
 		g.leave()
 		return nil
 	}
-	validate, psks := g.validate, g.psks
+	validate, psks, external := g.validate, g.psks, g.external
 	*g = *c.next.Clone()
-	g.validate, g.psks = validate, psks
+	g.validate, g.psks, g.external = validate, psks, external
 	return nil
 }
 

@@ -112,8 +112,9 @@ func (g *groupInfo) verify(s *labeled.Suite, key []byte) error {
 	return nil
 }
 
-// groupInfo describes the current epoch, with the tree.
-func (g *Group) groupInfo() (*groupInfo, error) {
+// groupInfo describes the current epoch, with the tree; external adds the key
+// that external Commits need.
+func (g *Group) groupInfo(external bool) (*groupInfo, error) {
 	info := &groupInfo{
 		context: g.context,
 		extensions: []Extension{
@@ -122,6 +123,15 @@ func (g *Group) groupInfo() (*groupInfo, error) {
 		},
 		confirmationTag: g.confirmationTag,
 		signer:          g.own,
+	}
+	if external {
+		_, public, err := g.suite.DeriveKeyPair(g.secrets.external)
+		if err != nil {
+			return nil, err
+		}
+		var w codec.Writer
+		w.Opaque(public)
+		info.extensions = append(info.extensions, Extension{Type: ExtensionExternalPub, Data: w.Bytes()})
 	}
 	return info, info.sign(g.suite, g.signature)
 }
@@ -143,7 +153,7 @@ func welcomeKey(s *labeled.Suite, joiner, psk []byte) (k messageKey, err error) 
 // path is nil if the Commit has none.
 func (e *epochStart) welcome(t *transition, path *newPath) (*Message, error) {
 	s := e.group.suite
-	info, err := e.group.groupInfo()
+	info, err := e.group.groupInfo(false)
 	if err != nil {
 		return nil, err
 	}
