@@ -247,10 +247,10 @@ func TestThreat67_AutomaticMailChangesNoGroup(t *testing.T) {
 	w.Send("alice", list)
 }
 
-// TestFlaw10_MembershipIsAllOrNothing: when somebody to be added has no usable
+// TestFlaw10_RemovalIsNeverSkipped: when somebody to be added has no usable
 // KeyPackage, the removal of somebody else is not passed over in silence: the
 // message is refused, and nobody reads it.
-func TestFlaw10_MembershipIsAllOrNothing(t *testing.T) {
+func TestFlaw10_RemovalIsNeverSkipped(t *testing.T) {
 	t.Parallel()
 	people := gatewaytest.Three()
 	people[0].Policy.Omitted = "remove"
