@@ -58,6 +58,6 @@ reads the whole history with the password alone.
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse{err} })
-	c.AddCommand(demoCommand(), versionCommand())
+	c.AddCommand(demoCommand(), runCommand(), registerCommand(), keyserverCommand(), clientCommand(), configCommand(), versionCommand())
 	return c
 }

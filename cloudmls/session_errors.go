@@ -1,0 +1,25 @@
+package cloudmls
+
+import "github.com/cloudmls/gateway/cloudmls/internal/state"
+
+// Errors of signing in, and of what the key server shows.
+var (
+	// ErrNewDevice: nobody has signed in on this device; Open or Register does.
+	ErrNewDevice = state.ErrNoVault
+	// ErrCredentials: wrong user name or password.
+	ErrCredentials = state.ErrCredentials
+	// ErrSignedOut: the session ended; Open continues with the password.
+	// Cached messages remain readable.
+	ErrSignedOut = state.ErrSignedOut
+	// ErrUnfinished: a registration was interrupted; Register continues it.
+	ErrUnfinished = state.ErrUnfinished
+	// ErrOtherUser: this device belongs to another user.
+	ErrOtherUser = state.ErrOtherUser
+	// ErrSignInChanged: the key server changed what this device pinned at its
+	// first sign-in. Nothing derived from the password was sent.
+	ErrSignInChanged = state.ErrPinned
+)
+
+// RollbackError says that the key server shows a state that contradicts what
+// this device has seen. Nothing is sent any more.
+type RollbackError = state.RollbackError

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudmls/gateway/config"
+	"github.com/cloudmls/gateway/internal/secret"
+	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/boltstore"
+)
+
+// stopTime is how long requests may finish when the key server stops.
+const stopTime = 10 * time.Second
+
+func keyserverCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "keyserver",
+		Short: "Run a key server on one file",
+		Long: `Runs the key server of a configuration file ('cloudmls config reference keyserver' prints one, every key explained)
+until it is interrupted. It keeps KeyPackages, handshake messages and the users' sealed state, and can read neither
+mail nor state. Its own keys lie in a file of their own beside the database: keep a copy of both, apart.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runKeyServer(c, file) },
+	}
+	configFlag(c, &file, "the key server's configuration file")
+	return c
+}
+
+func runKeyServer(c *cobra.Command, file string) (err error) {
+	f, err := config.LoadKeyServer(file)
+	if err != nil {
+		return err
+	}
+	log := newLogger(c.ErrOrStderr(), f.Log)
+	if err := makeDir(filepath.Dir(f.DataFile)); err != nil {
+		return err
+	}
+	store, err := boltstore.Open(f.DataFile)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "database", store.Close)
+	o, err := keyServerOptions(f, log)
+	if err != nil {
+		return err
+	}
+	o.Store = store
+	s, err := keyserver.New(*o)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "key server", s.Close)
+	ln, err := keyServerListener(c.Context(), f)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.OutOrStdout(), "key server %s listens on %s\n", f.Origin, ln.Addr())
+	return serveHTTP(c.Context(), keyserver.HTTPServer(s), ln, s.Close)
+}
+
+func keyServerOptions(f *config.KeyServerFile, log *slog.Logger) (*keyserver.Options, error) {
+	keyFile := f.KeyFile
+	if keyFile == "" {
+		keyFile = f.DataFile + ".keys"
+	}
+	key, created, err := secret.EnsureVaultKey(keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("the server's keys: %w", err)
+	}
+	if created {
+		log.Info("made the server's keys; keep a copy apart from the database", "file", keyFile)
+	}
+	seed, err := derive(key, "keyserver token key", ed25519.SeedSize)
+	if err != nil {
+		return nil, err
+	}
+	pepper, err := derive(key, "keyserver pepper", 32)
+	if err != nil {
+		return nil, err
+	}
+	o := &keyserver.Options{
+		Origin: f.Origin, TokenKey: ed25519.NewKeyFromSeed(seed), Pepper: pepper, RequireProof: f.RequireProof, Logger: log,
+		Limits: keyserver.Limits{
+			Objects: f.Limits.Objects, ObjectBytes: f.Limits.ObjectBytes, Accounts: f.Limits.Accounts, Sessions: f.Limits.Sessions,
+			KeyPackages: f.Limits.KeyPackages, Inbox: f.Limits.Inbox, InboxBytes: f.Limits.InboxBytes,
+		},
+	}
+	for _, p := range f.TrustedProxies {
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			return nil, fmt.Errorf("trusted_proxies: %w", err)
+		}
+		o.TrustedProxies = append(o.TrustedProxies, prefix)
+	}
+	return o, nil
+}
+
+func keyServerListener(ctx context.Context, f *config.KeyServerFile) (net.Listener, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", f.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if f.TLSCert == "" {
+		return ln, nil
+	}
+	cert, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("load the certificate: %w", err), ln.Close())
+	}
+	return tls.NewListener(ln, &tls.Config{
+		Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+	}), nil
+}
+
+// serveHTTP serves until ctx ends, then lets requests finish; wake ends long
+// polls, which would otherwise be waited for.
+func serveHTTP(ctx context.Context, s *http.Server, ln net.Listener, wake func() error) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	err := errors.Join(wake(), s.Shutdown(stop))
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudmls/gateway/cloudmls"
+	"github.com/cloudmls/gateway/config"
+)
+
+func registerCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "register",
+		Short: "Create the user of a gateway's configuration at the key server",
+		Long: `Creates the user at the key server, signs this device in, and adds the configured accounts. Prints the recovery code,
+once: it is the only way back when the password is forgotten. Further devices need no registration: 'cloudmls run'
+signs them in with the password. Run it again if it was interrupted; it continues.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return register(c, file) },
+	}
+	configFlag(c, &file, "the gateway's configuration file")
+	return c
+}
+
+func register(c *cobra.Command, file string) (err error) {
+	g, err := config.LoadGateway(file)
+	if err != nil {
+		return err
+	}
+	password, err := readSecret(c, "password for the key server", g.User.PasswordFile, g.User.PasswordEnv)
+	if err != nil {
+		return err
+	}
+	d, err := openDevice(g, newLogger(c.ErrOrStderr(), g.Log))
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "local store", d.close)
+	fmt.Fprintf(c.ErrOrStderr(), "registering %s at %s ...\n", g.User.Name, g.KeyServer.Origin)
+	client, recovery, err := cloudmls.Register(c.Context(), g.User.Name, password.RevealString(), d.options)
+	if err != nil {
+		if errors.Is(err, cloudmls.ErrOtherUser) {
+			return fmt.Errorf("%w (or choose another data_dir)", err)
+		}
+		return err
+	}
+	defer closing(&err, "client", client.Close)
+	fmt.Fprintf(c.OutOrStdout(), "recovery code: %s\n", recovery.Code)
+	if err := addAccounts(c.Context(), client, g); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "Write the recovery code down and keep it apart from this machine; it is not shown again.\nNext: cloudmls run --config %s\n", file)
+	return nil
+}
