@@ -149,6 +149,8 @@ type backend struct {
 	opened   int
 	uploads  []imapd.Upload
 	keywords []string
+	// corruptFrom is where the content of bulk parts turns out damaged.
+	corruptFrom int64
 }
 
 func (b *backend) Login(_ context.Context, user, pass string) (imapd.Account, error) {
@@ -208,6 +210,11 @@ func (b *backend) OpenMessage(_ context.Context, m imapd.SealedMessage) (*imapd.
 			return nil, fmt.Errorf("bulk part has %d octets, want %d", m.Bulk.Size(), size)
 		}
 		content = inverted{m.Bulk}
+		v, err := makeView(content, size, b.keywords)
+		if b.corruptFrom > 0 && err == nil {
+			v.Content = damaged{v.Content, b.corruptFrom}
+		}
+		return v, err
 	default:
 		return b.stub("unknown format")
 	}
@@ -285,6 +292,19 @@ func (v inverted) ReadAt(b []byte, off int64) (int, error) {
 		b[i] ^= 0xff
 	}
 	return n, err
+}
+
+// damaged is content that is corrupt from an octet on.
+type damaged struct {
+	io.ReaderAt
+	from int64
+}
+
+func (d damaged) ReadAt(b []byte, off int64) (int, error) {
+	if off+int64(len(b)) > d.from {
+		return 0, fmt.Errorf("chunk does not match: %w", imapd.ErrCorrupt)
+	}
+	return d.ReaderAt.ReadAt(b, off)
 }
 
 type sealOptions struct {

@@ -169,7 +169,7 @@ func certificate(t *testing.T) (*tls.Config, *x509.CertPool) {
 func TestThreat78_BrowsersGetNothing(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, req := range []string{"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "POST /x HTTP/1.1\r\nContent-Length: 40\r\n\r\na LOGIN x y\r\n",
-		"OPTIONS * HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n"} {
+		"OPTIONS * HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"} {
 		c := dial(t, w.addr)
 		c.line()
 		c.send(req)

@@ -150,9 +150,6 @@ func (s *session) storeUpload(tag string, args *appendArgs, content *spool) erro
 		}()
 	}
 	c := &command{tag: tag}
-	if err := s.start(c); err != nil {
-		return err
-	}
 	line := append([]byte(tag+" APPEND "), args.name...)
 	line = append(line, ' ')
 	if len(args.flags) > 0 {
@@ -161,28 +158,37 @@ func (s *session) storeUpload(tag string, args *appendArgs, content *spool) erro
 	if args.date != "" {
 		line = append(wire.AppendQuoted(line, []byte(args.date)), ' ')
 	}
-	if err := s.write(line); err != nil {
-		return err
-	}
-	ok, err := s.announce(c, sealed.Size, false)
-	if err != nil || !ok {
-		return err
-	}
-	n, err := io.CopyN(s.up.w, sealed.Content, sealed.Size)
-	if err != nil {
-		// Half a literal cannot be taken back: without the rest the provider
-		// stores nothing.
-		s.up.conn.Close()
-		return s.lost(fmt.Errorf("send %d of %d octets: %w", n, sealed.Size, err))
-	}
-	if err := s.write([]byte("\r\n")); err != nil {
-		return err
-	}
-	if err := s.wait(c); err != nil {
+	if err := s.upload(c, line, sealed.Content, sealed.Size); err != nil {
 		return err
 	}
 	if c.status == "OK" && sealed.Stored != nil {
 		sealed.Stored()
 	}
 	return nil
+}
+
+// upload sends an APPEND: its line up to the message, and the message. It
+// waits for the answer.
+func (s *session) upload(c *command, line []byte, content io.Reader, size int64) error {
+	if err := s.start(c); err != nil {
+		return err
+	}
+	if err := s.write(line); err != nil {
+		return err
+	}
+	ok, err := s.announce(c, size, false)
+	if err != nil || !ok {
+		return err
+	}
+	n, err := io.CopyN(s.up.w, content, size)
+	if err != nil {
+		// Half a literal cannot be taken back: without the rest the provider
+		// stores nothing.
+		s.up.conn.Close()
+		return s.lost(fmt.Errorf("send %d of %d octets: %w", n, size, err))
+	}
+	if err := s.write([]byte("\r\n")); err != nil {
+		return err
+	}
+	return s.wait(c)
 }

@@ -51,7 +51,7 @@ var (
 // readCommand reads the next command. Small literals are read into it, those
 // of commands that are refused are skipped.
 func (s *session) readCommand() (*clientCommand, error) {
-	if err := s.cr.Wait(); err != nil {
+	if _, err := s.cr.Wait(); err != nil {
 		return nil, errGone
 	}
 	s.client.arm(true)
@@ -142,7 +142,7 @@ func tagOf(line []byte) string {
 
 // cleanText tells whether a segment has no octet that could end a line early.
 func cleanText(seg *wire.Segment) bool {
-	return !seg.BareLF && !bytes.ContainsAny(seg.Line(), "\r\n\x00")
+	return !bytes.ContainsAny(seg.Line(), "\r\n\x00")
 }
 
 // takeLiteral decides about an announced literal and reads it if it is small.

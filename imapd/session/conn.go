@@ -115,6 +115,10 @@ type output struct {
 	busy  bool // the handler is in the middle of a response
 	queue []byte
 	limit int
+
+	// streaming is set while the relay goroutine, and only it, passes on a
+	// response that it is still reading: it holds mu then.
+	streaming bool
 }
 
 func newOutput(w io.Writer, limit int) *output {
@@ -129,6 +133,27 @@ func (o *output) relay(fn func(w io.Writer) error) error {
 		return fn((*queueWriter)(o))
 	}
 	return fn(o.w)
+}
+
+// stream is relay for the relay goroutine, whose fn reads from the provider.
+func (o *output) stream(fn func(w io.Writer) error) error {
+	return o.relay(func(w io.Writer) error {
+		o.streaming = true
+		defer func() { o.streaming = false }()
+		return fn(w)
+	})
+}
+
+// flushRelay sends what has been written, for the relay goroutine before it
+// waits for the provider.
+func (o *output) flushRelay() error {
+	if !o.streaming {
+		return o.flush()
+	}
+	if o.held {
+		return nil
+	}
+	return o.w.Flush()
 }
 
 // line writes one complete response given in pieces, from either goroutine.

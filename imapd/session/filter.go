@@ -61,7 +61,7 @@ func (s *session) passFetch(r *response) error {
 		// Loaded by a claim that did not take it.
 		return s.out.line(rewriteWhole(r.whole, own))
 	}
-	return s.out.relay(func(w io.Writer) error {
+	return s.out.stream(func(w io.Writer) error {
 		f := flagFilter{own: own}
 		seg := r.seg
 		for {

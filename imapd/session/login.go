@@ -61,6 +61,9 @@ func (s *session) authenticate(onLogin func()) error {
 // preAuthCommand reads a command under the limits before login.
 func (s *session) preAuthCommand() (*clientCommand, error) {
 	cmd := &clientCommand{}
+	if c, err := s.cr.Wait(); err == nil && c == tlsHandshake {
+		return nil, errHostile // TLS where none is spoken
+	}
 	for {
 		seg, err := s.cr.ReadSegment(preAuthCommandBytes)
 		if errors.Is(err, wire.ErrTooLong) {
@@ -105,14 +108,17 @@ func (s *session) preAuthCommand() (*clientCommand, error) {
 	}
 }
 
-// isHTTP recognises a browser, or TLS where none is spoken.
+// tlsHandshake is the first octet of a TLS connection (RFC 8446 section 5.1).
+const tlsHandshake = 22
+
+// isHTTP recognises a browser.
 func isHTTP(line []byte) bool {
 	for _, verb := range policy.HTTPVerbs {
 		if hasPrefixFold(line, verb) {
 			return true
 		}
 	}
-	return len(line) > 1 && line[0] == 0x16 && line[1] == 0x03
+	return false
 }
 
 // preAuth treats one command. done means that the session is ready.

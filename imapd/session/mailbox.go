@@ -36,6 +36,9 @@ type mailbox struct {
 	extended         bool
 	// selecting: the answer to SELECT has not been passed on yet.
 	selecting bool
+	// abandoned: the mailbox is about to be selected anew, the client does not
+	// hear of this selection.
+	abandoned bool
 	// missed is set when content of a message that was not classified yet was
 	// dropped.
 	missed bool

@@ -1,10 +1,14 @@
 package session
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"sync"
 
+	"github.com/cloudmls/gateway/imapd/overlay"
 	"github.com/cloudmls/gateway/imapd/wire"
 )
 
@@ -44,10 +48,19 @@ func (s *session) reissue(box *mailbox) (bool, error) {
 			if e := state.Sealed[uid]; e.StubKey == "" || !e.Temporary {
 				continue
 			}
-			if err := s.reissueOne(box, uid); err != nil {
+			s.mu.Lock()
+			box.abandoned = true
+			s.mu.Unlock()
+			done = true
+			err := s.reissueOne(box, uid)
+			var refused *refusal
+			if errors.As(err, &refused) {
+				s.log.Warn("opened message keeps its stub", "error", err)
+				continue
+			}
+			if err != nil {
 				return done, err
 			}
-			done = true
 		}
 	}
 	return done, nil
@@ -93,14 +106,20 @@ func (s *session) nowOpen(box *mailbox, uids []uint32) ([]uint32, error) {
 	return ready, nil
 }
 
-// reissueOne copies one message to the same mailbox and expunges the old one.
-// A crash in between leaves both: the stub and the opened message.
+// reissueOne copies one message within the mailbox and expunges the old one. A
+// crash in between leaves both: the stub and the opened message.
 func (s *session) reissueOne(box *mailbox, uid uint32) error {
 	if !wire.Quotable([]byte(box.name)) {
 		return nil // no mail client names mailboxes like that; the stub stays
 	}
-	copyTo := wire.AppendQuoted(fmt.Appendf(nil, "UID COPY %d ", uid), []byte(box.name))
-	if _, err := s.own(copyTo, nil); err != nil {
+	name := wire.AppendQuoted(nil, []byte(box.name))
+	_, err := s.own(append(fmt.Appendf(nil, "UID COPY %d ", uid), name...), nil)
+	var refused *refusal
+	if errors.As(err, &refused) {
+		// Some providers do not copy within a mailbox.
+		err = s.copyByAppend(box, uid, name)
+	}
+	if err != nil {
 		return fmt.Errorf("copy message: %w", err)
 	}
 	// From here on the old one is not tried again, expunged or not.
@@ -116,6 +135,60 @@ func (s *session) reissueOne(box *mailbox, uid uint32) error {
 	}
 	if _, err := s.own(fmt.Appendf(nil, "UID EXPUNGE %d", uid), nil); err != nil {
 		return fmt.Errorf("expunge stub: %w", err)
+	}
+	return nil
+}
+
+// copyWindow is how much of a message one fetch brings when it is copied.
+const copyWindow = 1 << 20
+
+// copyByAppend stores a message once more, as it lies at the provider, with
+// its flags and date.
+func (s *session) copyByAppend(box *mailbox, uid uint32, name []byte) error {
+	set := s.seqSet(box, []uint32{uid})
+	if len(set) == 0 {
+		return errMissing
+	}
+	line := append([]byte("APPEND "), name...)
+	err := s.fetchOwn(set, "UID FLAGS INTERNALDATE", "INTERNALDATE", func(_ uint32, got []overlay.ResponseItem) error {
+		flags := withoutOwn(overlay.FindItem(got, "FLAGS").Flags())
+		flags = slices.DeleteFunc(flags, func(f string) bool { return equalFold(f, `\Recent`) || equalFold(f, `\Deleted`) })
+		line = append(line, " ("+strings.Join(flags, " ")+") "...)
+		line = append(line, overlay.FindItem(got, "INTERNALDATE").Value...)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	content := newSpool(s.cfg.Limits.SpoolMemory, s.cfg.SpoolDir)
+	defer func() {
+		if err := content.close(); err != nil {
+			s.log.Warn("close spool", "error", err)
+		}
+	}()
+	for more := true; more; {
+		want := fmt.Sprintf("BODY[]<%d>", content.size)
+		item := fmt.Sprintf("UID BODY.PEEK[]<%d.%d>", content.size, copyWindow)
+		var piece []byte
+		err := s.fetchOwn(set, item, want, func(_ uint32, got []overlay.ResponseItem) error {
+			piece, _ = overlay.FindItem(got, want).String()
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := content.Write(piece); err != nil {
+			return err
+		}
+		more = len(piece) == copyWindow
+	}
+	c := &command{tag: s.nextTag(), capture: true}
+	line = append([]byte(c.tag+" "), append(line, ' ')...)
+	if err := s.upload(c, line, io.NewSectionReader(content, 0, content.size), content.size); err != nil {
+		return err
+	}
+	if c.status != "OK" {
+		return &refusal{command: "APPEND", text: string(c.line)}
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (r *response) pass() error {
 	if r.whole != nil {
 		return r.s.out.line(r.whole)
 	}
-	return r.s.out.relay(func(w io.Writer) error {
+	return r.s.out.stream(func(w io.Writer) error {
 		seg := r.seg
 		for {
 			if _, err := w.Write(seg.Raw); err != nil {
@@ -137,7 +137,7 @@ func errProtocol(what string) error {
 // relayLoop reads the provider's responses until its connection ends. It
 // returns why.
 func (s *session) relayLoop() error {
-	s.up.conn.before = func() { _ = s.out.flush() } // errors show at the next write
+	s.up.conn.before = func() { _ = s.out.flushRelay() } // errors show at the next write
 	for {
 		seg, err := s.up.r.ReadSegment(s.cfg.Limits.ResponseBytes)
 		switch {
@@ -218,6 +218,12 @@ func (s *session) untagged(r *response) error {
 		}
 	}
 	switch r.name {
+	case "FETCH", "EXISTS", "EXPUNGE", "VANISHED", "RECENT":
+		if s.abandoned() {
+			return s.skipNumbers(r)
+		}
+	}
+	switch r.name {
 	case "FETCH":
 		return s.passFetch(r)
 	case "EXISTS", "EXPUNGE", "VANISHED":
@@ -251,6 +257,23 @@ func (s *session) passNumbers(r *response) error {
 	}
 	s.mu.Unlock()
 	return r.pass()
+}
+
+func (s *session) abandoned() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.box != nil && s.box.abandoned
+}
+
+// skipNumbers notes a change without telling the client.
+func (s *session) skipNumbers(r *response) error {
+	if _, err := r.load(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.box.apply(r)
+	return nil
 }
 
 // passStatus passes a status response, a capability list or the mailbox's

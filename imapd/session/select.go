@@ -51,6 +51,7 @@ func (s *session) selectHeld(cmd *clientCommand, name string) error {
 		}
 		again, err := s.reissue(sel.box)
 		if err != nil {
+			s.setBox(nil)
 			return err
 		}
 		if again {

@@ -89,6 +89,7 @@ func Serve(ctx context.Context, conn net.Conn, c *Config, onLogin func()) {
 	}
 	s.drained = sync.NewCond(&s.mu)
 	s.cr = wire.NewReader(s.client)
+	s.cr.Strict = true
 	s.out = newOutput(s.client, c.Limits.ResponseBytes)
 	s.client.before = s.flush
 

@@ -39,6 +39,11 @@ func (s *Segment) Line() []byte { return s.Raw[:len(s.Raw)-2] }
 
 // Reader reads segments and literals. Not safe for concurrent use.
 type Reader struct {
+	// Strict makes lines end in CRLF only: a bare LF is an octet of the line,
+	// for the caller to refuse. What is one line to the sender can then never
+	// be two to the receiver. Otherwise a bare LF ends the line.
+	Strict bool
+
 	br  *bufio.Reader
 	buf []byte
 }
@@ -111,6 +116,9 @@ func (r *Reader) ReadSegment(limit int) (Segment, error) {
 			return parseSegment(b, false), nil // the usual case, no copy
 		}
 		r.buf = append(r.buf, b...)
+		if err == nil && r.Strict && (len(r.buf) < 2 || r.buf[len(r.buf)-2] != '\r') {
+			continue
+		}
 		if err == nil {
 			break
 		}
@@ -202,8 +210,11 @@ func noEOF(err error) error {
 	return err
 }
 
-// Wait blocks until there is something to read.
-func (r *Reader) Wait() error {
-	_, err := r.br.Peek(1)
-	return err
+// Wait blocks until there is something to read and returns its first octet.
+func (r *Reader) Wait() (byte, error) {
+	b, err := r.br.Peek(1)
+	if err != nil {
+		return 0, err
+	}
+	return b[0], nil
 }
