@@ -186,7 +186,8 @@ func TestThreat83_Bombs(t *testing.T) {
 				root.BodyStructure()
 			}
 			runtime.ReadMemStats(&after)
-			if d := time.Since(start); d > 2*time.Second {
+			// far above what it takes, far below what a quadratic parser takes
+			if d := time.Since(start); d > 20*time.Second {
 				t.Errorf("took %v", d)
 			}
 			if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {

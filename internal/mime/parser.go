@@ -58,6 +58,12 @@ func NewParser(l Limits) *Parser {
 func (p *Parser) Write(b []byte) (int, error) {
 	n := len(b)
 	for len(b) > 0 && p.err == nil {
+		if !p.inHeader && len(p.marks) == 0 && p.heldLen == 0 {
+			// no boundary can come any more
+			p.offset += int64(len(b))
+			p.lines += int64(bytes.Count(b, []byte("\n")))
+			break
+		}
 		i := bytes.IndexByte(b, '\n')
 		if i < 0 {
 			p.hold(b)
