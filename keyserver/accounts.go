@@ -133,42 +133,52 @@ func (s *Server) addAccount(ctx context.Context, in *input[keyapi.AccountRequest
 		if err := mayClaim(w, id.user, r.Account, r.IdentityKey); err != nil {
 			return err
 		}
-		if stored, err = w.Account(r.Account); err != nil {
-			return err
-		}
-		switch {
-		case stored != nil && stored.ProofLevel >= level:
-			return nil // claimed before
-		case stored == nil && level == proofNone && slices.Contains(s.RequireProof, r.Account.Platform):
-			return verificationRequired("accounts of this platform must be verified first")
-		}
-		if stored == nil {
-			all, err := w.Accounts(id.user)
-			if err != nil {
-				return err
-			}
-			if len(all) >= s.Limits.Accounts {
-				return quota("too many accounts")
-			}
-			stored = &Account{Account: r.Account, User: id.user, IdentityKey: r.IdentityKey, Created: s.Now()}
-		}
-		stored.ProofLevel = level
 		if r.Proof != nil {
-			// Single use: whoever comes second finds the challenge gone.
-			c, err := w.Challenge(ChallengeID(r.Proof.ID))
-			if err != nil || c == nil {
-				return orErr(err, proofRefused())
-			}
-			if err := w.DeleteChallenge(c.ID); err != nil {
+			if err := useUp(w, ChallengeID(r.Proof.ID)); err != nil {
 				return err
 			}
 		}
-		return w.PutAccount(stored)
+		stored, err = s.claim(w, id.user, r, level)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &output[keyapi.AccountInfo]{stored.info()}, nil
+}
+
+// claim stores the account, unless it was claimed before as well as now.
+func (s *Server) claim(w Writer, u UserID, r *keyapi.AccountRequest, level int) (*Account, error) {
+	stored, err := w.Account(r.Account)
+	switch {
+	case err != nil:
+		return nil, err
+	case stored != nil && stored.ProofLevel >= level:
+		return stored, nil
+	case stored != nil:
+		stored.ProofLevel = level
+		return stored, w.PutAccount(stored)
+	case level == proofNone && slices.Contains(s.RequireProof, r.Account.Platform):
+		return nil, verificationRequired("accounts of this platform must be verified first")
+	}
+	all, err := w.Accounts(u)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) >= s.Limits.Accounts {
+		return nil, quota("too many accounts")
+	}
+	stored = &Account{Account: r.Account, User: u, IdentityKey: r.IdentityKey, ProofLevel: level, Created: s.Now()}
+	return stored, w.PutAccount(stored)
+}
+
+// useUp makes a challenge serve once: whoever comes second finds it gone.
+func useUp(w Writer, id ChallengeID) error {
+	c, err := w.Challenge(id)
+	if err != nil || c == nil {
+		return orErr(err, proofRefused())
+	}
+	return w.DeleteChallenge(id)
 }
 
 func (a *Account) info() keyapi.AccountInfo {

@@ -81,7 +81,13 @@ func TestFlaw20_SeedFlaw07_AccountsAreProven(t *testing.T) {
 	if err != nil || len(list.Accounts) != 1 || list.Accounts[0].ProofLevel != 1 {
 		t.Fatalf("accounts: %+v, %v", list, err)
 	}
-	wantCode(t, p.prove(bob, c, token1, c.Token2), keyapi.CodeForbidden) // single use
+	if c, err = p.challenge(bob); err != nil { // single use, even where nothing is left to gain
+		t.Fatal(err)
+	}
+	if err := p.prove(bob, c, mail.token1(c.ID), c.Token2); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, p.prove(bob, c, mail.token1(c.ID), c.Token2), keyapi.CodeForbidden)
 }
 
 func TestSeedFlaw07_ChallengeEndsAfterFiveTries(t *testing.T) {
@@ -126,6 +132,13 @@ func TestSeedFlaw07_ChallengeIsBoundToUserAndKey(t *testing.T) {
 	other := *victim
 	other.identity = thief.identity
 	wantCode(t, other.prove(a, c, mail.token1(c.ID), c.Token2), keyapi.CodeForbidden)
+	// Nor does the owner's own proof, replayed by another user; nor is the
+	// challenge used up by it.
+	replay := *thief
+	replay.identity = victim.identity
+	for range 6 {
+		wantCode(t, replay.prove(a, c, mail.token1(c.ID), c.Token2), keyapi.CodeForbidden)
+	}
 	if err := victim.prove(a, c, mail.token1(c.ID), c.Token2); err != nil {
 		t.Fatalf("the owner: %v", err)
 	}

@@ -27,7 +27,7 @@ const (
 // routes builds the router; it is the list of everything that can be asked.
 func (s *Server) routes() http.Handler {
 	r := chi.NewRouter()
-	r.Use(s.recoverer, escapedPaths, noStore)
+	r.Use(s.recoverer, noStore)
 	if len(s.TrustedProxies) == 0 {
 		r.Use(middleware.ClientIPFromRemoteAddr)
 	} else {
@@ -196,15 +196,6 @@ func caller(ctx context.Context) identity {
 // network is the prefix that the client of a request is counted by.
 func network(ctx context.Context) string {
 	return networkOf(middleware.GetClientIPAddr(ctx))
-}
-
-// escapedPaths makes the router match on the path as it was escaped, always, so
-// that an escaped "/" never parts an id and each segment is unescaped once.
-func escapedPaths(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.URL.RawPath = r.URL.EscapedPath()
-		next.ServeHTTP(w, r)
-	})
 }
 
 func noStore(next http.Handler) http.Handler {

@@ -49,6 +49,23 @@ func TestParamsOfUnknownUsersLookReal(t *testing.T) {
 	}
 }
 
+// Who does not have the pepper cannot tell pretended parameters by computing
+// them.
+func TestPretendedParamsDependOnThePepper(t *testing.T) {
+	ask := func(pepper []byte) *keyapi.AuthParams {
+		w := newWorld(t, keyserver.Options{Pepper: pepper})
+		p, err := w.c.Params(t.Context(), keyapi.ParamsRequest{Username: "mallory"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	a, b := ask(random(32)), ask(random(32))
+	if bytes.Equal(a.KDF.Salt, b.KDF.Salt) || bytes.Equal(a.UserID, b.UserID) {
+		t.Error("two servers pretend the same")
+	}
+}
+
 func TestLoginFailuresLookTheSame(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	p := w.register("alice")
