@@ -188,13 +188,14 @@ func (s *session) store(cmd *clientCommand) error {
 // idle relays IDLE (RFC 2177). DONE may come in one packet with the commands
 // after it.
 func (s *session) idle(cmd *clientCommand) error {
-	c := &command{idle: true}
+	c := &command{}
 	if err := s.forward(cmd, c); err != nil {
 		return err
 	}
 	s.flush()
 	select {
 	case line := <-c.cont:
+		s.setIdle(c, true)
 		if err := s.out.line([]byte(line + "\r\n")); err != nil {
 			return errGone
 		}
@@ -206,6 +207,7 @@ func (s *session) idle(cmd *clientCommand) error {
 		return errGone
 	}
 	if !equalFold(string(seg.Line()), "DONE") {
+		s.setIdle(c, false)
 		if err := s.write([]byte("DONE\r\n")); err != nil {
 			return err
 		}
@@ -214,10 +216,13 @@ func (s *session) idle(cmd *clientCommand) error {
 		}
 		return s.bad("*", "Expected DONE")
 	}
-	// From here on the provider owes an answer.
-	s.mu.Lock()
-	c.idle = false
-	s.armLocked()
-	s.mu.Unlock()
+	s.setIdle(c, false) // from here on the provider owes an answer
 	return s.write([]byte("DONE\r\n"))
+}
+
+func (s *session) setIdle(c *command, idle bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.idle = idle
+	s.armLocked()
 }

@@ -1,0 +1,115 @@
+package session
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/cloudmls/gateway/imapd/policy"
+	"github.com/cloudmls/gateway/imapd/wire"
+)
+
+func TestFlagFilter(t *testing.T) {
+	own := []string{"$MLSEncrypted"}
+	for _, tt := range []struct {
+		in, sealed, plain []string
+	}{
+		{[]string{"* 1 FETCH (FLAGS (\\Seen $mlsverified) UID 1)\r\n"}, []string{"* 1 FETCH (FLAGS (\\Seen $MLSEncrypted) UID 1)\r\n"}, []string{"* 1 FETCH (FLAGS (\\Seen) UID 1)\r\n"}},
+		{[]string{"* 1 FETCH (FLAGS ())\r\n"}, []string{"* 1 FETCH (FLAGS ($MLSEncrypted))\r\n"}, []string{"* 1 FETCH (FLAGS ())\r\n"}},
+		{[]string{"* 1 FETCH (BODY[] {3}\r\n", " flags (a))\r\n"}, []string{"* 1 FETCH (BODY[] {3}\r\n", " flags (a $MLSEncrypted))\r\n"}, nil},
+		{[]string{"* 1 FETCH (BODY[HEADER.FIELDS (FLAGS X)] {3}\r\n", " UID 3)\r\n"}, nil, nil},
+		{[]string{`* 1 FETCH (ENVELOPE ("FLAGS (x)" "a\" FLAGS (" ("b")) UID 4)` + "\r\n"}, nil, nil},
+		{[]string{`* 1 FETCH (BODYSTRUCTURE ("text" "FLAGS" ("FLAGS" "x")) FLAGS (a))` + "\r\n"}, []string{`* 1 FETCH (BODYSTRUCTURE ("text" "FLAGS" ("FLAGS" "x")) FLAGS (a $MLSEncrypted))` + "\r\n"}, nil},
+		{[]string{"* 1 FETCH (XFLAGS (a) FLAGS (b))\r\n"}, []string{"* 1 FETCH (XFLAGS (a) FLAGS (b $MLSEncrypted))\r\n"}, nil},
+	} {
+		for _, c := range []struct {
+			own  []string
+			want []string
+		}{{own, tt.sealed}, {nil, tt.plain}} {
+			if c.want == nil {
+				c.want = tt.in
+			}
+			f := flagFilter{own: c.own}
+			for i, seg := range tt.in {
+				if got := string(f.segment([]byte(seg))); got != c.want[i] {
+					t.Errorf("%q with %v: got %q, want %q", seg, c.own, got, c.want[i])
+				}
+			}
+		}
+	}
+}
+
+// FuzzFlagFilter: no keyword of ours gets through in the flags of a
+// well-formed response, wherever they stand.
+func FuzzFlagFilter(f *testing.F) {
+	f.Add("* 1 FETCH (UID 1 ", "FLAGS", "(\\Seen $MLSVerified)", " X (y))\r\n")
+	f.Fuzz(func(t *testing.T, before, name, list, after string) {
+		in := before + name + " " + list + after
+		f := flagFilter{}
+		out := f.segment([]byte(in))
+		if !strings.Contains(strings.ToLower(in), "flags") && !bytes.Equal(out, []byte(in)) {
+			t.Fatalf("%q became %q", in, out)
+		}
+	})
+}
+
+func TestFilterStatus(t *testing.T) {
+	for in, want := range map[string]string{
+		"* CAPABILITY IMAP4rev1 COMPRESS=DEFLATE IDLE AUTH=PLAIN":          "* CAPABILITY IMAP4rev1 IDLE LITERAL+",
+		"* capability imap4rev1 literal- utf8=accept":                      "* capability imap4rev1 LITERAL+",
+		"* OK [CAPABILITY IMAP4rev2 IMAP4rev1 STARTTLS SASL-IR] ready [x]": "* OK [CAPABILITY IMAP4rev1 LITERAL+] ready [x]",
+		"T1 OK [CAPABILITY IDLE BINARY PREVIEW=FUZZY] done":                "T1 OK [CAPABILITY IDLE LITERAL+] done",
+		"* OK [ALERT] CAPABILITY COMPRESS=DEFLATE":                         "* OK [ALERT] CAPABILITY COMPRESS=DEFLATE",
+		"T1 OK done [CAPABILITY X]":                                        "T1 OK done [CAPABILITY X]",
+		"* OK [CAPABILITY broken":                                          "* OK [CAPABILITY broken",
+	} {
+		if got := string(filterStatus([]byte(in))); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+	for _, c := range []string{"MULTIAPPEND", "REPLACE", "CATENATE", "URLAUTH", "URLAUTH=BINARY", "CONVERT", "NOTIFY", "CONTEXT=SEARCH", "UNAUTHENTICATE", "LOGIN-REFERRALS"} {
+		if policy.Capability(c) != policy.Hide {
+			t.Errorf("%s is shown", c)
+		}
+	}
+	for _, c := range []string{"CONDSTORE", "QRESYNC", "SORT", "THREAD=REFERENCES", "QUOTA", "X-GM-EXT-1", "OBJECTID", "XYZ=1"} {
+		if policy.Capability(c) != policy.Pass {
+			t.Errorf("%s is hidden", c)
+		}
+	}
+}
+
+// TestMailboxNumbers follows EXPUNGE and VANISHED.
+func TestMailboxNumbers(t *testing.T) {
+	fresh := func() *mailbox {
+		return &mailbox{exists: 6, classified: 5, classifiedTo: 50, uids: []uint32{10, 20, 30, 40, 50},
+			sealed: map[uint32]*sealedEntry{20: {}, 40: {}}}
+	}
+	b := fresh()
+	b.expunge(1)
+	if b.sealedAt(1) == nil || b.sealedAt(3) == nil || b.exists != 5 || b.classified != 4 || b.seqOf(40) != 3 {
+		t.Errorf("after EXPUNGE 1: %+v", b)
+	}
+	b.expunge(1)
+	b.expunge(4)
+	b.expunge(9)
+	b.expunge(0)
+	if len(b.sealed) != 1 || b.exists != 3 || b.classified != 3 {
+		t.Errorf("after three EXPUNGEs: %+v", b)
+	}
+	b = fresh()
+	b.apply(&response{name: "VANISHED", seg: segmentOf("* VANISHED 15:30,41:99\r\n"), rest: len("* VANISHED ")})
+	if len(b.uids) != 2 || b.sealed[20] != nil || b.seqOf(40) != 2 || b.exists != 2 || b.classified != 2 {
+		t.Errorf("after VANISHED: %+v", b)
+	}
+	b = fresh()
+	b.apply(&response{name: "VANISHED", seg: segmentOf("* VANISHED (EARLIER) 1:50\r\n"), rest: len("* VANISHED ")})
+	if b.exists != 6 {
+		t.Errorf("after VANISHED (EARLIER): %+v", b)
+	}
+}
+
+func segmentOf(line string) (s wire.Segment) {
+	s.Raw = []byte(line)
+	return s
+}
