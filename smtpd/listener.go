@@ -66,8 +66,10 @@ func (l *listener) release(g *guard) {
 	delete(l.guards, g)
 }
 
-// drain closes all connections as soon as no message is under way on them.
+// drain stops accepting, also where go-smtp does not serve the listener yet,
+// and closes all connections as soon as no message is under way on them.
 func (l *listener) drain() {
+	_ = l.Listener.Close() // go-smtp closes it again
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.draining = true

@@ -106,7 +106,11 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 	s.listeners = append(s.listeners, l)
 	s.mu.Unlock()
-	if err := s.smtp.Serve(l); err != nil {
+	err := s.smtp.Serve(l)
+	s.mu.Lock()
+	stopped := s.stopped
+	s.mu.Unlock()
+	if err != nil && !stopped {
 		return fmt.Errorf("smtpd: accept: %w", errors.Join(err, ln.Close()))
 	}
 	return nil

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/emersion/go-smtp"
 
 	"github.com/cloudmls/gateway/internal/mailtest"
 )
@@ -150,5 +153,27 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 	if _, err := OpenOutbox(OutboxOptions{Dir: t.TempDir()}); err == nil {
 		t.Error("an outbox without Account was opened")
+	}
+}
+
+// A server that is shut down the moment it starts to serve still ends.
+func TestShutdownAtOnce(t *testing.T) {
+	for range 50 {
+		server, err := New(Options{Backend: testBackend{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(ln) }()
+		if err := server.Shutdown(t.Context()); err != nil {
+			t.Errorf("Shutdown = %v", err)
+		}
+		if err := <-served; err != nil && !errors.Is(err, smtp.ErrServerClosed) {
+			t.Errorf("Serve = %v", err)
+		}
 	}
 }

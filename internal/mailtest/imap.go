@@ -35,32 +35,10 @@ func (p *Provider) newIMAP() *imapserver.Server {
 }
 
 func (p *Provider) wrapIMAP(ln net.Listener) net.Listener {
-	ln = &faultListener{Listener: ln, p: p, at: IMAPConnect}
 	if p.security == ImplicitTLS {
 		return tls.NewListener(ln, p.tls)
 	}
 	return ln
-}
-
-// faultListener strikes before a connection is greeted.
-type faultListener struct {
-	net.Listener
-	p  *Provider
-	at Point
-}
-
-// Accept implements net.Listener.
-func (l *faultListener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if f := l.p.faults.take(l.at, ""); f != nil && f.strike(conn, l.p.done) {
-			continue
-		}
-		return conn, nil
-	}
 }
 
 // printfLogger lets go-imap and go-smtp log at debug level: what they report is

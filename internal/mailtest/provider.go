@@ -84,6 +84,7 @@ type Provider struct {
 type run struct {
 	imapServer *imapserver.Server
 	smtpServer *smtp.Server
+	listeners  []*faultListener
 	wg         sync.WaitGroup
 }
 
@@ -166,15 +167,18 @@ func (p *Provider) Up() error {
 		return errors.Join(fmt.Errorf("mailtest: listen for smtp: %w", err), imapLn.Close())
 	}
 	p.imapAddr, p.smtpAddr = imapLn.Addr().String(), smtpLn.Addr().String()
-	r := &run{imapServer: p.newIMAP(), smtpServer: p.newSMTP()}
+	imapFaults, smtpFaults := newFaultListener(imapLn, p, IMAPConnect), newFaultListener(smtpLn, p, SMTPConnect)
+	r := &run{
+		imapServer: p.newIMAP(), smtpServer: p.newSMTP(), listeners: []*faultListener{imapFaults, smtpFaults},
+	}
 	r.wg.Go(func() {
-		if err := r.imapServer.Serve(p.wrapIMAP(imapLn)); err != nil {
-			p.log.Warn("imap listener ended", "err", err)
+		if err := r.imapServer.Serve(p.wrapIMAP(imapFaults)); err != nil {
+			p.log.Debug("imap listener ended", "err", err)
 		}
 	})
 	r.wg.Go(func() {
-		if err := r.smtpServer.Serve(p.wrapSMTP(smtpLn)); err != nil && !errors.Is(err, net.ErrClosed) {
-			p.log.Warn("smtp listener ended", "err", err)
+		if err := r.smtpServer.Serve(p.wrapSMTP(smtpFaults)); err != nil {
+			p.log.Debug("smtp listener ended", "err", err)
 		}
 	})
 	p.run = r
@@ -197,9 +201,13 @@ func (p *Provider) Down() error {
 	if r == nil {
 		return nil
 	}
-	err := errors.Join(r.imapServer.Close(), r.smtpServer.Close())
+	var errs []error
+	for _, l := range r.listeners {
+		errs = append(errs, l.end())
+	}
+	errs = append(errs, notClosed(r.imapServer.Close()), notClosed(r.smtpServer.Close()))
 	r.wg.Wait()
-	return err
+	return errors.Join(errs...)
 }
 
 // Close takes the provider down for good and out of its world.

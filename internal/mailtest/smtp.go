@@ -37,7 +37,6 @@ func (p *Provider) newSMTP() *smtp.Server {
 }
 
 func (p *Provider) wrapSMTP(ln net.Listener) net.Listener {
-	ln = &faultListener{Listener: ln, p: p, at: SMTPConnect}
 	switch p.security {
 	case ImplicitTLS:
 		return dataListener{tls.NewListener(ln, p.tls), p}
