@@ -112,6 +112,9 @@ func (v *view) conversation(id ConversationID) (*conversationRecord, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
+	if r.ID != id {
+		return nil, errors.New("conversation record: of another conversation")
+	}
 	return r, nil
 }
 
