@@ -2,6 +2,7 @@ package cloudmls
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -195,6 +196,27 @@ func TestEncryptNeedsAConversation(t *testing.T) {
 	}
 	if _, err := alice.Encrypt(t.Context(), bob.self, id, []byte("text"), nil); !errors.Is(err, ErrNoAccount) {
 		t.Errorf("another's account: %v, want ErrNoAccount", err)
+	}
+}
+
+func TestWait(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	waited := make(chan error, 1)
+	go func() { waited <- bob.Wait(t.Context(), bob.self) }()
+	id := alice.ensureDialog(bob)
+	if err := <-waited; err != nil {
+		t.Fatal(err)
+	}
+	if r := bob.cleanSync(); len(r.Joined) != 1 || r.Joined[0] != id {
+		t.Errorf("%+v", r)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { waited <- bob.Wait(ctx, bob.self) }()
+	cancel()
+	if err := <-waited; !errors.Is(err, context.Canceled) {
+		t.Errorf("after cancelling: %v", err)
 	}
 }
 

@@ -164,7 +164,7 @@ func (c *Client) processOne(v *view, inbox *inboxRecord, d *keyapi.Delivery, res
 	result.Problems = append(result.Problems, p)
 	if r.hold != nil {
 		if dropped := inbox.hold(d, *r.hold); dropped != nil {
-			dropped.Kind, dropped.Err = ProblemForbidden, errors.New("too many held messages, the oldest was dropped")
+			dropped.Kind, dropped.Err = ProblemForbidden, errors.New("no room to hold the Welcome until the identity is accepted")
 			result.Problems = append(result.Problems, *dropped)
 		}
 	}
