@@ -51,7 +51,7 @@ type Provider struct {
 	Port         int    `toml:"port" doc:"Port; 0 or nothing means the usual one: 993 or 465 for implicit TLS, 143 or 587 else."`
 	TLS          string `toml:"tls" default:"implicit" doc:"implicit: TLS from the first octet. starttls: begin with STARTTLS or not at all. none: no TLS, for a server on a loopback address only."`
 	Username     string `toml:"username" doc:"Login at the provider; nothing means the account's address."`
-	PasswordFile string `toml:"password_file" doc:"File that holds the provider's password; only its owner may read it. Without it the one from the vault is used."`
+	PasswordFile string `toml:"password_file" doc:"File that holds the provider's password; only its owner may read it. This or password_env is required."`
 	PasswordEnv  string `toml:"password_env" doc:"Environment variable that holds the provider's password, instead of password_file."`
 	CAFile       string `toml:"ca_file" doc:"Certificates (PEM) to trust instead of the system's."`
 }

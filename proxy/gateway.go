@@ -122,7 +122,7 @@ func (g *Gateway) makeServers(spoolDir string) (err error) {
 	}
 	g.smtp, err = smtpd.New(smtpd.Options{
 		Backend: smtpBackend{g}, Outbox: g.outbox, TLSConfig: g.o.TLSConfig,
-		MaxMessageBytes: g.o.MaxMessageBytes, SpoolDir: spoolDir, Logger: g.o.Logger,
+		MaxMessageBytes: g.o.MaxMessageBytes, OversizePlain: true, SpoolDir: spoolDir, Logger: g.o.Logger,
 	})
 	if err != nil {
 		return errors.Join(err, g.outbox.Close())

@@ -30,6 +30,11 @@ func (a *account) seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Message)
 	if err != nil {
 		return nil, err
 	}
+	// Members may have come and gone since the background loop last looked. A
+	// key server that does not answer is dealt with where its word is needed.
+	if _, err := a.client.Sync(ctx, a.self); err != nil {
+		a.log.Debug("sync before sending", "err", err)
+	}
 	th, err := a.threads.find(s.header.InReplyTo, s.header.References, a.knows(ctx))
 	if err != nil {
 		return nil, refusalOf(err)

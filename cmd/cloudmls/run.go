@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,6 +70,9 @@ func runGateway(c *cobra.Command, file string) (err error) {
 			return fmt.Errorf("certificate for mail clients: %w", err)
 		}
 		o.TLSConfig = certificates.TLSConfig()
+		var renewing sync.WaitGroup
+		renewing.Go(func() { renew(c.Context(), certificates, log) })
+		defer renewing.Wait()
 		fmt.Fprintf(c.OutOrStdout(), "mail clients should trust the certificate %s\n", certificates.Pair().AuthorityFile)
 	}
 	gateway, err := proxy.New(*o)
@@ -84,6 +88,24 @@ func runGateway(c *cobra.Command, file string) (err error) {
 	}
 	fmt.Fprintf(c.OutOrStdout(), "ready: IMAP %s, SMTP %s, TLS %s\n", l.IMAP.Addr(), l.SMTP.Addr(), g.Listen.TLS)
 	return ended(c.Context(), gateway.Run(c.Context(), l))
+}
+
+// renew looks once a day whether the certificate has to be replaced.
+func renew(ctx context.Context, certificates *localtls.Source, log *slog.Logger) {
+	day := time.NewTicker(24 * time.Hour)
+	defer day.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-day.C:
+		}
+		if pair, err := certificates.Reload(); err != nil {
+			log.Error("the certificate for mail clients could not be renewed", "err", err)
+		} else if pair.Created {
+			log.Warn("the certificate for mail clients was renewed; they have to trust the new one", "file", pair.AuthorityFile)
+		}
+	}
 }
 
 func listen(ctx context.Context, g *config.Gateway) (proxy.Listeners, error) {
@@ -116,6 +138,11 @@ func gatewayOptions(g *config.Gateway, d *device, client *cloudmls.Client, log *
 		}
 		if account.CheckPassword, err = clientPasswords(a.Clients); err != nil {
 			return nil, fmt.Errorf("account %s: %w", a.Address, err)
+		}
+		for _, p := range []config.Provider{a.IMAP, a.SMTP} {
+			if p.PasswordFile == "" && p.PasswordEnv == "" {
+				return nil, fmt.Errorf("account %s: no password for %s: name a password_file or password_env", a.Address, p.Host)
+			}
 		}
 		if account.IMAP, err = imapUpstream(a); err != nil {
 			return nil, fmt.Errorf("account %s, imap: %w", a.Address, err)
@@ -178,16 +205,11 @@ func smtpUpstream(a config.Account) (smtpd.Upstream, error) {
 // file needs no restart.
 func providerPassword(p config.Provider) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
-		var s secret.Secret
-		var err error
-		switch {
-		case p.PasswordFile != "":
-			s, err = secret.FromFile(p.PasswordFile)
-		case p.PasswordEnv != "":
-			s, err = secret.FromEnv(p.PasswordEnv)
-		default:
-			err = errors.New("no password for the provider: name a password_file or password_env")
+		from, where := secret.FromFile, p.PasswordFile
+		if where == "" {
+			from, where = secret.FromEnv, p.PasswordEnv
 		}
+		s, err := from(where)
 		return s.RevealString(), err
 	}
 }

@@ -55,6 +55,7 @@ var Rules = []Rule{
 	{Package: "imapd/session", Ours: []string{"imapd/wire", "imapd/policy", "imapd/overlay", "internal/mime"}, Never: []string{"net/http", "os/exec"}},
 
 	{Package: "smtpd", Ours: []string{"smtpd/..."}, Others: []string{"github.com/emersion/go-smtp", "github.com/emersion/go-sasl"}},
+	{Package: "smtpd/spool", Never: []string{"net", "net/http", "os/exec"}},
 	{Package: "smtpd/outbox", Never: []string{"net/http", "os/exec"}},
 
 	{Package: "config", Others: []string{"github.com/pelletier/go-toml/v2"}, Never: []string{"net/http", "os/exec"}},
@@ -71,6 +72,7 @@ var Rules = []Rule{
 
 	// The one program wires everything; the fakes below are for tests and the demo.
 	{Package: "cmd/cloudmls", Ours: []string{"..."}, Others: []string{"*"}},
+	{Package: "internal/world", Ours: []string{"..."}, Others: []string{"*"}},
 	{Package: "internal/demo", Ours: []string{"..."}, Others: []string{"*"}},
 	{Package: "internal/mailtest", Others: []string{"github.com/emersion/go-imap/v2", "github.com/emersion/go-smtp", "github.com/emersion/go-sasl", "github.com/emersion/go-message"}},
 	{Package: "internal/gatewaytest", Ours: []string{"..."}, Others: []string{"*"}},
