@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/cloudmls/gateway/imapd"
+	"github.com/cloudmls/gateway/imapd/wire"
+	"github.com/cloudmls/gateway/internal/mime"
 )
 
 // lab is what lab.json of the mail lab (test/maillab) says. These tests run
@@ -189,4 +191,54 @@ func TestDovecotOracle(t *testing.T) {
 	if got := r.fetchLiteral("FETCH 2 BODY.PEEK[]"); got != plainMail {
 		t.Errorf("plain message between sealed ones: %q", got)
 	}
+}
+
+// TestDovecotSaysTheSame stores the opened messages themselves at a real
+// provider: what it answers for them is what the overlay answers.
+func TestDovecotSaysTheSame(t *testing.T) {
+	addr := openLab(t)
+	c := labDirect(t, addr, "carol")
+	wipe(c)
+	messages := corpus()
+	names := slices.Sorted(maps.Keys(messages))
+	for _, name := range names {
+		put(c, "INBOX", seal(messages[name], sealOptions{}))
+		put(c, "Work", append([]byte(statusField), messages[name]...))
+	}
+	w := labWorld(t, addr, "carol", nil)
+	sealed, plain := w.login(), w.login()
+	sealed.ok("SELECT INBOX")
+	plain.ok("SELECT Work")
+	for i, name := range names {
+		whole := plain.fetchLiteral(fmt.Sprintf("FETCH %d BODY.PEEK[]", i+1))
+		tree, err := mime.Parse(strings.NewReader(whole), int64(len(whole)), mime.DefaultLimits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for item := range expectedItems(tree, []byte(whole)) {
+			got, want := fetchItem(sealed, i+1, item), fetchItem(plain, i+1, item)
+			if sameValue(got) != sameValue(want) {
+				t.Errorf("%s, %s:\noverlay  %.400q\nprovider %.400q", name, item, got, want)
+			}
+		}
+	}
+}
+
+// sameValue writes every string of a structure in one way.
+func sameValue(v string) string {
+	if !strings.HasPrefix(v, "(") {
+		return v
+	}
+	var out strings.Builder
+	for sc := wire.NewScanner([]byte(v)); !sc.End(); {
+		switch c := sc.Peek(); c {
+		case '"', '{':
+			s, _ := sc.String()
+			fmt.Fprintf(&out, "%q", s)
+		default:
+			sc.Byte(c)
+			out.WriteByte(c)
+		}
+	}
+	return out.String()
 }

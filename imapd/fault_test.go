@@ -101,6 +101,7 @@ func providerOctets(t *testing.T) int {
 	if !strings.Contains(got, "j OK") {
 		t.Fatalf("session without fault: %q", got)
 	}
+	<-fault.closed
 	return plenty - fault.after
 }
 

@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -235,6 +236,7 @@ func fakeProvider(t *testing.T, serve func(conn net.Conn)) string {
 // was said in clear does not count.
 func TestThreat76_StartTLS(t *testing.T) {
 	config, pool := certificate(t)
+	var mu sync.Mutex
 	var secretInClear string
 	startTLS := func(greeting, answer string) func(net.Conn) {
 		return func(conn net.Conn) {
@@ -245,7 +247,9 @@ func TestThreat76_StartTLS(t *testing.T) {
 				if err != nil {
 					return
 				}
+				mu.Lock()
 				secretInClear += line
+				mu.Unlock()
 				f := strings.Fields(line)
 				if len(f) < 2 || !strings.EqualFold(f[1], "STARTTLS") {
 					fmt.Fprintf(conn, "%s BAD no\r\n", f[0])
@@ -276,7 +280,9 @@ func TestThreat76_StartTLS(t *testing.T) {
 		"injected before": {"* OK hi\r\n* BYE [ALERT] x\r\n", "OK begin\r\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			mu.Lock()
 			secretInClear = ""
+			mu.Unlock()
 			addr := fakeProvider(t, startTLS(tt.greeting, tt.answer))
 			w := newWorld(t, func(b *backend, _ *imapd.Options) {
 				b.provider = addr
@@ -295,6 +301,8 @@ func TestThreat76_StartTLS(t *testing.T) {
 			if strings.Contains(tagged, "LOGINDISABLED") || strings.Contains(tagged, "EVIL") {
 				t.Errorf("capabilities learnt in clear are kept: %q", tagged)
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			if strings.Contains(secretInClear, b64("\x00"+userName+"\x00"+mailPass)) || strings.Contains(secretInClear, mailPass) {
 				t.Error("the password was sent in clear")
 			}
@@ -311,6 +319,52 @@ func TestThreat76_StartTLS(t *testing.T) {
 		c.line()
 		c.expect(fmt.Sprintf("LOGIN %s %q", userName, clientPass), "NO [UNAVAILABLE] The mail provider's certificate")
 	})
+}
+
+// TestUpstreamSignIn: each way to sign in that a provider may offer.
+func TestUpstreamSignIn(t *testing.T) {
+	plain := b64("\x00" + userName + "\x00p\xc3\xa4ss")
+	for name, tt := range map[string]struct{ caps, want string }{
+		"PLAIN with SASL-IR": {"AUTH=PLAIN SASL-IR", "CMLSGW1 AUTHENTICATE PLAIN " + plain + "\r\n"},
+		"PLAIN":              {"AUTH=PLAIN", "CMLSGW1 AUTHENTICATE PLAIN\r\n" + plain + "\r\n"},
+		"LOGIN":              {"", "CMLSGW1 LOGIN \"" + userName + "\" {5}\r\np\xc3\xa4ss\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := make(chan string, 1)
+			addr := fakeProvider(t, func(conn net.Conn) {
+				fmt.Fprintf(conn, "* OK [CAPABILITY IMAP4rev1 %s] hi\r\n", tt.caps)
+				buf := make([]byte, len(tt.want))
+				for n := 0; n < len(buf); {
+					k, err := conn.Read(buf[n:])
+					if err != nil {
+						break
+					}
+					if n += k; n < len(buf) {
+						fmt.Fprint(conn, "+ go on\r\n")
+					}
+				}
+				got <- string(buf)
+				fmt.Fprint(conn, "* OK [ALERT] your disk is full\r\nCMLSGW1 OK [CAPABILITY IMAP4rev1 X-AFTER APPENDLIMIT=35651584] in\r\n")
+				serveScript(conn)
+			})
+			w := newWorld(t, func(b *backend, _ *imapd.Options) {
+				b.provider = addr
+				b.upstream = &imapd.Upstream{Username: userName, Password: func(context.Context) (string, error) { return "p\xc3\xa4ss", nil }}
+			})
+			c := dial(t, w.addr)
+			c.line()
+			untagged, tagged := c.do(fmt.Sprintf("LOGIN %s %q", userName, clientPass))
+			if s := <-got; s != tt.want {
+				t.Errorf("provider got %q, want %q", s, tt.want)
+			}
+			if joined(untagged) != "* OK [ALERT] your disk is full\r\n" {
+				t.Errorf("alert is not passed on: %q", untagged)
+			}
+			if !strings.HasPrefix(tagged, "OK [CAPABILITY IMAP4rev1 X-AFTER APPENDLIMIT=25957287 LITERAL+]") {
+				t.Errorf("got %q", tagged)
+			}
+		})
+	}
 }
 
 // serveScript is a provider that lets everyone in and knows nothing else.

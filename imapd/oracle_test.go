@@ -83,7 +83,7 @@ func expectedItems(tree *mime.Part, whole []byte) map[string]string {
 		"BODY.PEEK[]<0.10>":       lit(whole[:10]),
 		"BODY.PEEK[]<17.65536>":   lit(whole[17:min(len(whole), 17+65536)]),
 		"BODY.PEEK[]<99999999.5>": lit(nil),
-		"BODY.PEEK[77]":           "NIL",
+		"BODY.PEEK[77]":           lit(nil),
 		"BODY.PEEK[HEADER.FIELDS (SUBJECT CLOUDMLS-STATUS)]": lit(mime.HeaderFields(head(tree), []string{"Subject", "cloudmls-status"}, false)),
 		"BODY.PEEK[HEADER.FIELDS.NOT (RECEIVED)]":            lit(mime.HeaderFields(head(tree), []string{"Received"}, true)),
 	}
@@ -104,7 +104,7 @@ func expectedItems(tree *mime.Part, whole []byte) map[string]string {
 				want["BODY.PEEK["+path+"TEXT]"] = lit(body(entity))
 				want["BODY.PEEK["+path+"HEADER.FIELDS (SUBJECT)]"] = lit(mime.HeaderFields(head(entity), []string{"SUBJECT"}, false))
 			} else {
-				want["BODY.PEEK["+path+"HEADER]"] = "NIL"
+				want["BODY.PEEK["+path+"HEADER]"] = lit(nil)
 			}
 		}
 		for i, child := range entity.Children {

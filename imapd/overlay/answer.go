@@ -118,10 +118,7 @@ func (a *Answer) content(buf []byte, it *Item) ([]byte, error) {
 		buf = append(buf, '>')
 	}
 	r := resolve(v, s)
-	switch {
-	case r.missing:
-		return append(buf, " NIL"...), nil
-	case r.data != nil:
+	if r.data != nil {
 		return literal(buf, cut(r.data, s)), nil
 	}
 	off, n := r.off, r.n
@@ -140,11 +137,12 @@ func cut(b []byte, s *Section) []byte {
 	return b[:min(s.Count, int64(len(b)))]
 }
 
-// resolved is where a section is: octets, a range of the content, or nowhere.
+// resolved is where a section is: octets, or a range of the content. What does
+// not exist is empty, as at most providers: clients know that form better than
+// NIL.
 type resolved struct {
-	missing bool
-	data    []byte
-	off, n  int64
+	data   []byte
+	off, n int64
 }
 
 // resolve finds a section (RFC 9051 section 6.4.5).
@@ -152,7 +150,7 @@ func resolve(v *View, s *Section) resolved {
 	p := v.Tree
 	if len(s.Path) > 0 {
 		if p = v.Tree.Find(s.Path); p == nil {
-			return resolved{missing: true}
+			return resolved{data: []byte{}}
 		}
 		switch s.Spec {
 		case "":
@@ -162,7 +160,7 @@ func resolve(v *View, s *Section) resolved {
 		}
 		// HEADER and TEXT refer to the message that the part holds.
 		if !p.Message {
-			return resolved{missing: true}
+			return resolved{data: []byte{}}
 		}
 		p = p.Children[0]
 	}

@@ -1,6 +1,9 @@
 package policy
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // Treatment is how a capability of the provider is shown to mail clients.
 type Treatment int
@@ -75,11 +78,29 @@ func Capability(name string) Treatment {
 func FilterCapabilities(upstream []string) []string {
 	out := make([]string, 0, len(upstream)+1)
 	for _, c := range upstream {
-		if Capability(c) == Pass {
+		switch {
+		case Capability(c) != Pass:
+		case len(c) > len(appendLimit) && strings.EqualFold(c[:len(appendLimit)], appendLimit):
+			out = append(out, c[:len(appendLimit)]+scaleLimit(c[len(appendLimit):]))
+		default:
 			out = append(out, c)
 		}
 	}
 	return append(out, "LITERAL+")
+}
+
+const appendLimit = "APPENDLIMIT="
+
+// scaleLimit returns how large an upload may be whose sealed form fits into
+// the provider's limit: base64 in lines makes 57 octets 78, and control part
+// and headers take some more.
+func scaleLimit(limit string) string {
+	const overhead = 128 << 10
+	n, err := strconv.ParseInt(limit, 10, 64)
+	if err != nil {
+		return limit
+	}
+	return strconv.FormatInt(max(n-overhead, 0)/78*57, 10)
 }
 
 // Greeting is what a client is shown before it signs in.

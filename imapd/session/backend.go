@@ -25,6 +25,7 @@ type Backend interface {
 // and the opening and sealing of messages. Each connection calls Login and
 // gets its own value or a shared one; methods must be safe for concurrent use.
 // An Account that implements io.Closer is closed when its connection ends.
+// The texts of errors other than *Failure go to the log: no addresses in them.
 type Account interface {
 	// Dial connects to the provider. The connection is already encrypted
 	// unless Upstream().StartTLS is set or the provider is on loopback.

@@ -50,15 +50,18 @@ func (c *timedConn) Read(p []byte) (int, error) {
 	if c.before != nil {
 		c.before()
 	}
-	n, err := c.Conn.Read(p)
-	if err == nil {
-		c.mu.Lock()
-		if c.armed {
-			c.setReadDeadline()
-		}
-		c.mu.Unlock()
+	c.extend()
+	return c.Conn.Read(p)
+}
+
+// extend moves an armed read deadline: octets have moved, or waiting for them
+// begins only now.
+func (c *timedConn) extend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.armed {
+		c.setReadDeadline()
 	}
-	return n, err
 }
 
 // Write implements io.Writer.
@@ -74,6 +77,7 @@ func (c *timedConn) Write(p []byte) (int, error) {
 			return total, err
 		}
 		p = p[n:]
+		c.extend() // a peer that takes an upload need not speak
 	}
 	return total, nil
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 
 	"github.com/cloudmls/gateway/imapd/policy"
@@ -92,7 +93,7 @@ func (s *session) exclusive(cmd *clientCommand, handler func(*clientCommand) err
 	if errors.As(err, &v) {
 		return s.tagged(cmd.tag, string(filterTagged(v.line)))
 	}
-	s.log.Info("command refused", "command", cmd.name, "error", err)
+	s.report(slog.LevelInfo, "command refused: "+cmd.name, err)
 	code, text := answerFor(err)
 	return s.no(cmd.tag, code, text)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/cloudmls/gateway/imapd/overlay"
 )
@@ -67,6 +68,26 @@ func answerFor(err error) (code, text string) {
 		return "UNAVAILABLE", "The gateway could not finish in time, please try again"
 	}
 	return "UNAVAILABLE", "The gateway could not do this now, please try again"
+}
+
+// plainCause describes an error for the log above debug level: what others
+// said, and texts meant for the person, are left out.
+func plainCause(err error) string {
+	var f *Failure
+	var r *refusal
+	var p *providerError
+	switch {
+	case err == nil:
+		return "none"
+	case errors.As(err, &f):
+		return "failure " + f.Code
+	case errors.As(err, &r):
+		return "provider refused " + r.command
+	case errors.As(err, &p):
+		first, _, _ := strings.Cut(p.text, ":")
+		return first
+	}
+	return err.Error()
 }
 
 // dialSentence explains why the provider could not be reached.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -241,7 +242,7 @@ func (s *session) signIn(tag, user, pass string, onLogin func()) (bool, error) {
 		return false, s.extendLogin(ErrCredentials)
 	}
 	if err != nil {
-		s.log.Error("sign-in failed", "error", err)
+		s.report(slog.LevelError, "sign-in failed", err)
 		code, text := answerFor(err)
 		if err := s.no(tag, code, text); err != nil {
 			return false, err
@@ -249,6 +250,7 @@ func (s *session) signIn(tag, user, pass string, onLogin func()) (bool, error) {
 		return false, s.extendLogin(nil)
 	}
 	guard.note(user, true)
+	onLogin()
 	up, alerts, err := connect(s.ctx, acct, s.cfg.Limits)
 	for _, a := range alerts {
 		if err := s.out.line(a); err != nil {
@@ -256,7 +258,7 @@ func (s *session) signIn(tag, user, pass string, onLogin func()) (bool, error) {
 		}
 	}
 	if err != nil {
-		s.log.Warn("mail provider not available", "error", err)
+		s.report(slog.LevelWarn, "mail provider not available", err)
 		code, text := "UNAVAILABLE", dialSentence(err)
 		var f *Failure
 		if errors.As(err, &f) {
@@ -272,7 +274,6 @@ func (s *session) signIn(tag, user, pass string, onLogin func()) (bool, error) {
 	s.mu.Unlock()
 	s.user, s.acct, s.idx = user, acct, acct.Index()
 	s.opened = newViewCache(s.cfg.Limits.CacheBytes)
-	onLogin()
 	ok := "OK [CAPABILITY " + strings.Join(policy.FilterCapabilities(up.caps), " ") + "] Signed in"
 	return true, s.tagged(tag, ok)
 }

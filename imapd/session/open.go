@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"slices"
 
 	"github.com/cloudmls/gateway/imapd/overlay"
 	"github.com/cloudmls/gateway/imapd/policy"
@@ -44,7 +46,7 @@ func (s *session) openAll(uids []uint32) (views map[uint32]*overlay.View, failed
 			v, err := s.openOne(box, uid, p, &change)
 			if err != nil {
 				failed = err
-				s.log.Warn("encrypted message not opened", "error", err)
+				s.report(slog.LevelWarn, "encrypted message not opened", err)
 				continue
 			}
 			views[uid] = v
@@ -131,8 +133,9 @@ func (s *session) openOne(box *mailbox, uid uint32, p *controlPart, change *Chan
 		return nil, fmt.Errorf("open message: %w", err)
 	}
 	e := entry.Entry
-	if !e.Opened || v.Stub && e.StubKey == "" {
-		e.Opened, e.Keywords, e.Ref = true, ownKeywords(v.Keywords), v.Ref
+	keywords := ownKeywords(v.Keywords)
+	if !e.Opened || v.Stub && e.StubKey == "" || !slices.Equal(e.Keywords, keywords) {
+		e.Opened, e.Keywords, e.Ref = true, keywords, v.Ref
 		if v.Stub {
 			e.StubKey, e.Temporary = v.StubKey, v.Temporary
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -55,7 +56,7 @@ func (s *session) reissue(box *mailbox) (bool, error) {
 			err := s.reissueOne(box, uid)
 			var refused *refusal
 			if errors.As(err, &refused) {
-				s.log.Warn("opened message keeps its stub", "error", err)
+				s.report(slog.LevelWarn, "opened message keeps its stub", err)
 				continue
 			}
 			if err != nil {
@@ -94,7 +95,7 @@ func (s *session) nowOpen(box *mailbox, uids []uint32) ([]uint32, error) {
 			}
 			v, err := s.openMessage(m)
 			if err != nil {
-				s.log.Debug("stub still closed", "error", err)
+				s.report(slog.LevelDebug, "stub still closed", err)
 				continue
 			}
 			if !v.Stub {

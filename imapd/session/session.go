@@ -20,6 +20,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -106,7 +107,7 @@ func Serve(ctx context.Context, conn net.Conn, c *Config, onLogin func()) {
 	defer stop()
 	defer s.closeClient()
 
-	err := s.authenticate(onLogin)
+	err := s.guarded(func() error { return s.authenticate(onLogin) })
 	if err == nil {
 		err = s.relaySession()
 	}
@@ -116,7 +117,7 @@ func Serve(ctx context.Context, conn net.Conn, c *Config, onLogin func()) {
 	case errors.Is(err, errHostile):
 		s.log.Warn("connection refused: not an imap client")
 	default:
-		s.log.Info("imap session failed", "error", err)
+		s.report(slog.LevelInfo, "imap session failed", err)
 	}
 }
 
@@ -132,12 +133,12 @@ func (s *session) relaySession() error {
 	relayDone := make(chan struct{})
 	go func() {
 		defer close(relayDone)
-		err := s.relayLoop()
+		err := s.guarded(s.relayLoop)
 		s.mu.Lock()
 		said := s.bye
 		s.mu.Unlock()
 		if !said {
-			s.log.Info("connection to the mail provider ended", "error", err)
+			s.report(slog.LevelInfo, "connection to the mail provider ended", err)
 			s.out.lastWord("* BYE [UNAVAILABLE] " + byeSentence(err))
 		} else {
 			s.out.lastWord("")
@@ -145,10 +146,30 @@ func (s *session) relaySession() error {
 		s.fail(err)
 		s.closeClient()
 	}()
-	err := s.commandLoop()
+	err := s.guarded(s.commandLoop)
 	s.up.conn.Close()
 	<-relayDone
 	return err
+}
+
+// guarded runs one of the session's loops; a panic in it ends this session
+// only.
+func (s *session) guarded(loop func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.log.Error("imap session panicked", "stack", string(debug.Stack()))
+			s.log.Debug("imap session panicked", "value", v)
+			err = errors.New("internal error")
+		}
+	}()
+	return loop()
+}
+
+// report logs an error without the words of others, which may hold addresses;
+// these go to the debug level.
+func (s *session) report(level slog.Level, msg string, err error) {
+	s.log.Log(s.ctx, level, msg, "error", plainCause(err))
+	s.log.Debug(msg, "cause", err)
 }
 
 func byeSentence(err error) string {
