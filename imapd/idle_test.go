@@ -184,3 +184,42 @@ func TestStubNeverChanges(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestFirstFormCounts: connections that have the same mailbox open show the
+// same form of a message, and what was shown opened never becomes a stub.
+func TestFirstFormCounts(t *testing.T) {
+	w := newWorld(t, func(b *backend, _ *imapd.Options) { b.closed = map[string]bool{"first": true} })
+	w.deliver("INBOX", seal([]byte("Subject: x\r\n\r\nfirst\r\n"), sealOptions{}))
+	w.deliver("INBOX", seal([]byte("Subject: x\r\n\r\nsecond\r\n"), sealOptions{}))
+	a, b := w.login(), w.login()
+	a.ok("SELECT INBOX")
+	b.ok("SELECT INBOX")
+	// Flags alone show nothing that could not change.
+	if got := flagsOf(b, 1); got != "("+imapd.KeywordEncrypted+")" {
+		t.Errorf("flags of what is not open yet: %s", got)
+	}
+	stub := a.fetchLiteral("FETCH 1 BODY.PEEK[]")
+	open := a.fetchLiteral("FETCH 2 BODY.PEEK[]")
+	w.backend.mu.Lock()
+	w.backend.closed = map[string]bool{"second": true}
+	w.backend.mu.Unlock()
+	if got := b.fetchLiteral("FETCH 1 BODY.PEEK[]"); got != stub {
+		t.Errorf("stub on one connection, not on the other: %q", got)
+	}
+	b.expect("FETCH 2 BODY.PEEK[]", "NO [UNAVAILABLE]")
+	// The same after everyone has left.
+	a.ok("LOGOUT")
+	b.ok("LOGOUT")
+	c := w.login()
+	c.ok("EXAMINE INBOX")
+	if got := c.fetchLiteral("FETCH 1 BODY.PEEK[]"); got != stub {
+		t.Errorf("stub changed: %q", got)
+	}
+	c.expect("FETCH 2 BODY.PEEK[]", "NO [UNAVAILABLE]")
+	w.backend.mu.Lock()
+	w.backend.closed = nil
+	w.backend.mu.Unlock()
+	if got := c.fetchLiteral("FETCH 2 BODY.PEEK[]"); got != open {
+		t.Errorf("got %q", got)
+	}
+}

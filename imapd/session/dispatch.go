@@ -115,9 +115,16 @@ func (s *session) leaveMailbox(cmd *clientCommand) error {
 
 // setBox changes the selected mailbox.
 func (s *session) setBox(b *mailbox) {
+	if b != nil {
+		b.shown = s.cfg.shown.enter(s.user, b.name, b.uidValidity)
+	}
 	s.mu.Lock()
+	old := s.box
 	s.box = b
 	s.mu.Unlock()
+	if old != nil {
+		s.cfg.shown.leave(old.shown)
+	}
 	s.opened.clear()
 }
 

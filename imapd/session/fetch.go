@@ -184,7 +184,7 @@ func (s *session) learnKeywords(box *mailbox, uids []uint32) error {
 	})
 	s.mu.Unlock()
 	for window := range slices.Chunk(unknown, openWindow) {
-		if _, _, err := s.openAll(window); err != nil {
+		if _, _, err := s.openAll(window, forFlag); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,8 @@ type mailbox struct {
 	name        string
 	readOnly    bool
 	uidValidity uint32
+	// shown is shared with the other connections that have it open.
+	shown *shownBox
 
 	// exists is the number of messages the client has been told of. Those up
 	// to classified are known to be plain or sealed.

@@ -19,7 +19,7 @@ const openWindow = 32
 // openAll returns the Views of sealed messages, opening those that are not in
 // the cache. Messages that are gone are left out, and those that the backend
 // could not try: failed is why. err ends the client's command.
-func (s *session) openAll(uids []uint32) (views map[uint32]*overlay.View, failed, err error) {
+func (s *session) openAll(uids []uint32, use purpose) (views map[uint32]*overlay.View, failed, err error) {
 	views = make(map[uint32]*overlay.View, len(uids))
 	byLayout := make(map[string][]uint32)
 	s.mu.Lock()
@@ -43,7 +43,7 @@ func (s *session) openAll(uids []uint32) (views map[uint32]*overlay.View, failed
 			if p == nil {
 				continue
 			}
-			v, err := s.openOne(box, uid, p, &change)
+			v, err := s.openOne(box, uid, p, &change, use)
 			if err != nil {
 				failed = err
 				s.report(slog.LevelWarn, "encrypted message not opened", err)
@@ -115,8 +115,16 @@ func (s *session) seqSet(box *mailbox, uids []uint32) wire.Set {
 	return wire.SetOf(seqs)
 }
 
+// purpose is why a message is opened.
+type purpose int
+
+const (
+	toShow  purpose = iota // its content goes to the client
+	forFlag                // only its keywords are wanted
+)
+
 // openOne has the backend open a message and notes what it learns.
-func (s *session) openOne(box *mailbox, uid uint32, p *controlPart, change *Change) (*overlay.View, error) {
+func (s *session) openOne(box *mailbox, uid uint32, p *controlPart, change *Change, use purpose) (*overlay.View, error) {
 	s.mu.Lock()
 	entry := box.sealed[uid]
 	s.mu.Unlock()
@@ -127,12 +135,14 @@ func (s *session) openOne(box *mailbox, uid uint32, p *controlPart, change *Chan
 	if err != nil {
 		return nil, err
 	}
-	m.StubKey = entry.StubKey
-	v, err := s.openMessage(m)
-	if err != nil {
-		return nil, fmt.Errorf("open message: %w", err)
-	}
 	e := entry.Entry
+	v, err := s.openAsShown(box, uid, e, m, use)
+	if err != nil {
+		return nil, err
+	}
+	if _, shown := box.shown.form(uid); !shown {
+		return v, nil // nothing to keep
+	}
 	keywords := ownKeywords(v.Keywords)
 	if !e.Opened || v.Stub && e.StubKey == "" || !slices.Equal(e.Keywords, keywords) {
 		e.Opened, e.Keywords, e.Ref = true, keywords, v.Ref

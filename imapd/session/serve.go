@@ -26,7 +26,7 @@ func (s *session) fetchWindow(req *overlay.Request, uids []uint32, uid bool) (fa
 		}
 		uids = slices.DeleteFunc(slices.Clone(uids), func(u uint32) bool { return provided[u] == nil })
 	}
-	views, failed, err := s.openAll(uids)
+	views, failed, err := s.openAll(uids, toShow)
 	if err != nil {
 		return nil, err
 	}

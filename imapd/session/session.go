@@ -39,6 +39,7 @@ type Config struct {
 
 	guard    loginGuard
 	reissues keyedLocks
+	shown    shownBoxes
 	nextID   atomic.Int64
 }
 
@@ -149,6 +150,7 @@ func (s *session) relaySession() error {
 	err := s.guarded(s.commandLoop)
 	s.up.conn.Close()
 	<-relayDone
+	s.setBox(nil)
 	return err
 }
 
