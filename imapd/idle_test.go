@@ -188,9 +188,10 @@ func TestStubNeverChanges(t *testing.T) {
 // TestFirstFormCounts: connections that have the same mailbox open show the
 // same form of a message, and what was shown opened never becomes a stub.
 func TestFirstFormCounts(t *testing.T) {
-	w := newWorld(t, func(b *backend, _ *imapd.Options) { b.closed = map[string]bool{"first": true} })
+	w := newWorld(t, func(b *backend, _ *imapd.Options) { b.closed = map[string]bool{"first": true, "third": true} })
 	w.deliver("INBOX", seal([]byte("Subject: x\r\n\r\nfirst\r\n"), sealOptions{}))
 	w.deliver("INBOX", seal([]byte("Subject: x\r\n\r\nsecond\r\n"), sealOptions{}))
+	w.deliver("INBOX", seal([]byte("Subject: x\r\n\r\nthird\r\n"), sealOptions{}))
 	a, b := w.login(), w.login()
 	a.ok("SELECT INBOX")
 	b.ok("SELECT INBOX")
@@ -198,6 +199,7 @@ func TestFirstFormCounts(t *testing.T) {
 	if got := flagsOf(b, 1); got != "("+imapd.KeywordEncrypted+")" {
 		t.Errorf("flags of what is not open yet: %s", got)
 	}
+	flagsOf(a, 3)
 	stub := a.fetchLiteral("FETCH 1 BODY.PEEK[]")
 	open := a.fetchLiteral("FETCH 2 BODY.PEEK[]")
 	w.backend.mu.Lock()
@@ -207,6 +209,12 @@ func TestFirstFormCounts(t *testing.T) {
 		t.Errorf("stub on one connection, not on the other: %q", got)
 	}
 	b.expect("FETCH 2 BODY.PEEK[]", "NO [UNAVAILABLE]")
+	if got := a.fetchLiteral("FETCH 3 BODY.PEEK[]"); !strings.Contains(got, "third") {
+		t.Errorf("a message of which only flags were shown: %q", got)
+	}
+	if got := flagsOf(b, 3); !strings.Contains(got, imapd.KeywordVerified) {
+		t.Errorf("its flags once it is open: %q", got)
+	}
 	// The same after everyone has left.
 	a.ok("LOGOUT")
 	b.ok("LOGOUT")
