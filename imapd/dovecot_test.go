@@ -104,12 +104,15 @@ var volatile = []*regexp.Regexp{
 	regexp.MustCompile(`(HIGHESTMODSEQ|MODSEQ) \(?\d+\)?`),
 	regexp.MustCompile(`\d+ RECENT|\\Recent ?|RECENT \d+`),
 	regexp.MustCompile(`UIDNEXT \d+`),
-	regexp.MustCompile(` ?\\(UnM|M)arked`), // how fresh the provider's own index is
 	regexp.MustCompile(`SAVEDATE "[^"]*"`),
 	regexp.MustCompile(`(?m)^\* SEARCH .*MODSEQ.*$`),
 }
 
+// marks tell how fresh the provider's own index is; they are there or not.
+var marks = regexp.MustCompile(` ?\\(UnM|M)arked`)
+
 func normaliseLab(s string) string {
+	s = marks.ReplaceAllString(s, "")
 	for _, re := range volatile {
 		s = re.ReplaceAllString(s, "~")
 	}

@@ -13,7 +13,7 @@ import (
 
 var (
 	update     = flag.Bool("update", false, "write testdata/dovecot.json from the server of -imap")
-	imapServed = flag.String("imap", "", "shell command of a pre-authenticated IMAP server on standard input and output")
+	imapServed = flag.String("imap", os.Getenv("CLOUDMLS_IMAP_COMMAND"), "shell command of a pre-authenticated IMAP server on standard input and output")
 )
 
 const goldenFile = "testdata/dovecot.json"
@@ -52,7 +52,7 @@ func hasBareLF(b []byte) bool {
 // TestDovecot compares the corpus with a live server.
 func TestDovecot(t *testing.T) {
 	if *imapServed == "" {
-		t.Skip("no -imap server given")
+		t.Skip("neither -imap nor CLOUDMLS_IMAP_COMMAND names a server")
 	}
 	names, messages := corpus(t)
 	empty := slices.Index(names, "empty") // not accepted by servers

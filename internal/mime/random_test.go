@@ -180,7 +180,7 @@ func (m *messageMaker) message(depth int) string {
 // TestDovecotRandom compares random messages with a live server.
 func TestDovecotRandom(t *testing.T) {
 	if *imapServed == "" {
-		t.Skip("no -imap server given")
+		t.Skip("neither -imap nor CLOUDMLS_IMAP_COMMAND names a server")
 	}
 	s := startServer(t, *imapServed)
 	failed := 0

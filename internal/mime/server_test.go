@@ -3,6 +3,7 @@ package mime
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os/exec"
@@ -91,8 +92,7 @@ func (s *imapServer) command(text string) ([]string, error) {
 
 // load makes a fresh mailbox of the messages and selects it.
 func (s *imapServer) load(messages [][]byte) error {
-	s.n++
-	box := fmt.Sprintf("box%d", s.n)
+	box := "box" + rand.Text()
 	if _, err := s.command("CREATE " + box); err != nil {
 		return err
 	}
