@@ -121,6 +121,9 @@ func (s *Server) addAccount(ctx context.Context, in *input[keyapi.AccountRequest
 	if err := checkAccount(r.Account, r.IdentityKey); err != nil {
 		return nil, err
 	}
+	if wait, ok := s.limits.lookUps.take(id.user.String(), s.Now()); !ok { // the answer tells who exists
+		return nil, rateLimited(wait)
+	}
 	level := proofNone
 	if r.Proof != nil {
 		if err := s.prove(ctx, id.user, r); err != nil {

@@ -161,7 +161,7 @@ func (s *Server) register(ctx context.Context, in *input[keyapi.RegisterRequest]
 		if have, err := w.User(id); err != nil || have != nil {
 			return orErr(err, conflict(keyapi.CodeTaken, "user id is taken"))
 		}
-		if err := w.PutUser(u); err != nil {
+		if err := orErr(w.PutUser(u), s.keepMark(w)); err != nil {
 			return err
 		}
 		session, token = newSession(id, r.Device, s.Now())

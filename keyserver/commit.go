@@ -51,7 +51,7 @@ func checkCommit(c *keyapi.CommitSubmission) error {
 }
 
 // checkKind recomputes the conversation id of a dialog: nobody but its people
-// can name it.
+// can name it, and nobody but they are sent its handshakes.
 func checkKind(c *keyapi.CommitSubmission) error {
 	var id groupid.ID
 	switch {
@@ -69,6 +69,13 @@ func checkKind(c *keyapi.CommitSubmission) error {
 	}
 	if !slices.Contains(c.Pair, c.Sender) {
 		return forbidden("sender is none of the pair")
+	}
+	for _, list := range [][]keyapi.Account{c.Recipients, c.Joiners} {
+		for _, a := range list {
+			if !slices.Contains(c.Pair, a) {
+				return forbidden("a recipient is none of the pair")
+			}
+		}
 	}
 	return nil
 }

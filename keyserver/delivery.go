@@ -74,7 +74,14 @@ func (s *Server) readInbox(ctx context.Context, who identity, in *deliveriesInpu
 		page.Messages, err = r.Deliveries(in.account(), in.After, in.Limit, maxAnswer)
 		return err
 	})
-	return &output[keyapi.Deliveries]{page}, err
+	if err != nil {
+		return nil, err
+	}
+	size := 0
+	for i := range page.Messages {
+		size += len(page.Messages[i].Message)
+	}
+	return &output[keyapi.Deliveries]{page}, s.hold(ctx, int64(size))
 }
 
 type ackInput struct {

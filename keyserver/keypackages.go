@@ -94,6 +94,9 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 	if len(r.KeyPackages) > keyapi.MaxKeyPackages {
 		return nil, invalid("too many KeyPackages in one upload")
 	}
+	if wait, ok := s.limits.writes.take(u.String(), s.Now()); !ok {
+		return nil, rateLimited(wait)
+	}
 	var account *Account
 	err := s.Store.View(ctx, func(r Reader) (err error) {
 		account, err = owned(r, u, in.account())
@@ -129,7 +132,8 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 				return err
 			}
 		}
-		if err := w.Expire(s.Now(), expireAtOnce); err != nil {
+		// More than is added, or references of short lives would pile up.
+		if err := w.Expire(s.Now(), expireAtOnce+2*len(pool)); err != nil {
 			return err
 		}
 		count, err = w.KeyPackageCount(account.Account, s.Now())
@@ -138,9 +142,12 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 	return &output[keyapi.KeyPackageCount]{count}, err
 }
 
-// addToPool skips what was there before, handed out already or not: an upload
+// addToPool makes room first: what has ended goes. It skips what was there before, handed out already or not: an upload
 // whose answer was lost is sent again, and nothing is handed out twice.
 func (s *Server) addToPool(w Writer, a keyapi.Account, pool []*KeyPackage) error {
+	if err := w.DropEndedKeyPackages(a, s.Now()); err != nil {
+		return err
+	}
 	count, err := w.KeyPackageCount(a, s.Now())
 	if err != nil {
 		return err
@@ -181,6 +188,9 @@ func (s *Server) claimKeyPackage(ctx context.Context, in *accountPath) (*output[
 	u, a := caller(ctx).user, in.account()
 	if err := a.Check(); err != nil {
 		return nil, invalid(err.Error())
+	}
+	if wait, ok := s.limits.lookUps.take(u.String(), s.Now()); !ok { // the answer tells who exists
+		return nil, rateLimited(wait)
 	}
 	if wait, ok := s.limits.claims.take(u.String()+bucketKey(a), s.Now()); !ok {
 		return nil, rateLimited(wait)

@@ -1,64 +1,115 @@
 package keyserver
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
 // A transaction is held in memory while it is carried out, in several forms.
-// Ordinary ones are of some KiB; these limits are for the others.
+// Ordinary ones are of some KiB; these limits are for the others. Answers are
+// held as well, until a slow client has read them.
 const (
-	largeBody        = 4 << 20 // announced length from which a body is large
-	largeBodies      = 8       // at once
-	largeBodiesOfOne = 2       // at once, of one user
+	largeBody   = 4 << 20                        // announced length from which a body is large
+	largeBodies = 8                              // at once
+	octetsOfOne = 2*keyapi.MaxTxSize + largeBody // of bodies and answers at once, of one user
 )
 
-// largeGate counts large bodies under way.
+// largeGate counts bodies and answers that are in memory. Small ones count for
+// their user only: nobody is kept from them by others.
 type largeGate struct {
 	mu    sync.Mutex
-	total int
-	users map[UserID]int
+	total int // large bodies
+	users map[UserID]int64
 }
 
-func (g *largeGate) enter(u UserID) bool {
+// enter counts a body of n octets, unless that is too much.
+func (g *largeGate) enter(u UserID, n int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.total >= largeBodies || g.users[u] >= largeBodiesOfOne {
+	if n >= largeBody && g.total >= largeBodies || g.users[u]+n > octetsOfOne {
 		return false
 	}
-	if g.users == nil {
-		g.users = map[UserID]int{}
+	if n >= largeBody {
+		g.total++
 	}
-	g.total++
-	g.users[u]++
+	g.add(u, n)
 	return true
 }
 
-func (g *largeGate) leave(u UserID) {
+func (g *largeGate) leave(u UserID, n int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.total--
-	if g.users[u]--; g.users[u] == 0 {
+	if n >= largeBody {
+		g.total--
+	}
+	g.add(u, -n)
+}
+
+func (g *largeGate) add(u UserID, n int64) {
+	if g.users == nil {
+		g.users = map[UserID]int64{}
+	}
+	if g.users[u] += n; g.users[u] == 0 {
 		delete(g.users, u)
 	}
 }
 
+// held is the answer of one request: octets that stay in memory until the
+// client has taken them.
+type held struct {
+	user UserID
+	n    int64
+}
+
+type heldKey struct{}
+
+// hold counts n octets of an answer; the problem says to come again.
+func (s *Server) hold(ctx context.Context, n int64) error {
+	h, ok := ctx.Value(heldKey{}).(*held)
+	if !ok {
+		panic("keyserver: route without gateAnswer holds an answer")
+	}
+	g := &s.large
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.users[h.user]+n > octetsOfOne {
+		return rateLimited(time.Second)
+	}
+	g.add(h.user, n)
+	h.n += n
+	return nil
+}
+
+// gateAnswer is a middleware behind authenticate, for routes that call hold.
+func (s *Server) gateAnswer(c huma.Context, next func(huma.Context)) {
+	h := &held{user: caller(c.Context()).user}
+	defer func() {
+		s.large.mu.Lock()
+		defer s.large.mu.Unlock()
+		s.large.add(h.user, -h.n)
+	}()
+	next(huma.WithValue(c, heldKey{}, h))
+}
+
 // gateLarge is a middleware behind authenticate. A body of unknown length
-// counts as large.
+// counts as the longest one.
 func (s *Server) gateLarge(c huma.Context, next func(huma.Context)) {
 	r, w := humachi.Unwrap(c)
-	if r.ContentLength >= 0 && r.ContentLength < largeBody {
-		next(c)
-		return
+	n := r.ContentLength
+	if n < 0 || n > keyapi.MaxTxSize {
+		n = keyapi.MaxTxSize
 	}
 	u := caller(c.Context()).user
-	if !s.large.enter(u) {
+	if !s.large.enter(u, n) {
 		writeProblem(w, newRateLimited(time.Second))
 		return
 	}
-	defer s.large.leave(u)
+	defer s.large.leave(u, n)
 	next(c)
 }

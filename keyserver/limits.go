@@ -28,8 +28,9 @@ type Limits struct {
 	SignIn     Rate // params, register, login: per network prefix (IPv4 /24, IPv6 /64)
 	Refresh    Rate // per network prefix
 	Claims     Rate // KeyPackages, per user and account asked for
-	LookUps    Rate // reachable, conversations: per user
+	LookUps    Rate // reachable, conversations, claims of KeyPackages and accounts: per user
 	Commits    Rate // per user
+	Writes     Rate // transactions and uploads of KeyPackages, per user
 	Challenges Rate // per account that is to be proven
 	// ChallengesFrom is per network prefix and per user, so that the server is
 	// no cannon for mails.
@@ -55,6 +56,7 @@ func DefaultLimits() Limits {
 		Claims:          Rate{Burst: 20, Every: 6 * time.Minute},
 		LookUps:         Rate{Burst: 1000, Every: time.Second},
 		Commits:         Rate{Burst: 600, Every: 2 * time.Second},
+		Writes:          Rate{Burst: 5000, Every: 100 * time.Millisecond},
 		Challenges:      Rate{Burst: 3, Every: 8 * time.Hour},
 		ChallengesFrom:  Rate{Burst: 20, Every: time.Hour},
 	}
@@ -86,6 +88,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.Claims, d.Claims)
 	orDefault(&l.LookUps, d.LookUps)
 	orDefault(&l.Commits, d.Commits)
+	orDefault(&l.Writes, d.Writes)
 	orDefault(&l.Challenges, d.Challenges)
 	orDefault(&l.ChallengesFrom, d.ChallengesFrom)
 	return l

@@ -11,9 +11,19 @@ import (
 // one is always sent, however long.
 const maxAnswer = 32 << 20
 
+// indexEntry is what an object takes up in the index, in octets.
+const indexEntry = 256
+
 func (s *Server) objectIndex(ctx context.Context, _ *struct{}) (*output[keyapi.ObjectIndex], error) {
 	var index keyapi.ObjectIndex
 	err := s.Store.View(ctx, func(r Reader) (err error) {
+		use, err := r.Usage(caller(ctx).user)
+		if err != nil {
+			return err
+		}
+		if err := s.hold(ctx, int64(use.Objects)*indexEntry); err != nil {
+			return err
+		}
 		index.Objects, err = r.ObjectVersions(caller(ctx).user)
 		return err
 	})
@@ -45,6 +55,9 @@ func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) 
 			if size += v.Size; size > maxAnswer && len(list.Objects) > 0 {
 				size -= v.Size
 				continue // left for the next request
+			}
+			if err := s.hold(ctx, int64(v.Size)); err != nil {
+				return err
 			}
 			o, err := r.Object(u, id)
 			if err != nil {
@@ -95,6 +108,10 @@ func (s *Server) changeObjects(w Writer, u UserID, t *keyapi.Tx) error {
 		p.Have = have
 		return p
 	}
+	before, err := w.Usage(u)
+	if err != nil {
+		return err
+	}
 	for i := range t.Put {
 		if err := w.PutObject(u, &t.Put[i]); err != nil {
 			return err
@@ -105,18 +122,18 @@ func (s *Server) changeObjects(w Writer, u UserID, t *keyapi.Tx) error {
 			return err
 		}
 	}
-	return s.checkUsage(w, u, t)
+	return s.checkUsage(w, u, before)
 }
 
-func (s *Server) checkUsage(r Reader, u UserID, t *keyapi.Tx) error {
-	if len(t.Put) == 0 {
-		return nil
-	}
+// checkUsage refuses to grow beyond the limits. Who is beyond them because they
+// were lowered may make room.
+func (s *Server) checkUsage(r Reader, u UserID, before Usage) error {
 	use, err := r.Usage(u)
 	if err != nil {
 		return err
 	}
-	if use.Objects > s.Limits.Objects || use.Bytes > s.Limits.ObjectBytes {
+	l := &s.Limits
+	if use.Objects > max(l.Objects, before.Objects) || use.Bytes > max(l.ObjectBytes, before.Bytes) {
 		return quota("sealed state takes too much room")
 	}
 	return nil

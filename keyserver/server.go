@@ -20,8 +20,10 @@
 package keyserver
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -122,12 +124,13 @@ type Server struct {
 	tokens  *tokens
 	authKey []byte // HMAC key of what is stored of AUTH values
 	fakeKey []byte // HMAC key of pretended parameters
+	mark    []byte // of the pepper and the origin, kept with the first user
 	handler http.Handler
 	waiting *waiters
 	large   largeGate
 
 	guesses *guessGuard
-	limits  struct{ signIn, refresh, claims, lookUps, commits, challenges, challengesFrom *throttle }
+	limits  struct{ signIn, refresh, claims, lookUps, commits, writes, challenges, challengesFrom *throttle }
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -149,12 +152,41 @@ func New(o Options) (*Server, error) {
 	if s.fakeKey, err = hkdf.Key(sha256.New, o.Pepper, nil, "cloudmls/1 keyserver unknown user", 32); err != nil {
 		return nil, fmt.Errorf("make key server: %w", err)
 	}
+	if s.mark, err = hkdf.Key(sha256.New, o.Pepper, nil, "cloudmls/1 keyserver mark "+o.Origin, 32); err != nil {
+		return nil, fmt.Errorf("make key server: %w", err)
+	}
+	if err := s.checkMark(); err != nil {
+		return nil, fmt.Errorf("make key server: %w", err)
+	}
 	l := &s.limits
 	l.signIn, l.refresh = newThrottle(o.Limits.SignIn), newThrottle(o.Limits.Refresh)
 	l.claims, l.lookUps, l.commits = newThrottle(o.Limits.Claims), newThrottle(o.Limits.LookUps), newThrottle(o.Limits.Commits)
+	l.writes = newThrottle(o.Limits.Writes)
 	l.challenges, l.challengesFrom = newThrottle(o.Limits.Challenges), newThrottle(o.Limits.ChallengesFrom)
 	s.handler = s.routes()
 	return s, nil
+}
+
+// ErrOtherServer tells that a store has users of other keys or another origin.
+// None of them could sign in: every password would look wrong.
+var ErrOtherServer = errors.New("the store belongs to a server with other keys or another origin")
+
+func (s *Server) checkMark() error {
+	return s.Store.View(context.Background(), func(r Reader) error {
+		have, err := r.Mark()
+		if err == nil && have != nil && !hmac.Equal(have, s.mark) {
+			err = ErrOtherServer
+		}
+		return err
+	})
+}
+
+// keepMark binds the store to this server, once it has a user.
+func (s *Server) keepMark(w Writer) error {
+	if have, err := w.Mark(); err != nil || have != nil {
+		return err
+	}
+	return w.PutMark(s.mark)
 }
 
 // ServeHTTP answers one request.

@@ -26,6 +26,9 @@ type Store interface {
 // Reader reads within one transaction. Absence is a nil pointer and a nil
 // error; an error always means that the answer is not known.
 type Reader interface {
+	// Mark is what PutMark stored; nil: nothing yet.
+	Mark() ([]byte, error)
+
 	User(UserID) (*User, error)
 	UserByName(name string) (*User, error)
 
@@ -74,6 +77,9 @@ type Reader interface {
 type Writer interface {
 	Reader
 
+	// PutMark keeps what tells the server's own keys and origin again.
+	PutMark([]byte) error
+
 	PutUser(*User) error
 	// PutSession also lists the hash of its current refresh token.
 	PutSession(*Session) error
@@ -85,6 +91,8 @@ type Writer interface {
 	// AddKeyPackage puts one at the end of the pool and remembers its reference.
 	AddKeyPackage(keyapi.Account, *KeyPackage) error
 	PutLastResort(keyapi.Account, *KeyPackage) error
+	// DropEndedKeyPackages removes those of the pool that end before now.
+	DropEndedKeyPackages(a keyapi.Account, now time.Time) error
 	// TakeKeyPackage removes and returns the oldest of the pool that has not
 	// ended, else returns the last-resort one and leaves it; nil: there is none.
 	TakeKeyPackage(a keyapi.Account, now time.Time) (kp *KeyPackage, lastResort bool, err error)

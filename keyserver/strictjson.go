@@ -12,8 +12,15 @@ import (
 // maxJSONDepth is twice what the deepest request needs.
 const maxJSONDepth = 12
 
+// An element or member of two octets takes up to a hundred in memory, so their
+// number is bounded too.
+const (
+	maxJSONElements = 1 << 15 // of one array; twice keyapi.MaxRecipients
+	maxJSONMembers  = 64      // of one object
+)
+
 // decodeStrict reads one JSON value: known members only, each at most once and
-// spelled exactly, valid UTF-8, bounded depth, nothing behind it.
+// spelled exactly, valid UTF-8, bounded depth and number, nothing behind it.
 func decodeStrict(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return errors.New("JSON is not UTF-8")
@@ -37,8 +44,9 @@ func decodeStrict(data []byte, v any) error {
 // encoding/json would match other spellings too.
 func checkJSON(data []byte) error {
 	type level struct {
-		names  map[string]struct{} // nil: an array
-		isName bool                // the next string is a member's name
+		names    map[string]struct{} // nil: an array
+		isName   bool                // the next string is a member's name
+		elements int                 // behind the first one
 	}
 	var stack []level
 	for i := 0; i < len(data); i++ {
@@ -59,7 +67,11 @@ func checkJSON(data []byte) error {
 			stack = stack[:len(stack)-1]
 		case ',':
 			if n := len(stack); n > 0 {
-				stack[n-1].isName = stack[n-1].names != nil
+				l := &stack[n-1]
+				l.isName = l.names != nil
+				if l.elements++; l.elements >= maxJSONElements || l.isName && l.elements >= maxJSONMembers {
+					return errors.New("JSON: too many elements or members")
+				}
 			}
 		case '"':
 			end := stringEnd(data, i+1)

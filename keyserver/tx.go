@@ -23,6 +23,9 @@ func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult],
 	if err := checkTx(t); err != nil {
 		return nil, err
 	}
+	if wait, ok := s.limits.writes.take(u.String(), now); !ok {
+		return nil, rateLimited(wait)
+	}
 	if t.Commit != nil {
 		if wait, ok := s.limits.commits.take(u.String(), now); !ok {
 			return nil, rateLimited(wait)

@@ -45,8 +45,9 @@ func Open(path string) (*Store, error) {
 }
 
 func open(path string, timeout time.Duration) (*Store, error) {
-	fresh, err := prepare(path)
-	if err != nil {
+	_, err := os.Stat(path)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !fresh {
 		return nil, fmt.Errorf("open key server store: %w", err)
 	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: timeout, FreelistType: bolt.FreelistMapType})
@@ -61,6 +62,9 @@ func open(path string, timeout time.Duration) (*Store, error) {
 	if err := db.Update(initialise); err != nil {
 		return nil, fmt.Errorf("open key server store %s: %w", path, errors.Join(err, db.Close()))
 	}
+	if err := tighten(path); err != nil {
+		return nil, fmt.Errorf("open key server store %s: %w", path, errors.Join(err, db.Close()))
+	}
 	if fresh {
 		if err := syncDir(filepath.Dir(path)); err != nil {
 			return nil, fmt.Errorf("open key server store %s: %w", path, errors.Join(err, db.Close()))
@@ -69,19 +73,14 @@ func open(path string, timeout time.Duration) (*Store, error) {
 	return &Store{db: db}, nil
 }
 
-// prepare tightens the mode of an existing file and tells whether there is none.
-func prepare(path string) (fresh bool, err error) {
+// tighten takes the file from everybody but its owner. That it is ours is known
+// by now: the mode of a file named by mistake is left alone.
+func tighten(path string) error {
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
 	}
-	if err != nil {
-		return false, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return false, os.Chmod(path, 0o600)
-	}
-	return false, nil
+	return os.Chmod(path, 0o600)
 }
 
 // initialise checks the format of a file, or makes a new one ours.

@@ -96,6 +96,9 @@ func TestOtherFormatsAreRefused(t *testing.T) {
 		if err := build(path); err != nil {
 			t.Fatal(err)
 		}
+		if err := os.Chmod(path, 0o640); err != nil {
+			t.Fatal(err)
+		}
 		before, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -106,6 +109,9 @@ func TestOtherFormatsAreRefused(t *testing.T) {
 		}
 		if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
 			t.Errorf("%s: the file was changed", name)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
 		}
 	}
 }

@@ -98,6 +98,28 @@ func (t *tx) PutLastResort(a keyapi.Account, kp *keyserver.KeyPackage) error {
 	return t.bucket(bucketLastResort).Put(accountKey(a), formatKeyPackage(kp))
 }
 
+func (t *tx) DropEndedKeyPackages(a keyapi.Account, now time.Time) error {
+	key := accountKey(a)
+	pool := t.bucket(bucketPool)
+	var ended [][]byte
+	err := withPrefix(pool, key, func(n, v []byte) (bool, error) {
+		kp, err := parseKeyPackage(v)
+		if err == nil && kp.NotAfter.Before(now) {
+			ended = append(ended, join(key, n))
+		}
+		return false, err
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range ended {
+		if err := pool.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *tx) TakeKeyPackage(a keyapi.Account, now time.Time) (*keyserver.KeyPackage, bool, error) {
 	key := accountKey(a)
 	pool := t.bucket(bucketPool)

@@ -15,7 +15,7 @@ import (
 // Buckets. A key written as "account" is platform and id, each behind its
 // length in two octets: never split, never folded, prefix-free.
 const (
-	bucketMeta          = "meta"           // "format"
+	bucketMeta          = "meta"           // "format", "mark"
 	bucketUsers         = "users"          // user id → User
 	bucketUserNames     = "user_names"     // name → user id
 	bucketSessions      = "sessions"       // session id → Session

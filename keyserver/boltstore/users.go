@@ -7,6 +7,17 @@ import (
 	"github.com/cloudmls/gateway/keyserver"
 )
 
+// keyMark is in the meta bucket.
+const keyMark = "mark"
+
+func (t *tx) Mark() ([]byte, error) {
+	return bytes.Clone(t.bucket(bucketMeta).Get([]byte(keyMark))), nil
+}
+
+func (t *tx) PutMark(mark []byte) error {
+	return t.bucket(bucketMeta).Put([]byte(keyMark), bytes.Clone(mark))
+}
+
 func (t *tx) User(id keyserver.UserID) (*keyserver.User, error) {
 	return get[keyserver.User](t.bucket(bucketUsers), id[:])
 }

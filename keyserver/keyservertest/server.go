@@ -29,7 +29,7 @@ const Origin = "https://keys.test.example"
 func Unlimited() keyserver.Limits {
 	off := keyserver.Rate{Burst: -1}
 	return keyserver.Limits{
-		SignIn: off, Refresh: off, Claims: off, LookUps: off, Commits: off, Challenges: off, ChallengesFrom: off,
+		SignIn: off, Refresh: off, Claims: off, LookUps: off, Commits: off, Writes: off, Challenges: off, ChallengesFrom: off,
 	}
 }
 
