@@ -34,7 +34,8 @@ func (g *Gateway) bounce(ctx context.Context, username string, t smtpd.Transacti
 	if err != nil {
 		return fmt.Errorf("seal a notice: %w", err)
 	}
-	a.log.Warn("a copy was not delivered", "transaction", t.ID, "err", cause)
+	a.log.Warn("a copy was not delivered", "transaction", t.ID)
+	a.log.Debug("why a copy was not delivered", "transaction", t.ID, "err", cause)
 	err = a.storeAtProvider(ctx, "INBOX", sealed)
 	if sealed.Close != nil {
 		err = errors.Join(err, sealed.Close())

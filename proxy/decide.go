@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -69,12 +70,15 @@ func decide(m messageFacts, people []recipient) decision {
 	for _, p := range people {
 		w := classify(m, p)
 		by[w] = append(by[w], p.addr)
-		if w == wayUnknown && cause == nil {
-			cause = p.err
+		if w == wayUnknown {
+			cause = errors.Join(cause, p.err)
 		}
 	}
 	clear, sealed := by[wayClear], by[waySealed]
+	var changed *cloudmls.IdentityChangedError
 	switch {
+	case errors.As(cause, &changed):
+		return refuse(refusalOf(cause)) // the key server did answer, and that is the trouble
 	case len(by[wayUnknown]) > 0:
 		return refuse(temporary(enhancedSecurity, cause,
 			"Not sent: the key server did not say whether %s can read encrypted mail (%s).\nNothing was sent in clear. Try again in a few minutes.",

@@ -172,3 +172,28 @@ func TestPrintableStaysOnOneLine(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestChangedIdentityIsSaid: the sender learns that a key changed, not that a
+// server failed.
+func TestChangedIdentityIsSaid(t *testing.T) {
+	bob := mailAccount("bob@example.net")
+	changed := recipient{addr: bob.ID, mode: ModePrefer, err: &cloudmls.IdentityChangedError{Account: bob}}
+	failed := recipient{addr: "carol@example.org", mode: ModePrefer, err: errors.New("boom")}
+	for _, people := range [][]recipient{{changed}, {failed, changed}} {
+		d := decide(messageFacts{}, people)
+		if d.outcome != outcomeRefuse || !d.refusal.Temporary || !strings.Contains(d.refusal.Text, "identity key of bob@example.net") {
+			t.Errorf("got %+v", d.refusal)
+		}
+	}
+}
+
+func TestRulesForOnePersonAreOne(t *testing.T) {
+	for _, p := range []Policy{
+		{Recipients: map[string]Mode{"Bob@example.net": ModeNever, "bob@EXAMPLE.net": ModeRequire}},
+		{Domains: map[string]Mode{"Example.net": ModeNever, "example.net": ModeRequire}},
+	} {
+		if _, err := newRules(p); err == nil || !strings.Contains(err.Error(), "two rules") {
+			t.Errorf("%v: %v", p, err)
+		}
+	}
+}

@@ -81,12 +81,18 @@ func newRules(p Policy) (*rules, error) {
 		if err != nil || !m.valid() {
 			return nil, fmt.Errorf("policy: rule %q = %q for a recipient is invalid", addr, m)
 		}
+		if _, twice := r.recipients[c]; twice {
+			return nil, fmt.Errorf("policy: there are two rules for %q", c)
+		}
 		r.recipients[c] = m
 	}
 	for domain, m := range p.Domains {
 		c, err := groupid.Canonical("x@" + domain)
 		if err != nil || !m.valid() {
 			return nil, fmt.Errorf("policy: rule %q = %q for a domain is invalid", domain, m)
+		}
+		if _, twice := r.domains[domainOf(c)]; twice {
+			return nil, fmt.Errorf("policy: there are two rules for %q", domainOf(c))
 		}
 		r.domains[domainOf(c)] = m
 	}

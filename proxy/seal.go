@@ -35,7 +35,7 @@ func (a *account) seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Message)
 	if _, err := a.client.Sync(ctx, a.self); err != nil {
 		a.log.Debug("sync before sending", "err", err)
 	}
-	th, err := a.threads.find(s.header.InReplyTo, s.header.References, a.knows(ctx))
+	th, err := a.parents(ctx, s)
 	if err != nil {
 		return nil, refusalOf(err)
 	}
@@ -52,15 +52,19 @@ func (a *account) seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Message)
 	case outcomeEncrypt:
 		ts, err := a.encryptAll(ctx, s, th)
 		if err != nil {
-			r := refusalOf(err)
-			a.log.Warn("message refused", "code", r.Enhanced, "err", r.Err)
-			return nil, r
+			return nil, a.refused(refusalOf(err))
 		}
 		a.log.Info("message encrypted", "transactions", len(ts), "octets", msg.Size)
 		return ts, nil
 	}
-	a.log.Warn("message refused", "code", d.refusal.Enhanced, "err", d.refusal.Err)
-	return nil, d.refusal
+	return nil, a.refused(d.refusal)
+}
+
+// refused logs a refusal; its cause may name people.
+func (a *account) refused(r *smtpd.Refusal) *smtpd.Refusal {
+	a.log.Warn("message refused", "code", r.Enhanced)
+	a.log.Debug("cause of the refusal", "err", r.Err)
+	return r
 }
 
 // knows tells which conversations this account has.
@@ -125,7 +129,7 @@ func (a *account) encryptAll(ctx context.Context, s *submission, th thread) (ts 
 		if err != nil {
 			return ts, err
 		}
-		t, id, err := c.seal(ctx, mailseal.KindBlind, []string{b.wire}, person)
+		t, id, err := c.seal(ctx, mailseal.KindBlind, b.wires, person)
 		if err != nil {
 			return ts, err
 		}

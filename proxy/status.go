@@ -33,6 +33,12 @@ var warningFindings = map[cloudmls.Warning]finding{
 	cloudmls.WarningIdentityUnknown: findingKeyUnknown,
 }
 
+// First items of the status line of an opened message.
+const (
+	statusVerified    = "verified"
+	statusNotVerified = "not verified"
+)
+
 // statusLine is the value of the status field: the installation's token, which
 // tells it from a forged one, and what was found.
 func statusLine(token string, items ...string) string {
@@ -41,10 +47,10 @@ func statusLine(token string, items ...string) string {
 
 // openedStatus gives the status value and the keywords of an opened message.
 func openedStatus(token, sender string, blind bool, findings []finding) (string, []string) {
-	items := []string{"verified", "sender=" + printable(sender)}
+	items := []string{statusVerified, "sender=" + printable(sender)}
 	keywords := []string{imapd.KeywordEncrypted, imapd.KeywordVerified}
 	if len(findings) > 0 {
-		items[0] = "not verified"
+		items[0] = statusNotVerified
 		keywords[1] = imapd.KeywordWarning
 	}
 	if blind {

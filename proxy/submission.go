@@ -34,8 +34,8 @@ type submission struct {
 
 // blindRecipient is in the envelope but in neither To nor Cc.
 type blindRecipient struct {
-	wire string
-	id   string // canonical
+	wires []string // all spellings in the envelope
+	id    string   // canonical
 }
 
 // read understands a submission. Every error is a *smtpd.Refusal.
@@ -91,17 +91,20 @@ func (a *account) readPeople(s *submission) error {
 	if s.visible, err = groupid.NewParticipants(ids...); err != nil {
 		return permanent(enhancedRecipient, err, "Not sent: the message has too many recipients, or an invalid one.")
 	}
-	blind := make(map[string]bool)
+	blind := make(map[string]int) // index in s.blind
 	for _, wire := range s.envelope.Recipients {
 		id, err := a.person(wire)
+		i, again := blind[id]
 		switch {
 		case err != nil:
 			return permanent(enhancedRecipient, err, "Not sent: the address %s is invalid.", printable(wire))
 		case visible[id]:
 			s.open = append(s.open, wire)
-		case !blind[id]:
-			blind[id] = true
-			s.blind = append(s.blind, blindRecipient{wire: wire, id: id})
+		case again:
+			s.blind[i].wires = append(s.blind[i].wires, wire)
+		default:
+			blind[id] = len(s.blind)
+			s.blind = append(s.blind, blindRecipient{wires: []string{wire}, id: id})
 		}
 	}
 	return nil
@@ -145,10 +148,22 @@ func (s *submission) sealable(self string) error {
 		return permanent(enhancedContent, nil, "Not sent: the header has the field %s more than once.", printable(strings.Join(s.header.Duplicates, ", ")))
 	case len(s.header.From) != 1:
 		return permanent(enhancedContent, nil, "Not sent: the From field must hold exactly one address.")
+	case len(s.header.Sender) > 0 && !s.sentBy(self):
+		return permanent(enhancedPolicy, nil, "Not sent: the Sender field names another address than %s.\nReaders of encrypted mail would be warned of a forged sender.", printable(self))
 	case s.alias:
 		return permanent(enhancedPolicy, nil, "Not sent: encrypted mail of this account is sent from %s.\nUse that address, or set up the other one as an account of its own.", printable(self))
 	}
 	return nil
+}
+
+// sentBy reports whether the Sender field holds the address and nothing else.
+func (s *submission) sentBy(self string) bool {
+	for _, m := range s.header.Sender {
+		if id, err := groupid.Canonical(m.Address); err != nil || id != self {
+			return false
+		}
+	}
+	return len(s.header.Sender) == 1
 }
 
 // isReport recognises delivery and disposition notifications (RFC 6522).

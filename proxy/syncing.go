@@ -32,7 +32,8 @@ func (s *syncer) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.a.log.Warn("sync with the key server failed", "err", err, "retry_in", delay)
+		s.a.log.Warn("sync with the key server failed", "why", sentence(err), "retry_in", delay)
+		s.a.log.Debug("cause of the failed sync", "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(delay/2 + rand.N(delay/2+1)):
@@ -53,7 +54,8 @@ func (s *syncer) sync(ctx context.Context) error {
 
 func (s *syncer) report(r cloudmls.SyncResult) {
 	for _, p := range r.Problems {
-		s.a.log.Warn("handshake message refused", "conversation", p.Conversation, "kind", p.Kind, "seq", p.Seq, "err", p.Err)
+		s.a.log.Warn("handshake message refused", "conversation", p.Conversation, "kind", p.Kind, "seq", p.Seq)
+		s.a.log.Debug("cause of the refused handshake message", "seq", p.Seq, "err", p.Err)
 	}
 	for _, id := range r.Replaced {
 		s.a.log.Warn("a conversation's group was replaced by a new one", "conversation", id)

@@ -41,7 +41,7 @@ type Account interface {
 	//
 	// An error that is (or wraps) a *Refusal is told to the client as it is;
 	// any other error becomes 451 and nothing is sent. Together the recipients
-	// of the transactions are those of the envelope, each once. msg is valid
+	// of the transactions are those of the envelope, spelt as there, each once. msg is valid
 	// until the transactions are closed, also for reading from their Open.
 	Seal(ctx context.Context, e Envelope, msg Message) ([]Transaction, error)
 

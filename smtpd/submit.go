@@ -82,14 +82,14 @@ func unsealedFirst(transactions []Transaction) {
 }
 
 // checkTransactions holds the backend to its contract before anything leaves:
-// every recipient is served once, and nobody else.
+// every recipient is served once, spelt as in the envelope, and nobody else.
 func checkTransactions(e Envelope, transactions []Transaction) error {
 	if len(transactions) == 0 || len(transactions) > maxTransactions {
 		return fmt.Errorf("sealing made %d transactions", len(transactions))
 	}
 	missing := make(map[string]bool)
 	for _, rcpt := range e.Recipients {
-		missing[strings.ToLower(rcpt)] = true
+		missing[rcpt] = true
 	}
 	ids := make(map[string]bool)
 	unsealed := 0
@@ -110,11 +110,10 @@ func checkTransactions(e Envelope, transactions []Transaction) error {
 			if _, err := recheckAddress(rcpt, t.UTF8); err != nil {
 				return fmt.Errorf("sealing made a transaction with a bad recipient: %w", err)
 			}
-			key := strings.ToLower(rcpt)
-			if !missing[key] {
+			if !missing[rcpt] {
 				return errors.New("sealing addressed someone twice or someone who is no recipient")
 			}
-			delete(missing, key)
+			delete(missing, rcpt)
 		}
 		if t.From != "" {
 			if _, err := recheckAddress(t.From, t.UTF8); err != nil {

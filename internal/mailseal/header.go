@@ -44,6 +44,9 @@ type Header struct {
 	// InReplyTo and References are message ids with their angle brackets;
 	// what else is in these fields is left out.
 	InReplyTo, References []string
+	// Forwarded are the ids of X-Forwarded-Message-Id, in the same form: the
+	// messages that a mail program forwards in this one.
+	Forwarded []string
 	// ListFields says that the message has List-* fields (RFC 2369, RFC 2919).
 	ListFields bool
 	// AutoSubmitted is the keyword of the field (RFC 3834), in lower case; ""
@@ -113,6 +116,8 @@ func (h *Header) add(name string, f mime.Field) error {
 		h.InReplyTo = appendIDs(h.InReplyTo, f)
 	case "references":
 		h.References = appendIDs(h.References, f)
+	case "x-forwarded-message-id":
+		h.Forwarded = appendIDs(h.Forwarded, f)
 	case "auto-submitted":
 		keyword, _, _ := strings.Cut(withoutComments(f.Unfolded()), ";")
 		h.AutoSubmitted = strings.ToLower(strings.TrimSpace(keyword))

@@ -1,0 +1,57 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+)
+
+// parents says where a submission belongs and whether what it answers,
+// forwards or carries was encrypted.
+func (a *account) parents(ctx context.Context, s *submission) (thread, error) {
+	known := a.knows(ctx)
+	th, err := a.threads.find(s.header.InReplyTo, s.header.References, known)
+	if err != nil {
+		return thread{}, err
+	}
+	if len(s.header.Forwarded) > 0 {
+		forwarded, err := a.threads.find(nil, s.header.Forwarded, known)
+		if err != nil {
+			return thread{}, err
+		}
+		// Handing something on is no answer: it adds nobody to a group.
+		th = thread{sealed: th.sealed || forwarded.sealed}
+	}
+	if !th.sealed {
+		th.sealed, err = carries(s.message.Content, s.message.Size,
+			[]byte(statusLine(a.token, statusVerified)), []byte(statusLine(a.token, statusNotVerified)))
+	}
+	return th, err
+}
+
+// carryWindow is how much of a message is searched at once.
+const carryWindow = 64 << 10
+
+// carries reports whether a message holds one of the needles. The status line
+// of an opened message in another message means that the former is in the
+// latter, as an attachment or quoted with its header.
+func carries(r io.ReaderAt, size int64, needles ...[]byte) (bool, error) {
+	overlap := 0
+	for _, n := range needles {
+		overlap = max(overlap, len(n)-1)
+	}
+	buf := make([]byte, carryWindow+overlap)
+	for off := int64(0); off < size; off += carryWindow {
+		b := buf[:min(int64(len(buf)), size-off)]
+		if n, err := r.ReadAt(b, off); n < len(b) {
+			return false, fmt.Errorf("read the message: %w", err)
+		}
+		for _, n := range needles {
+			if bytes.Contains(b, n) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
