@@ -148,8 +148,10 @@ type backend struct {
 	opened   int
 	uploads  []imapd.Upload
 	keywords []string
-	// corruptFrom is where the content of bulk parts turns out damaged.
-	corruptFrom int64
+	// corrupt is where the content of bulk parts turns out damaged, by UID.
+	corrupt map[uint32]int64
+	// never: nothing opens any more, for good.
+	never bool
 }
 
 func (b *backend) Login(_ context.Context, user, pass string) (imapd.Account, error) {
@@ -188,6 +190,12 @@ func (b *backend) OpenMessage(_ context.Context, m imapd.SealedMessage) (*imapd.
 	if m.StubKey != "" {
 		return b.stub(m.StubKey)
 	}
+	if m.Damaged {
+		return b.stub("damaged")
+	}
+	if b.never {
+		return b.stub("invalid")
+	}
 	var content io.ReaderAt
 	var size int64
 	switch {
@@ -205,13 +213,16 @@ func (b *backend) OpenMessage(_ context.Context, m imapd.SealedMessage) (*imapd.
 		if _, err := fmt.Sscanf(string(m.Control[1:]), "%d", &size); err != nil {
 			return nil, err
 		}
-		if m.Bulk.Size() != size {
-			return nil, fmt.Errorf("bulk part has %d octets, want %d", m.Bulk.Size(), size)
+		switch n := m.Bulk.Size(); {
+		case n < 0:
+			return nil, errors.New("bulk part cannot be read")
+		case n != size:
+			return b.stub("wrong size")
 		}
 		content = inverted{m.Bulk}
 		v, err := makeView(content, size, b.keywords)
-		if b.corruptFrom > 0 && err == nil {
-			v.Content = damaged{v.Content, b.corruptFrom}
+		if from, ok := b.corrupt[m.UID]; ok && err == nil {
+			v.Content = damaged{v.Content, from}
 		}
 		return v, err
 	default:

@@ -21,6 +21,12 @@ const (
 	outerAltered
 )
 
+// errDamaged: imapd found that what the provider stores is not what was sealed.
+var errDamaged = fmt.Errorf("%w: altered at the provider", mailseal.ErrCorrupt)
+
+// errBulkUnread: the provider could not be asked for the bulk part.
+var errBulkUnread = errors.New("read the bulk part: the provider did not deliver it")
+
 // openMessage opens a sealed message for display. What cannot be opened is a
 // stub; an error means that this device failed, for instance its disk.
 func (a *account) openMessage(ctx context.Context, m imapd.SealedMessage) (*imapd.View, error) {
@@ -29,6 +35,11 @@ func (a *account) openMessage(ctx context.Context, m imapd.SealedMessage) (*imap
 	}
 	sum := mailseal.Ref(m.Control)
 	ref := hex.EncodeToString(sum[:])
+	if m.Damaged {
+		// The verdict is that of this copy alone, which imapd keeps by the
+		// stub's key: another one of the same ref may be whole.
+		return a.stubFor(ctx, m, ref, errDamaged)
+	}
 	o, err := a.decryptControl(ctx, m.Control, ref)
 	if err != nil {
 		return a.stubFor(ctx, m, ref, err)
@@ -38,8 +49,11 @@ func (a *account) openMessage(ctx context.Context, m imapd.SealedMessage) (*imap
 		return a.stubFor(ctx, m, ref, err)
 	}
 	var bulk mailseal.Bulk
-	if m.Bulk != nil {
+	if m.Bulk != nil && control.Inline == nil {
 		bulk = m.Bulk
+		if bulk.Size() < 0 {
+			return nil, errBulkUnread // says nothing about the part
+		}
 	}
 	msg, err := mailseal.Open(control, bulk)
 	switch {

@@ -13,15 +13,16 @@ import (
 // ErrUnsupported is returned for content items that the overlay does not make.
 var ErrUnsupported = errors.New("fetch item is not available for encrypted messages")
 
-// eager is how much of a section is read before any of it is sent: what fits
-// can never break off in the middle of a literal.
+// eager is how much is read at a time. Sections up to this size are answered
+// from memory, larger ones from a spool.
 const eager = 64 << 10
 
 // Answer is a FETCH response of a sealed message, ready to be written: small
-// pieces in memory, large content as ranges of the View.
+// pieces in memory, large ones in the content's spool.
 type Answer struct {
-	pieces []piece
-	view   *View
+	pieces  []piece
+	view    *View
+	content *Content
 }
 
 // piece is octets in memory, or else n octets of the content from off.
@@ -32,10 +33,11 @@ type piece struct {
 
 // NewAnswer answers the items of a request for one message. provider holds
 // what the provider answered for the items that are its own; flags there must
-// be final already. The first part of every large piece is read here, so that
-// content that cannot be had is an error while an IMAP NO is still possible.
-func NewAnswer(seq uint32, items []Item, v *View, provider []ResponseItem) (*Answer, error) {
-	a := &Answer{view: v}
+// be final already. All content is read here, so that what cannot be had or is
+// corrupt is an error before anything was promised: a literal that was announced
+// never breaks off for it.
+func NewAnswer(seq uint32, items []Item, c *Content, provider []ResponseItem) (*Answer, error) {
+	a := &Answer{view: c.view, content: c}
 	buf := append(strconv.AppendUint([]byte("* "), uint64(seq), 10), " FETCH ("...)
 	first := true
 	space := func() {
@@ -62,7 +64,7 @@ func NewAnswer(seq uint32, items []Item, v *View, provider []ResponseItem) (*Ans
 		case policy.Content:
 			space()
 			var err error
-			if buf, err = a.content(buf, it); err != nil {
+			if buf, err = a.item(buf, it); err != nil {
 				return nil, err
 			}
 		}
@@ -89,8 +91,8 @@ func upper(s string) string {
 	return string(b)
 }
 
-// content answers one item from the opened message.
-func (a *Answer) content(buf []byte, it *Item) ([]byte, error) {
+// item answers one item from the opened message.
+func (a *Answer) item(buf []byte, it *Item) ([]byte, error) {
 	v := a.view
 	switch it.Name {
 	case "RFC822.SIZE":
@@ -189,23 +191,22 @@ func literal(buf, data []byte) []byte {
 	return append(buf, data...)
 }
 
-// octets appends a literal with a range of the content: all of it where it is
-// small, else its beginning, leaving the rest as a piece of its own. It
-// returns the buffer to go on with.
+// octets appends a literal with a range of the content: the octets themselves
+// where they are few, else a piece of its own, after they were read into the
+// spool. It returns the buffer to go on with.
 func (a *Answer) octets(buf []byte, off, n int64) ([]byte, error) {
 	buf = append(buf, " {"...)
 	buf = strconv.AppendInt(buf, n, 10)
 	buf = append(buf, "}\r\n"...)
-	head := int(min(n, eager))
-	start := len(buf)
-	buf = append(buf, make([]byte, head)...)
-	if err := readAt(a.view.Content, buf[start:], off); err != nil {
+	if n <= eager {
+		start := len(buf)
+		buf = append(buf, make([]byte, n)...)
+		return buf, a.content.read(buf[start:], off)
+	}
+	if err := a.content.fill(off, n); err != nil {
 		return nil, err
 	}
-	if int64(head) == n {
-		return buf, nil
-	}
-	a.pieces = append(a.pieces, piece{data: buf}, piece{off: off + int64(head), n: n - int64(head)})
+	a.pieces = append(a.pieces, piece{data: buf}, piece{off: off, n: n})
 	return nil, nil
 }
 
@@ -224,8 +225,8 @@ func readAt(r io.ReaderAt, p []byte, off int64) error {
 	return fmt.Errorf("read message content: %w", err)
 }
 
-// WriteTo writes the response. An error of the content in the middle of a
-// literal leaves it incomplete: the connection is of no more use then.
+// WriteTo writes the response. An error of the spool in the middle of a literal
+// leaves it incomplete: the connection is of no more use then.
 func (a *Answer) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	var buf []byte
@@ -240,7 +241,7 @@ func (a *Answer) WriteTo(w io.Writer) (int64, error) {
 				buf = make([]byte, eager)
 			}
 			b := buf[:min(left, eager)]
-			if err := readAt(a.view.Content, b, off); err != nil {
+			if err := a.content.read(b, off); err != nil {
 				return total, err
 			}
 			n, err := w.Write(b)
@@ -252,15 +253,4 @@ func (a *Answer) WriteTo(w io.Writer) (int64, error) {
 		}
 	}
 	return total, nil
-}
-
-// Verify reads the whole content once, to find out whether it can be had.
-func (v *View) Verify() error {
-	buf := make([]byte, eager)
-	for off := int64(0); off < v.Size; off += eager {
-		if err := readAt(v.Content, buf[:min(eager, v.Size-off)], off); err != nil {
-			return err
-		}
-	}
-	return nil
 }

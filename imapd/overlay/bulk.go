@@ -61,7 +61,8 @@ func NewBulk(encoding string, octets int64, fetch FetchFunc) *Bulk {
 	return &Bulk{fetch: fetch, encoding: encoding, octets: octets, size: -1}
 }
 
-// Size implements BulkReader.
+// Size implements BulkReader: -1 says that the provider could not be asked, and
+// nothing about the part.
 func (b *Bulk) Size() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -100,7 +101,7 @@ func (b *Bulk) ReadAt(p []byte, off int64) (int, error) {
 	return b.readInOrder(p, off)
 }
 
-var errIrregular = errors.New("base64 lines are not regular")
+var errIrregular = errors.New("lines are not where they should be")
 
 // decide looks at the beginning and the end of the part once.
 func (b *Bulk) decide() error {
@@ -214,7 +215,7 @@ func (b *Bulk) windowAt(off int64) (window, error) {
 			return window{}, err
 		}
 		if off >= start+int64(len(data)) {
-			return window{}, io.ErrUnexpectedEOF
+			return window{}, errIrregular // shorter than announced
 		}
 		w := window{off: start, data: data}
 		b.keep(w)

@@ -27,6 +27,14 @@ var structures = []struct {
 	{"second branch", `(` + text + `(` + text + control + bulk + ` "mixed") "mixed")`, "2.2 2.3 64000 base64"},
 	{"encoding missing", `(` + control + `("application" "octet-stream" NIL NIL NIL NIL 7) "mixed")`, "1 2 7 7bit"},
 
+	{"second part missing", `(` + control + ` "encrypted" ("boundary" "x" "PROTOCOL" "application/vnd.CloudMLS.control") NIL NIL NIL)`, "incomplete"},
+	{"cut off in the first part", `(` + text + ` "ENCRYPTED" ("protocol" {32}` + "\r\n" + `application/vnd.cloudmls.control))`, "incomplete"},
+	{"control part too large", `(("application" "vnd.cloudmls.control" NIL NIL NIL "base64" 99999999)` + bulk + ` "encrypted" ("protocol" "application/vnd.cloudmls.control"))`, "incomplete"},
+	{"incomplete, forwarded", `((` + control + ` "encrypted" ("protocol" "application/vnd.cloudmls.control")) "mixed")`, ""},
+	{"other protocol", `(` + control + ` "encrypted" ("protocol" "application/pgp-encrypted" "x" "application/vnd.cloudmls.control"))`, ""},
+	{"odd parameters", `(` + control + bulk + ` "encrypted" ("protocol" ("x" NIL) NIL) NIL NIL NIL)`, "1 2 64000 base64"},
+	{"no parameters", `(` + control + bulk + ` "encrypted" NIL NIL)`, "1 2 64000 base64"},
+
 	{"plain", text, ""},
 	{"alternative", `(` + text + text + ` "alternative")`, ""},
 	{"control alone", `(` + control + ` "mixed")`, ""},

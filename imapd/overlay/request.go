@@ -269,14 +269,3 @@ func parseSection(sc *wire.Scanner) (*Section, error) {
 	}
 	return s, nil
 }
-
-// ReadsContent tells whether the item needs more than headers and structure.
-func (it *Item) ReadsContent() bool {
-	switch it.Name {
-	case "RFC822", "RFC822.PEEK", "RFC822.TEXT":
-		return true
-	case "BODY", "BODY.PEEK":
-		return it.Section != nil && (it.Section.Spec == "" || it.Section.Spec == "TEXT")
-	}
-	return false
-}

@@ -27,7 +27,8 @@ const (
 	emptyBulk = 4
 )
 
-// Layout says where in a stored message the two sealed parts are.
+// Layout says where in a stored message the two sealed parts are. The zero value
+// is that of a message which says in its root that it is sealed, and lacks them.
 type Layout struct {
 	// Control and Bulk are IMAP part numbers such as "1" or "2.1".
 	Control, Bulk string
@@ -40,13 +41,25 @@ type Layout struct {
 // HasBulk tells whether the bulk part holds anything.
 func (l Layout) HasBulk() bool { return l.BulkOctets > emptyBulk }
 
+// Complete tells whether the sealed parts are there.
+func (l Layout) Complete() bool { return l.Control != "" }
+
+// incomplete is the text form of the zero Layout.
+const incomplete = "incomplete"
+
 // String returns the form that ParseLayout reads.
 func (l Layout) String() string {
+	if !l.Complete() {
+		return incomplete
+	}
 	return fmt.Sprintf("%s %s %d %s", l.Control, l.Bulk, l.BulkOctets, l.BulkEncoding)
 }
 
 // ParseLayout reads what String wrote.
 func ParseLayout(s string) (Layout, error) {
+	if s == incomplete {
+		return Layout{}, nil
+	}
 	f := strings.Split(s, " ")
 	if len(f) != 4 || !isPath(f[0]) || !isPath(f[1]) {
 		return Layout{}, fmt.Errorf("parse layout: %w", wire.ErrSyntax)
@@ -72,8 +85,10 @@ func isPath(s string) bool {
 
 // Locate finds the sealed parts in the value of a BODYSTRUCTURE item: siblings
 // in a multipart, the control part before an application/octet-stream, at most
-// maxDepth levels down, never inside a message/rfc822. false means that the
-// message is a plain one, or that the structure cannot be understood.
+// maxDepth levels down, never inside a message/rfc822. A root that is
+// multipart/encrypted of our protocol without them, a message that was cut off
+// say, gives an incomplete Layout. false means that the message is a plain one,
+// or that the structure cannot be understood.
 func Locate(bodyStructure []byte) (Layout, bool) {
 	sc := wire.NewScanner(bodyStructure)
 	p := structureParser{sc: sc}
@@ -81,7 +96,8 @@ func Locate(bodyStructure []byte) (Layout, bool) {
 	if err != nil || !sc.End() {
 		return Layout{}, false
 	}
-	return root.locate("", 0)
+	l, ok := root.locate("", 0)
+	return l, ok || root.declared
 }
 
 // node is what Locate needs to know of one part.
@@ -90,6 +106,8 @@ type node struct {
 	encoding  string
 	octets    int64
 	children  []*node
+	// declared: a multipart/encrypted of our protocol (RFC 1847).
+	declared bool
 }
 
 func (n *node) locate(path string, depth int) (Layout, bool) {
@@ -158,6 +176,7 @@ func (p *structureParser) part(depth int) (*node, error) {
 			n.children = append(n.children, c)
 			p.sc.SP() // some providers put spaces between parts
 		}
+		n.declared = p.declared()
 	} else if err := p.single(n); err != nil {
 		return nil, err
 	}
@@ -170,6 +189,36 @@ func (p *structureParser) part(depth int) (*node, error) {
 		}
 	}
 	return n, nil
+}
+
+// declared reads a multipart's subtype and, where it is encrypted, whether its
+// protocol parameter is ours.
+func (p *structureParser) declared() bool {
+	sub, err := p.sc.Value()
+	if err != nil {
+		return false // and the next value fails as well
+	}
+	name, ok := wire.NewScanner(sub).NString()
+	if !ok || !strings.EqualFold(string(name), "encrypted") || !p.sc.SP() {
+		return false
+	}
+	params, err := p.sc.Value()
+	if err != nil {
+		return false
+	}
+	sc := wire.NewScanner(params)
+	for ok = sc.Byte('('); ok && !sc.Byte(')'); sc.SP() {
+		var key, v []byte
+		if key, ok = sc.NString(); !ok {
+			break
+		}
+		sc.SP()
+		v, ok = sc.NString()
+		if strings.EqualFold(string(key), "protocol") && strings.EqualFold(string(v), ControlType) {
+			return true
+		}
+	}
+	return false
 }
 
 // single reads type, subtype, params, id, description, encoding and octets.

@@ -15,7 +15,8 @@ import (
 const MaxStubKey = 256
 
 // ErrCorrupt marks a read error of a View's content that no repetition cures:
-// the stored bytes are not those that were sealed. Backends wrap it.
+// the stored bytes are not those that were sealed. Backends wrap it. The message
+// is shown as a stub from then on, see SealedMessage.Damaged.
 var ErrCorrupt = errors.New("sealed content is corrupt")
 
 // SealedMessage is one sealed message as the provider stores it.
@@ -37,6 +38,11 @@ type SealedMessage struct {
 	// the StubKey of that View. What a UID showed once never changes, so the
 	// backend must return that very stub again, without trying to open.
 	StubKey string
+	// Damaged tells that what the provider stores is known not to be what was
+	// sealed: a read of View.Content gave ErrCorrupt, or a part is missing.
+	// Without trying to open, the backend returns a stub that says so and that
+	// is not Temporary. Control and Bulk may be empty. StubKey goes before.
+	Damaged bool
 }
 
 // BulkReader is the decoded bulk part of a sealed message, fetched from the

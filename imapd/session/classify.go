@@ -266,9 +266,7 @@ func (s *session) passFlags(seq uint32, got []overlay.ResponseItem) error {
 	s.mu.Lock()
 	var own []string
 	if s.box != nil {
-		if e := s.box.sealedAt(seq); e != nil {
-			own = e.keywords()
-		}
+		own = s.box.keywordsOf(s.box.uidAt(seq))
 	}
 	s.mu.Unlock()
 	line := appendItems(fmt.Appendf(nil, "* %d FETCH ", seq), items, own)

@@ -126,6 +126,7 @@ func (s *session) setBox(b *mailbox) {
 		s.cfg.shown.leave(old.shown)
 	}
 	s.opened.clear()
+	s.dropContent()
 }
 
 // enable drops the extensions that are hidden, so that the provider does not

@@ -180,7 +180,7 @@ func (s *session) learnKeywords(box *mailbox, uids []uint32) error {
 	s.mu.Lock()
 	unknown := slices.DeleteFunc(slices.Clone(uids), func(u uint32) bool {
 		e := box.sealed[u]
-		return e == nil || e.Opened
+		return e == nil || e.Opened && !box.shown.outdated(u, e.StubKey)
 	})
 	s.mu.Unlock()
 	for window := range slices.Chunk(unknown, openWindow) {

@@ -40,8 +40,8 @@ func (s *session) passFetch(r *response) error {
 		known = r.num > 0 && r.num <= box.classified
 		// A message that was never announced: the provider knows better.
 		box.exists = max(box.exists, r.num)
-		if e := box.sealedAt(r.num); e != nil {
-			own, sealed = e.keywords(), true
+		if sealed = box.sealedAt(r.num) != nil; sealed {
+			own = box.keywordsOf(box.uidAt(r.num))
 		}
 	}
 	s.mu.Unlock()

@@ -27,7 +27,8 @@ type State struct {
 	Sealed       map[uint32]Entry
 }
 
-// Change is merged into a State: entries put replace those of the same UID.
+// Change is merged into a State: entries put replace those of the same UID, but
+// for Broken ones, which only a Broken one replaces.
 type Change struct {
 	ClassifiedTo uint32
 	Put          map[uint32]Entry
@@ -45,7 +46,8 @@ type Entry struct {
 	// StubKey is not empty when the message was shown as a stub.
 	StubKey   string
 	Temporary bool
-	// Broken tells that the content was found corrupt while it was served.
+	// Broken tells that the message was shown opened before, until what the
+	// provider stores was found damaged: StubKey is what is shown for good.
 	Broken bool
 }
 
@@ -96,6 +98,9 @@ func (s *State) Merge(c Change) {
 		s.Sealed = make(map[uint32]Entry)
 	}
 	for uid, e := range c.Put {
+		if s.Sealed[uid].Broken && !e.Broken {
+			continue // another connection has just opened its control part
+		}
 		e.Keywords = slices.Clone(e.Keywords)
 		s.Sealed[uid] = e
 	}

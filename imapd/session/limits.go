@@ -31,8 +31,11 @@ type Limits struct {
 	LiteralBytes int64
 	// UploadBytes bounds an uploaded message (100 MiB).
 	UploadBytes int64
-	// SpoolMemory is the size above which an upload is spooled in an encrypted
-	// temporary file (1 MiB).
+	// KeepAlive is how often a client is told that its command is being worked
+	// on, while a large message is read (15 s).
+	KeepAlive time.Duration
+	// SpoolMemory is the size above which an uploaded or served message is
+	// spooled in an encrypted temporary file (1 MiB).
 	SpoolMemory int64
 	// ResponseBytes bounds the text of one response of the provider (4 MiB),
 	// and the size of one internal answer with its literals.
@@ -60,6 +63,7 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.LoginTimeout, 10*time.Second)
 	def(&l.DialTimeout, 30*time.Second)
 	def(&l.Progress, 5*time.Minute)
+	def(&l.KeepAlive, 15*time.Second)
 	def(&l.FailureDelay, 30*time.Second)
 	setDefault(&l.MaxFailures, 5)
 	setDefault(&l.MaxConns, 64)

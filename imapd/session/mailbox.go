@@ -172,9 +172,14 @@ func (b *mailbox) lastUID() uint32 {
 	return b.classifiedTo
 }
 
-// keywords returns our keywords for a sealed message.
-func (e *sealedEntry) keywords() []string {
-	if !e.Opened {
+// keywordsOf returns our keywords for a sealed message. Where another connection
+// found it damaged meanwhile, those that this one knows do not hold any more.
+func (b *mailbox) keywordsOf(uid uint32) []string {
+	e := b.sealed[uid]
+	switch {
+	case e == nil:
+		return nil
+	case !e.Opened || b.shown.outdated(uid, e.StubKey):
 		return []string{policy.KeywordEncrypted}
 	}
 	return e.Keywords

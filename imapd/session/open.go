@@ -25,7 +25,7 @@ func (s *session) openAll(uids []uint32, use purpose) (views map[uint32]*overlay
 	s.mu.Lock()
 	box := s.box
 	for _, uid := range uids {
-		if v := s.opened.get(uid); v != nil {
+		if v := s.opened.get(uid); v != nil && !box.shown.outdated(uid, formOf(v)) {
 			views[uid] = v
 		} else if e := box.sealed[uid]; e != nil && box.seqOf(uid) > 0 {
 			byLayout[e.layout.Control] = append(byLayout[e.layout.Control], uid)
@@ -83,12 +83,15 @@ type controlPart struct {
 }
 
 // fetchControls fetches the outer headers and the control parts of messages
-// that have them at the same place.
+// that have them at the same place, or nowhere: path is "" then.
 func (s *session) fetchControls(box *mailbox, path string, uids []uint32) (map[uint32]*controlPart, error) {
 	mimeItem, bodyItem := "BODY["+path+".MIME]", "BODY["+path+"]"
-	items := "UID BODY.PEEK[HEADER] BODY.PEEK[" + path + ".MIME] BODY.PEEK[" + path + "]"
+	items, last := "UID BODY.PEEK[HEADER]", "BODY[HEADER]"
+	if path != "" {
+		items, last = items+" BODY.PEEK["+path+".MIME] BODY.PEEK["+path+"]", bodyItem
+	}
 	parts := make(map[uint32]*controlPart, len(uids))
-	err := s.fetchOwn(s.seqSet(box, uids), items, bodyItem, func(_ uint32, got []overlay.ResponseItem) error {
+	err := s.fetchOwn(s.seqSet(box, uids), items, last, func(_ uint32, got []overlay.ResponseItem) error {
 		p := &controlPart{}
 		for name, dst := range map[string]*[]byte{"BODY[HEADER]": &p.header, mimeItem: &p.mime, bodyItem: &p.content} {
 			if it := overlay.FindItem(got, name); it != nil {
@@ -143,22 +146,38 @@ func (s *session) openOne(box *mailbox, uid uint32, p *controlPart, change *Chan
 	if _, shown := box.shown.form(uid); !shown {
 		return v, nil // nothing to keep
 	}
-	keywords := ownKeywords(v.Keywords)
-	if !e.Opened || v.Stub && e.StubKey == "" || !slices.Equal(e.Keywords, keywords) {
-		e.Opened, e.Keywords, e.Ref = true, keywords, v.Ref
-		if v.Stub {
-			e.StubKey, e.Temporary = v.StubKey, v.Temporary
-		}
-		s.mu.Lock()
-		entry.Entry = e
-		s.mu.Unlock()
-		change.Put[uid] = e
+	if s.noteForm(entry, v) {
+		change.Put[uid] = entry.Entry
 	}
 	s.opened.put(uid, v, m.Bulk != nil)
 	return v, nil
 }
 
+// noteForm enters into the mailbox what a message is shown as, and tells whether
+// that is news.
+func (s *session) noteForm(entry *sealedEntry, v *overlay.View) bool {
+	e := entry.Entry
+	keywords := ownKeywords(v.Keywords)
+	if e.Opened && (!v.Stub || e.StubKey != "") && slices.Equal(e.Keywords, keywords) {
+		return false
+	}
+	if v.Stub {
+		e.Broken = e.Broken || e.Opened && e.StubKey == ""
+		e.StubKey, e.Temporary = v.StubKey, v.Temporary
+	}
+	e.Opened, e.Keywords, e.Ref = true, keywords, v.Ref
+	s.mu.Lock()
+	entry.Entry = e
+	s.mu.Unlock()
+	return true
+}
+
 func (s *session) sealedMessage(box *mailbox, uid uint32, entry *sealedEntry, p *controlPart) (overlay.SealedMessage, error) {
+	if !entry.layout.Complete() {
+		return overlay.SealedMessage{
+			Mailbox: box.name, UIDValidity: box.uidValidity, UID: uid, Header: bytes.Clone(p.header), Damaged: true,
+		}, nil
+	}
 	control, err := overlay.DecodeAll(overlay.Encoding(p.mime), p.content, overlay.MaxControl)
 	if err != nil {
 		// Not a reason to fail: the backend makes a stub of what it gets.
@@ -192,6 +211,8 @@ func (s *session) openMessage(m overlay.SealedMessage) (*overlay.View, error) {
 		return nil, errors.New("backend returned an incomplete view")
 	case v.Stub && (v.StubKey == "" || len(v.StubKey) > overlay.MaxStubKey):
 		return nil, errors.New("backend returned a stub without a valid key")
+	case m.Damaged && m.StubKey == "" && (!v.Stub || v.Temporary):
+		return nil, errors.New("backend does not say that a message is damaged")
 	}
 	return v, nil
 }

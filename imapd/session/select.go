@@ -161,11 +161,7 @@ func (s *session) answerSelect(tag string, sel *selection, c *command) error {
 		sc.Byte('*')
 		sc.SP()
 		seq, _ := sc.Number()
-		var own []string
-		if e := box.sealedAt(uint32(seq)); e != nil {
-			own = e.keywords()
-		}
-		out = append(out, rewriteWhole(f, own)...)
+		out = append(out, rewriteWhole(f, box.keywordsOf(box.uidAt(uint32(seq))))...)
 	}
 	s.mu.Unlock()
 	out = append(out, tag+" "...)

@@ -32,15 +32,9 @@ func (s *session) fetchWindow(req *overlay.Request, uids []uint32, uid bool) (fa
 	}
 	var serve []uint32
 	for _, u := range uids {
-		v := views[u]
-		if v == nil {
-			continue
+		if views[u] != nil {
+			serve = append(serve, u)
 		}
-		if err := s.checkBroken(box, u, v, req); err != nil {
-			failed = err
-			continue
-		}
-		serve = append(serve, u)
 	}
 	seen := slices.ContainsFunc(req.Items, func(it overlay.Item) bool { return it.SetsSeen() })
 	if provided == nil || seen {
@@ -58,19 +52,6 @@ func (s *session) fetchWindow(req *overlay.Request, uids []uint32, uid bool) (fa
 		}
 	}
 	return failed, nil
-}
-
-// checkBroken reads a message once before it is served when its content broke
-// off the last time: the client gets NO then, and no cut connection.
-func (s *session) checkBroken(box *mailbox, uid uint32, v *overlay.View, req *overlay.Request) error {
-	s.mu.Lock()
-	e := box.sealed[uid]
-	broken := e != nil && e.Broken
-	s.mu.Unlock()
-	if !broken || !slices.ContainsFunc(req.Items, func(it overlay.Item) bool { return it.ReadsContent() }) {
-		return nil
-	}
-	return v.Verify()
 }
 
 // fetchProvided asks the provider for the items that are its own, and sets
@@ -157,42 +138,45 @@ var errCut = errors.New("response broke off")
 
 // answerOne sends the FETCH response of one sealed message.
 func (s *session) answerOne(box *mailbox, req *overlay.Request, uid uint32, v *overlay.View, provided []overlay.ResponseItem, byUID bool) error {
-	s.mu.Lock()
-	seq := box.seqOf(uid)
-	var own []string
-	if e := box.sealed[uid]; e != nil {
-		own = e.keywords()
-	}
-	s.mu.Unlock()
-	if seq == 0 {
-		return nil // gone meanwhile, as EXPUNGE has told
-	}
 	items := req.Items
-	uidItem := overlay.ResponseItem{Name: "UID", Value: fmt.Appendf(nil, "%d", uid)}
 	asked := slices.ContainsFunc(items, func(it overlay.Item) bool { return it.Name == "UID" })
 	if byUID && !asked {
 		items = append([]overlay.Item{{Name: "UID", Text: []byte("UID")}}, items...)
 	}
-	final := make([]overlay.ResponseItem, 0, len(provided)+1)
-	if byUID || asked {
-		final = append(final, uidItem)
-	}
-	for _, it := range provided {
-		if it.Name == "FLAGS" {
-			it.Value = flagValue(it.Flags(), own)
+	seq := uint32(0)
+	answer, err := s.serveContent(box, uid, v, func(c *overlay.Content, superseded bool) (*overlay.Answer, error) {
+		if superseded && overlay.FindItem(provided, "FLAGS") == nil {
+			// The keywords that were shown do not hold any more.
+			flags, err := s.fetchFlags(box, uid)
+			if err != nil {
+				return nil, err
+			}
+			provided = append(provided, flags...)
 		}
-		final = append(final, it)
-	}
-	answer, err := overlay.NewAnswer(seq, items, v, final)
-	if err != nil {
+		s.mu.Lock()
+		seq = box.seqOf(uid)
+		own := box.keywordsOf(uid)
+		s.mu.Unlock()
+		if seq == 0 {
+			return nil, nil // gone meanwhile, as EXPUNGE has told
+		}
+		final := make([]overlay.ResponseItem, 0, len(provided)+1)
+		if byUID || asked {
+			final = append(final, overlay.ResponseItem{Name: "UID", Value: fmt.Appendf(nil, "%d", uid)})
+		}
+		for _, it := range provided {
+			if it.Name == "FLAGS" {
+				it.Value = flagValue(it.Flags(), own)
+			}
+			final = append(final, it)
+		}
+		return overlay.NewAnswer(seq, items, c, final)
+	})
+	if err != nil || answer == nil {
 		return err
 	}
 	s.out.begin()
-	_, err = answer.WriteTo(s.out.direct())
-	if err != nil {
-		if errors.Is(err, overlay.ErrCorrupt) {
-			s.markBroken(box, uid)
-		}
+	if _, err = answer.WriteTo(s.out.direct()); err != nil {
 		return fmt.Errorf("%w: %w", errCut, err)
 	}
 	if err := s.out.end(); err != nil {
@@ -201,16 +185,14 @@ func (s *session) answerOne(box *mailbox, req *overlay.Request, uid uint32, v *o
 	return nil
 }
 
-// markBroken remembers that a message's content is damaged.
-func (s *session) markBroken(box *mailbox, uid uint32) {
-	s.mu.Lock()
-	e := box.sealed[uid]
-	if e == nil {
-		s.mu.Unlock()
-		return
-	}
-	e.Broken = true
-	entry := e.Entry
-	s.mu.Unlock()
-	s.updateIndex(box, Change{Put: map[uint32]Entry{uid: entry}})
+// fetchFlags asks the provider for the flags of one message.
+func (s *session) fetchFlags(box *mailbox, uid uint32) ([]overlay.ResponseItem, error) {
+	var flags []overlay.ResponseItem
+	err := s.fetchOwn(s.seqSet(box, []uint32{uid}), "UID FLAGS", "FLAGS", func(_ uint32, got []overlay.ResponseItem) error {
+		if itemUID(got) == uid {
+			flags = []overlay.ResponseItem{*overlay.FindItem(got, "FLAGS")}
+		}
+		return nil
+	})
+	return flags, err
 }

@@ -33,7 +33,7 @@ type Config struct {
 	Backend Backend
 	Logger  *slog.Logger
 	Limits  Limits
-	// SpoolDir is where large uploads are spooled, encrypted; "" means the
+	// SpoolDir is where large messages are spooled, encrypted; "" means the
 	// system's temporary folder.
 	SpoolDir string
 
@@ -65,6 +65,8 @@ type session struct {
 
 	tagN   int
 	opened *viewCache
+	// held is for the client goroutine: content that was served last.
+	held *heldContent
 	// serving tells bulk readers that the client goroutine runs a handler.
 	serving atomic.Bool
 

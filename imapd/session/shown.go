@@ -72,9 +72,28 @@ func (b *shownBox) settle(uid uint32, form string) string {
 	return form
 }
 
+// supersede notes that an opened message turned out to be damaged: from now on
+// it is shown as a stub. It returns the stub that counts, the first.
+func (b *shownBox) supersede(uid uint32, stub string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if first := b.forms[uid]; first != "" {
+		return first
+	}
+	b.forms[uid] = stub
+	return stub
+}
+
+// outdated tells whether another connection superseded the form that v is.
+func (b *shownBox) outdated(uid uint32, form string) bool {
+	now, ok := b.form(uid)
+	return ok && now != form
+}
+
 // openAsShown opens a message in the form in which its UID was shown first, on
 // whichever connection. A stub that may open later, and of which only the
-// keywords are asked, has not been shown yet.
+// keywords are asked, has not been shown yet. A message that was shown opened
+// and is now a stub for good was altered at the provider: the stub it is then.
 func (s *session) openAsShown(box *mailbox, uid uint32, e Entry, m overlay.SealedMessage, use purpose) (*overlay.View, error) {
 	form, known := box.shown.form(uid)
 	if !known {
@@ -85,18 +104,21 @@ func (s *session) openAsShown(box *mailbox, uid uint32, e Entry, m overlay.Seale
 	if err != nil {
 		return nil, fmt.Errorf("open message: %w", err)
 	}
-	if known && form == "" && v.Stub {
+	switch {
+	case known && form == "" && v.Stub && v.Temporary:
 		return nil, errNotNow
-	}
-	if !known && use == forFlag && v.Stub && v.Temporary {
+	case !known && use == forFlag && v.Stub && v.Temporary:
 		return v, nil
 	}
 	first := box.shown.settle(uid, formOf(v))
-	switch {
-	case first == formOf(v):
+	if first == "" && v.Stub {
+		if v.Temporary {
+			return nil, errNotNow
+		}
+		first = box.shown.supersede(uid, v.StubKey)
+	}
+	if first == formOf(v) {
 		return v, nil
-	case first == "":
-		return nil, errNotNow
 	}
 	m.StubKey = first
 	if v, err = s.openMessage(m); err != nil {

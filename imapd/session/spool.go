@@ -14,7 +14,7 @@ import (
 // spoolChunk is the unit in which a spool file is encrypted.
 const spoolChunk = 64 << 10
 
-// spool holds an uploaded message: in memory up to a limit, above it in a
+// spool holds an uploaded message, or one that is served: in memory up to a limit, above it in a
 // temporary file, encrypted with a key that exists in memory only. The file
 // has no name from the start where the system allows it, and is removed by
 // close. Written once, then read at random.
