@@ -87,6 +87,36 @@ func TestFlaw21_DialogReachesItsPairOnly(t *testing.T) {
 	alice.mustCommit(g, g.create(alice.account, "hello", bob.account))
 }
 
+// F21: number and octets of an inbox are bounded, from one sender and from all.
+func TestFlaw21_InboxesAreBounded(t *testing.T) {
+	octets := strings.Repeat("x", 100)
+	for name, row := range map[string]struct {
+		limit func(*keyserver.Limits)
+		fits  int // messages of 100 octets, from senders in turn
+	}{
+		"messages":           {func(l *keyserver.Limits) { l.Inbox = 4 }, 4},
+		"octets":             {func(l *keyserver.Limits) { l.InboxBytes = 450 }, 4},
+		"octets of a sender": {func(l *keyserver.Limits) { l.InboxBytesFrom = 150 }, 2},
+	} {
+		l := keyservertest.Unlimited()
+		row.limit(&l)
+		w := newWorld(t, keyserver.Options{Limits: l})
+		bob, senders := w.person("bob"), []*person{w.person("alice"), w.person("mallory")}
+		for i := range row.fits + 1 {
+			p, g := senders[i%2], newGroup()
+			c := g.commit(p.account, octets, bob.account)
+			c.Create = true
+			_, err := p.tx(keyapi.Tx{Commit: c})
+			if i < row.fits && err != nil {
+				t.Errorf("%s: message %d: %v", name, i, err)
+			}
+			if problem, ok := err.(*keyapi.Problem); i == row.fits && (!ok || problem.Code != keyapi.CodeQuota) {
+				t.Errorf("%s: one too many: %v", name, err)
+			}
+		}
+	}
+}
+
 // KeyPackages that have ended go when new ones come: the pool's limit bounds
 // what an account takes up, however short its KeyPackages live.
 func TestEndedKeyPackagesMakeRoom(t *testing.T) {

@@ -144,6 +144,30 @@ func TestSeedFlaw07_ChallengeIsBoundToUserAndKey(t *testing.T) {
 	}
 }
 
+// A proof for one's own account and key does not claim another account, nor
+// for another key: what is asked for is compared with what was challenged.
+func TestSeedFlaw07_ProofClaimsWhatWasChallenged(t *testing.T) {
+	w, mail := provingWorld(t)
+	p := w.register("mallory")
+	own, bob := keyapi.Account{Platform: "email", ID: "mallory@example.org"}, keyapi.Account{Platform: "email", ID: "bob@example.org"}
+	c, err := p.challenge(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := ed25519.Sign(p.identity, keyapi.ProofSigningInput(w.Origin, own, public(p.identity), mail.token1(c.ID), c.Token2))
+	claim := func(a keyapi.Account, identity []byte) error {
+		_, err := w.c.AddAccount(t.Context(), p.token(), keyapi.AccountRequest{
+			Account: a, IdentityKey: identity, Proof: &keyapi.Proof{ID: c.ID, Signature: good},
+		})
+		return err
+	}
+	wantCode(t, claim(bob, public(p.identity)), keyapi.CodeForbidden)
+	wantCode(t, claim(own, public(newKey())), keyapi.CodeForbidden)
+	if err := claim(own, public(p.identity)); err != nil {
+		t.Errorf("what was challenged: %v", err)
+	}
+}
+
 func TestSeedFlaw07_NoChallengerMeansNoAccount(t *testing.T) {
 	w, _ := provingWorld(t)
 	p, a := w.register("alice"), keyapi.Account{Platform: "fax", ID: "123"}
