@@ -141,13 +141,16 @@ func (c *Client) Reach(ctx context.Context, self, a Account) (Reach, error) {
 		return Reach{}, fmt.Errorf("ask for %s: %w", a, err)
 	}
 	r := Reach{HasAccount: answer.HasAccount, IdentityKey: answer.IdentityKey}
-	if p := contacts.find(a); p != nil {
+	if p := contacts.find(a); p != nil && p.Unconfirmed && answer.HasAccount {
+		r.Pinned = true // the key is the one that the key server names
+	} else if p != nil {
 		r.Pinned, r.IdentityKey = true, p.Key
-		changed := p.Changed
-		if answer.HasAccount && contacts.check(a, answer.IdentityKey) != nil {
-			changed = answer.IdentityKey
+		// What some group shows under the name is that group's affair: anybody
+		// could block mail to anybody with it.
+		r.Changed = p.Changed != nil
+		if answer.HasAccount {
+			r.Changed = contacts.check(a, answer.IdentityKey) != nil
 		}
-		r.Changed = changed != nil
 	}
 	return r, nil
 }

@@ -18,6 +18,9 @@ var errMissing = errors.New("no usable KeyPackage")
 // several, it asks first who can be reached at all, so that none are used up
 // for nothing.
 func (c *Client) claimAll(ctx context.Context, self Account, accounts []Account, have map[Account]*mls.KeyPackage) error {
+	if err := c.confirmPins(ctx, self, accounts); err != nil {
+		return err
+	}
 	contacts, err := c.reader(ctx, self).contacts()
 	if err != nil {
 		return fmt.Errorf("contacts of %s: %w", self, err)

@@ -124,6 +124,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 		if now == nil || now.Removed != 0 || string(now.Group) != string(conv.Group) || now.Epoch != conv.Epoch {
 			return &movedError{}
 		}
+		v.vouchFor(ch.add)
 		next = now
 		next.Renew = next.Renew && !ch.renew
 		if err := v.openEpoch(next, pending.Staged.Group(), signature, c.now()); err != nil {

@@ -100,7 +100,9 @@ func validateCredential(c mls.CredentialCheck) error {
 }
 
 // roster lists the accounts of a group's members, sorted. An account with
-// several leaves counts once.
+// several leaves counts once, so the list is shorter than members then: such a
+// group is refused where it is entered or followed, because the second leaf
+// would be a reader whom no list of members shows.
 func roster(members []mls.Member) ([]memberEntry, error) {
 	list := make([]memberEntry, 0, len(members))
 	for _, m := range members {

@@ -209,7 +209,7 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 	}
 	pin := contacts.find(p.Sender)
 	switch {
-	case pin == nil:
+	case pin == nil, pin.Unconfirmed:
 		p.Warnings = append(p.Warnings, WarningIdentityUnknown)
 	case !pin.vouches(p.IdentityKey, r.opened):
 		p.Warnings = append(p.Warnings, WarningIdentityChanged)

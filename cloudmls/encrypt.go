@@ -96,6 +96,10 @@ func unreachable(ctx context.Context, err error) bool {
 	if errors.As(err, &rollback) {
 		return false
 	}
+	var unprocessed *unprocessedError
+	if errors.As(err, &unprocessed) {
+		return false
+	}
 	for _, final := range []error{state.ErrSignedOut, state.ErrPinned, state.ErrBusy, state.ErrNotFound, ErrBusy} {
 		if errors.Is(err, final) {
 			return false
@@ -261,17 +265,22 @@ func (c *Client) reserveBlock(ctx context.Context, self Account, conv *conversat
 
 // reuseGuard gives the four octets that are mixed into a nonce (RFC 9420
 // section 6.3.1). The reserved generations keep nonces unique; behind that, the
-// first octet keeps devices apart even if the key server gave two of them the
-// same block, and the others a device that was restored from a copy. The mask
-// hides the device's slot from other members.
+// first two octets, which are the whole device slot, keep devices apart even if
+// the key server gave two of them the same block, and the others a device that
+// was restored from a copy. The mask hides the slot from other members.
 func (c *Client) reuseGuard(group []byte, epoch uint64) (*[4]byte, error) {
 	key := c.store.Derive("cloudmls/1 reuse guard", group)
 	h := hmac.New(sha256.New, key[:])
 	h.Write(binary.BigEndian.AppendUint64(nil, epoch))
 	var guard [4]byte
-	if _, err := rand.Read(guard[1:]); err != nil {
+	if _, err := rand.Read(guard[2:]); err != nil {
 		return nil, fmt.Errorf("make reuse guard: %w", err)
 	}
-	guard[0] = byte(c.store.Slot()) ^ h.Sum(nil)[0]
+	partitionGuard(&guard, c.store.Slot(), h.Sum(nil))
 	return &guard, nil
+}
+
+// partitionGuard sets the octets that belong to a device slot.
+func partitionGuard(guard *[4]byte, slot uint16, mask []byte) {
+	binary.BigEndian.PutUint16(guard[:2], slot^binary.BigEndian.Uint16(mask))
 }

@@ -188,6 +188,7 @@ func (c *Client) create(ctx context.Context, self Account, id ConversationID, ki
 	}
 	conv.JoinEpoch = uint64(next.Epoch())
 	err = c.update(ctx, self, func(tx *state.Tx, v *view) error {
+		v.vouchFor(claimed)
 		if now, err := v.conversation(id); err != nil {
 			return err
 		} else if now != nil {

@@ -45,10 +45,12 @@ func (v *view) openEpoch(conv *conversationRecord, g *mls.Group, signature mls.S
 }
 
 // leaveGroup drops what only a member of the current epoch needs. Archive
-// records stay.
-func (v *view) leaveGroup(group []byte) {
+// records stay, and so does the sender object, emptied: its counter must go on
+// where the account comes back, or the user's other devices would take the new
+// object for a roll-back of the old one.
+func (v *view) leaveGroup(group []byte, epoch uint64) error {
 	v.delete(groupKey(v.self, group))
-	v.delete(senderKey(v.self, group))
+	return v.put(senderKey(v.self, group), &senderRecord{Version: recordVersion, Epoch: epoch, NextApp: mls.MaxGeneration, NextHandshake: maxHandshakes})
 }
 
 // epochCacheSize is how many parsed archive records a client keeps in memory.

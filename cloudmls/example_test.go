@@ -30,7 +30,7 @@ func Example() {
 	rand.Read(vaultKey)
 
 	client, err := cloudmls.Open(ctx, "alice", "her password", cloudmls.Options{
-		Server: cloudmls.Remote(keys), Store: store, VaultKey: vaultKey, Origin: "https://keys.example.org",
+		Server: keys, Store: store, VaultKey: vaultKey, Origin: "https://keys.example.org",
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -160,7 +160,7 @@ type device struct {
 func (w *world) options(store LocalStore) Options {
 	key := sha256.Sum256([]byte("vault key"))
 	return Options{
-		Server: Remote(w.ks.Client()), Store: store, VaultKey: key[:], Origin: w.ks.Origin,
+		Server: w.ks.Client(), Store: store, VaultKey: key[:], Origin: w.ks.Origin,
 		DeviceName: "test", Now: w.clock.now,
 	}
 }

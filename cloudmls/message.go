@@ -38,7 +38,8 @@ const (
 	WarningFork
 	// WarningIdentityChanged: the sender's identity key is not the pinned one.
 	WarningIdentityChanged
-	// WarningIdentityUnknown: no identity key is pinned for the sender.
+	// WarningIdentityUnknown: no identity key is pinned for the sender, or only
+	// one that the key server has not confirmed.
 	WarningIdentityUnknown
 )
 
@@ -89,6 +90,7 @@ const (
 	ProblemNoKeyPackage    ProblemKind = "no key package"   // a Welcome for a KeyPackage whose private part is gone
 	ProblemUnknownGroup    ProblemKind = "unknown group"    // a Commit for a group we are not in
 	ProblemGap             ProblemKind = "gap"              // a Commit for an epoch after the next
+	ProblemTooLarge        ProblemKind = "too large"        // it needs more room than there is in the state
 	ProblemForbidden       ProblemKind = "forbidden"        // a Commit or Welcome that breaks the conversation's rules
 	ProblemIdentityChanged ProblemKind = "identity changed" // held until AcceptIdentity
 	ProblemLostState       ProblemKind = "lost state"       // a Commit of our own leaf whose stored state is missing
@@ -99,5 +101,7 @@ type Reach struct {
 	HasAccount  bool   // the key server's explicit statement
 	Pinned      bool   // an identity key was seen for it before: clear text is forbidden
 	IdentityKey []byte // the pinned one, else the one the key server names
-	Changed     bool   // the pinned key and the one seen last differ
+	// Changed: the key server names another key than the pinned one, or names
+	// none and another was seen in a group.
+	Changed bool
 }

@@ -2,12 +2,18 @@ package cloudmls
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"time"
 )
 
-// maxPins bounds one account's contacts record.
-const maxPins = 100_000
+const (
+	// maxPins bounds one account's contacts record.
+	maxPins = 32_000
+	// maxUnconfirmed bounds the pins that others cause by the groups that they
+	// invite us to.
+	maxUnconfirmed = 4096
+)
 
 func (r *contactsRecord) find(a Account) *pinEntry {
 	for i := range r.Pins {
@@ -19,12 +25,18 @@ func (r *contactsRecord) find(a Account) *pinEntry {
 }
 
 // note pins the key of an account seen for the first time, and remembers that
-// a known one changed. It tells whether the record changed.
-func (r *contactsRecord) note(a Account, key []byte, now time.Time) bool {
+// a known one changed. confirmed says that the key server handed the key out as
+// the account's. It tells whether the record changed.
+func (r *contactsRecord) note(a Account, key []byte, confirmed bool, now time.Time) bool {
 	p := r.find(a)
 	switch {
-	case p == nil && len(r.Pins) < maxPins:
-		r.Pins = append(r.Pins, pinEntry{Platform: a.Platform, ID: a.ID, Key: bytes.Clone(key), Since: now.UnixMilli()})
+	case p == nil && len(r.Pins) < maxPins && (confirmed || r.unconfirmed() < maxUnconfirmed):
+		r.Pins = append(r.Pins, pinEntry{
+			Platform: a.Platform, ID: a.ID, Key: bytes.Clone(key), Since: now.UnixMilli(), Unconfirmed: !confirmed,
+		})
+		return true
+	case p != nil && p.Unconfirmed && confirmed:
+		p.confirm(key)
 		return true
 	case p == nil, bytes.Equal(p.Key, key), bytes.Equal(p.Changed, key):
 		return false
@@ -32,6 +44,26 @@ func (r *contactsRecord) note(a Account, key []byte, now time.Time) bool {
 		p.Changed = bytes.Clone(key)
 		return true
 	}
+}
+
+func (r *contactsRecord) unconfirmed() (n int) {
+	for i := range r.Pins {
+		if r.Pins[i].Unconfirmed {
+			n++
+		}
+	}
+	return n
+}
+
+// confirm takes the key server's word for the account's key. Another key that
+// somebody showed in a group stays noted as a changed one.
+func (p *pinEntry) confirm(key []byte) {
+	if !bytes.Equal(p.Key, key) {
+		p.Changed = p.Key
+	} else if bytes.Equal(p.Changed, key) {
+		p.Changed = nil
+	}
+	p.Key, p.Unconfirmed = bytes.Clone(key), false
 }
 
 // check compares a key with the pin; an account without one passes.
@@ -63,7 +95,10 @@ func (v *view) pinRoster(list []memberEntry, now time.Time) error {
 	changed := false
 	for _, m := range list {
 		if a := m.account(); a != v.self {
-			changed = contacts.note(a, m.IdentityKey, now) || changed
+			changed = contacts.note(a, m.IdentityKey, v.vouched[a], now) || changed
+			if v.vouched[a] && contacts.find(a) == nil {
+				return errors.New("no room to pin another contact")
+			}
 		}
 	}
 	if !changed {
@@ -81,7 +116,7 @@ func (p *pinEntry) accept(key []byte, now time.Time) {
 	if len(p.Key) > 0 && !bytes.Equal(p.Key, key) {
 		p.Former = append(p.Former, formerKey{Key: p.Key, Until: now.UnixMilli()})
 	}
-	p.Key, p.Changed, p.Accepted = bytes.Clone(key), nil, now.UnixMilli()
+	p.Key, p.Changed, p.Accepted, p.Unconfirmed = bytes.Clone(key), nil, now.UnixMilli(), false
 }
 
 // vouches tells whether key was the account's in an epoch that began at opened.

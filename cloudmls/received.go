@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -15,6 +16,26 @@ import (
 // conversation. It is not followed, and since the key server counts it as
 // accepted, the conversation is broken from here on.
 var errForbidden = errors.New("the Commit breaks the conversation's rules")
+
+// errSplit marks a Commit that a member of the epoch signed and that is invalid
+// for us. It may be valid for the others: they are in an epoch then, perhaps
+// with fewer members, that we cannot enter.
+var errSplit = errors.New("the members do not agree on a Commit")
+
+// unauthentic tells whether a Commit failed before its signature was verified,
+// which means that it fails for every member: nobody has gone on with it.
+func unauthentic(err error) bool {
+	var v *mls.ValidationError
+	if errors.As(err, &v) {
+		return v.Section == "6" || strings.HasPrefix(v.Section, "6.")
+	}
+	for _, before := range []error{mls.ErrWrongGroup, mls.ErrStaleEpoch, mls.ErrFutureEpoch, mls.ErrReplayed, mls.ErrGenerationTooFar} {
+		if errors.Is(err, before) {
+			return true
+		}
+	}
+	return false
+}
 
 // processCommit follows another member's Commit. One of the own leaf is known
 // already: whoever made it stored the next epoch in the same transaction.
@@ -46,6 +67,9 @@ func (c *Client) processCommit(v *view, d *keyapi.Delivery, result *SyncResult) 
 	received, err := g.Process(m, c.now())
 	if errors.Is(err, mls.ErrOwnCommit) {
 		return refuse(ProblemLostState, err)
+	}
+	if err != nil && !unauthentic(err) {
+		err = fmt.Errorf("%w: %w", errSplit, err)
 	}
 	if err != nil {
 		return refuse(ProblemGarbage, err)
@@ -98,8 +122,8 @@ func checkNext(self Account, conv *conversationRecord, before, next *mls.Group) 
 	if err != nil {
 		return err
 	}
-	if conv.Kind != KindGroup && len(members) != len(list) {
-		return errNotThePair
+	if len(members) != len(list) {
+		return errTwoLeaves
 	}
 	return checkRoster(conv.Kind, conv.ID, self, list)
 }
@@ -107,7 +131,9 @@ func checkNext(self Account, conv *conversationRecord, before, next *mls.Group) 
 // leave marks a conversation that this account was removed from. What it could
 // read it still can.
 func (c *Client) leave(v *view, conv *conversationRecord, result *SyncResult) error {
-	v.leaveGroup(conv.Group)
+	if err := v.leaveGroup(conv.Group, conv.Epoch); err != nil {
+		return err
+	}
 	conv.Removed = c.now().UnixMilli()
 	result.Removed = append(result.Removed, conv.ID)
 	return v.put(conversationKey(v.self, conv.ID), conv)
@@ -116,7 +142,8 @@ func (c *Client) leave(v *view, conv *conversationRecord, result *SyncResult) er
 // breakIfNeeded stops a conversation whose accepted Commit we cannot follow:
 // encrypting to its old epoch could reach people whom others removed.
 func (v *view) breakIfNeeded(d *keyapi.Delivery, r *refusal) error {
-	stuck := errors.Is(r.err, errForbidden) || r.kind == ProblemGap || r.kind == ProblemLostState
+	stuck := errors.Is(r.err, errForbidden) || errors.Is(r.err, errSplit) ||
+		r.kind == ProblemGap || r.kind == ProblemLostState || r.kind == ProblemTooLarge
 	if !stuck || d.Type != keyapi.DeliveryCommit {
 		return nil
 	}

@@ -120,8 +120,11 @@ type pinEntry struct {
 	ID       string `json:"id"`
 	Key      []byte `json:"key"`
 	Since    int64  `json:"since"`
-	Changed  []byte `json:"changed,omitempty"` // another key seen since, not accepted
-	Accepted int64  `json:"accepted,omitempty"`
+	// Unconfirmed: the key is known only from a group that somebody else put
+	// together. The key server has not been heard about it yet.
+	Unconfirmed bool   `json:"unconfirmed,omitempty"`
+	Changed     []byte `json:"changed,omitempty"` // another key seen since, not accepted
+	Accepted    int64  `json:"accepted,omitempty"`
 	// Former keys were pinned before a person accepted another.
 	Former []formerKey `json:"former,omitempty"`
 }

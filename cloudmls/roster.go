@@ -82,6 +82,7 @@ var (
 	errNotThePair = errors.New("the roster of a dialog must be exactly its two accounts")
 	errNotSelf    = errors.New("the roster of a self conversation must be its own account")
 	errWrongID    = errors.New("conversation id does not belong to these accounts")
+	errTwoLeaves  = errors.New("an account has more than one leaf")
 )
 
 // checkRoster is the rule of design section 4 for who may be in a conversation:

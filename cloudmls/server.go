@@ -2,14 +2,12 @@ package cloudmls
 
 import (
 	"context"
-	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
-// Server is what the SDK needs of a key server. Remote makes one of a
-// *keyclient.Client. A failed call returns *keyapi.Problem where, and only
+// Server is what the SDK needs of a key server; *keyclient.Client is one. A failed call returns *keyapi.Problem where, and only
 // where, the key server itself answered with one. Implementations are safe for
 // concurrent use and bound their answers.
 type Server interface {
@@ -23,12 +21,7 @@ type Server interface {
 }
 
 // DeliveryQuery asks for the handshake messages of an own account.
-type DeliveryQuery struct {
-	Account keyapi.Account
-	After   uint64        // the last Seq already handled
-	Limit   int           // at most this many; zero means the server's default
-	Wait    time.Duration // how long to wait for the first one
-}
+type DeliveryQuery = keyapi.DeliveryQuery
 
 // LocalStore keeps this device's records; package cloudmls/boltstore has one.
 // It sees sealed values and opaque keys only. Implementations are safe for

@@ -16,7 +16,22 @@ const (
 	syncPage = 32
 	// syncBytes ends a transaction early when its changes get larger.
 	syncBytes = 8 << 20
+	// maxChange bounds what one delivery may change, so that with those before
+	// it in the transaction it stays below keyapi.MaxTxSize.
+	maxChange = 24 << 20
+	// maxStuck is how many pages may bring nothing new, because sibling devices
+	// were faster.
+	maxStuck = 16
 )
+
+// unprocessedError: the key server delivered something that could not be worked
+// into the state. Whoever encrypts must not go on as if nothing had arrived: it
+// may be the removal of a member.
+type unprocessedError struct{ err error }
+
+func (e *unprocessedError) Error() string { return "process deliveries: " + e.err.Error() }
+
+func (e *unprocessedError) Unwrap() error { return e.err }
 
 // refusal is why a delivery was not accepted. It takes its place in
 // SyncResult.Problems; other errors are temporary and stop the Sync.
@@ -49,6 +64,9 @@ func (c *Client) sync(ctx context.Context, self Account) (SyncResult, error) {
 	if err != nil {
 		return total, fmt.Errorf("sync: %w", err)
 	}
+	if err := c.confirmPins(ctx, self, nil); err != nil {
+		return total, fmt.Errorf("sync: %w", err)
+	}
 	if err := c.lookAtPool(ctx, self, len(total.Joined) > 0); err != nil {
 		if ctx.Err() != nil {
 			return total, fmt.Errorf("sync: %w", err)
@@ -69,14 +87,19 @@ func (c *Client) drain(ctx context.Context, self Account) (SyncResult, error) {
 	if _, err := c.store.Refresh(ctx); err != nil {
 		return total, err
 	}
-	for {
+	for stuck := 0; ; {
 		page, err := c.deliveries(ctx, self, syncPage, 0)
 		if err != nil || len(page.Messages) == 0 {
 			return total, err
 		}
 		part, err := c.processPage(ctx, self, page.Messages)
 		if err != nil {
-			return total, err
+			return total, &unprocessedError{err}
+		}
+		if part.Processed == 0 {
+			if stuck++; stuck == maxStuck {
+				return total, errors.New("the key server keeps delivering what was acknowledged")
+			}
 		}
 		total.add(part)
 	}
@@ -150,6 +173,9 @@ func (c *Client) processOne(v *view, inbox *inboxRecord, d *keyapi.Delivery, res
 	child := v.nested()
 	part := SyncResult{}
 	err := c.process(child, d, &part)
+	if err == nil {
+		err = child.checkSizes()
+	}
 	var r *refusal
 	switch {
 	case err == nil:

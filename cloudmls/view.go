@@ -16,10 +16,20 @@ type view struct {
 	self   Account
 	source func(state.Key) ([]byte, error)
 	puts   map[state.Key][]byte // nil: delete
+	// vouched are accounts whose KeyPackages the key server handed out to us.
+	vouched map[Account]bool
 }
 
 func newView(tx *state.Tx, self Account) *view {
 	return &view{self: self, source: tx.Get, puts: map[state.Key][]byte{}}
+}
+
+// vouchFor notes whose KeyPackages were claimed.
+func (v *view) vouchFor(claimed map[Account]*mls.KeyPackage) {
+	v.vouched = make(map[Account]bool, len(claimed))
+	for a := range claimed {
+		v.vouched[a] = true
+	}
 }
 
 // nested gives a view on top of v; merge brings its changes into v.
@@ -35,6 +45,21 @@ func (v *view) size() int {
 		n += len(b)
 	}
 	return n
+}
+
+// checkSizes refuses changes that the state has no room for: those that a
+// delivery causes are as large as its maker wants, and one that can never be
+// stored would block all after it.
+func (v *view) checkSizes() error {
+	for _, b := range v.puts {
+		if len(b) > state.MaxData {
+			return refuse(ProblemTooLarge, fmt.Errorf("it would take a record of %d octets", len(b)))
+		}
+	}
+	if n := v.size(); n > maxChange {
+		return refuse(ProblemTooLarge, fmt.Errorf("it would change %d octets of state", n))
+	}
+	return nil
 }
 
 func (v *view) flush(tx *state.Tx) error {

@@ -99,7 +99,9 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, result *SyncRe
 	}
 	closed := conv.Removed
 	if closed == 0 {
-		v.leaveGroup(conv.Group)
+		if err := v.leaveGroup(conv.Group, conv.Epoch); err != nil {
+			return nil, err
+		}
 		closed = now
 	}
 	conv.Past = append(conv.Past, pastInstance{
@@ -134,8 +136,8 @@ func (c *Client) checkBound(self Account, d *keyapi.Delivery, g *mls.Group) (bin
 	if err != nil {
 		return fail(err)
 	}
-	if b.kind != KindGroup && len(members) != len(list) {
-		return fail(errNotThePair)
+	if len(members) != len(list) {
+		return fail(errTwoLeaves)
 	}
 	return b, list, checkRoster(b.kind, b.conversation, self, list)
 }
@@ -148,7 +150,7 @@ func mayReplace(conv *conversationRecord, kind Kind, g *mls.Group, list []member
 	}
 	if bytes.Equal(conv.Group, []byte(g.ID())) {
 		switch {
-		case conv.Removed == 0:
+		case conv.Removed == 0 && conv.Broken == "":
 			return errors.New("this account is in the group already")
 		case uint64(g.Epoch()) <= conv.Epoch:
 			return errors.New("the group was left in a later epoch")

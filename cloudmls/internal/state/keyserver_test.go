@@ -18,46 +18,7 @@ import (
 	"github.com/cloudmls/gateway/keyserver/keyservertest"
 )
 
-// remote is a client of the key server as a state.Server.
-type remote struct{ *keyclient.Client }
-
-var _ state.Server = remote{}
-
-func value[T any](p *T, err error) (T, error) {
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	return *p, nil
-}
-
-func (r remote) Params(ctx context.Context, q keyapi.ParamsRequest) (keyapi.AuthParams, error) {
-	return value(r.Client.Params(ctx, q))
-}
-
-func (r remote) Register(ctx context.Context, q keyapi.RegisterRequest) (keyapi.Session, error) {
-	return value(r.Client.Register(ctx, q))
-}
-
-func (r remote) Login(ctx context.Context, q keyapi.LoginRequest) (keyapi.Session, error) {
-	return value(r.Client.Login(ctx, q))
-}
-
-func (r remote) Refresh(ctx context.Context, q keyapi.RefreshRequest) (keyapi.Session, error) {
-	return value(r.Client.Refresh(ctx, q))
-}
-
-func (r remote) ObjectIndex(ctx context.Context, token string) (keyapi.ObjectIndex, error) {
-	return value(r.Client.ObjectIndex(ctx, token))
-}
-
-func (r remote) Objects(ctx context.Context, token string, ids []keyapi.ObjectID) (keyapi.ObjectList, error) {
-	return value(r.Client.Objects(ctx, token, keyapi.ObjectsRequest{IDs: ids}))
-}
-
-func (r remote) Tx(ctx context.Context, token string, tx keyapi.Tx) (keyapi.TxResult, error) {
-	return value(r.Client.Tx(ctx, token, tx))
-}
+var _ state.Server = (*keyclient.Client)(nil)
 
 var (
 	mail    = keyapi.Account{Platform: "email", ID: "alice@example.org"}
@@ -68,7 +29,7 @@ var (
 func vaultKey(fill byte) []byte { return []byte(strings.Repeat(string(rune('a'+fill)), 32)) }
 
 func config(ks *keyservertest.Server, device byte) state.Config {
-	return state.Config{Server: remote{ks.Client()}, Local: state.NewMemory(), VaultKey: vaultKey(device), Origin: ks.Origin, DeviceName: fmt.Sprint("device ", device)}
+	return state.Config{Server: ks.Client(), Local: state.NewMemory(), VaultKey: vaultKey(device), Origin: ks.Origin, DeviceName: fmt.Sprint("device ", device)}
 }
 
 // The whole life of a user at a real key server: two devices, all kinds of

@@ -219,8 +219,8 @@ func (s *Store) swap(ctx context.Context, n *snapshot, k Key, fn func(old []byte
 
 // store seals data as the successor of old and sends it.
 func (s *Store) store(ctx context.Context, n *snapshot, k Key, old floor, data []byte) error {
-	if len(data) > maxData {
-		return fmt.Errorf("object of %d octets exceeds the limit of %d", len(data), maxData)
+	if len(data) > MaxData {
+		return fmt.Errorf("object of %d octets exceeds the limit of %d", len(data), MaxData)
 	}
 	id := objectID(n.ring.Index, k)
 	v, b, err := s.sealWrite(n, nil, write{key: k, data: data}, version{id, old.counter, old.hash})

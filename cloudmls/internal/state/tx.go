@@ -109,8 +109,8 @@ func (t *Tx) Put(k Key, data []byte) error {
 	if err := k.check(); err != nil {
 		return t.fail(err)
 	}
-	if len(data) > maxData {
-		return t.fail(fmt.Errorf("object of %d octets exceeds the limit of %d", len(data), maxData))
+	if len(data) > MaxData {
+		return t.fail(fmt.Errorf("object of %d octets exceeds the limit of %d", len(data), MaxData))
 	}
 	t.writes[objectID(t.base.ring.Index, k)] = write{key: k, data: slices.Clone(data)}
 	return nil
@@ -138,8 +138,8 @@ func (t *Tx) SetCommit(c keyapi.CommitSubmission) error {
 // Ack acknowledges the account's deliveries up to seq in the same step.
 func (t *Tx) Ack(a keyapi.Account, seq uint64) { t.acks[a] = max(t.acks[a], seq) }
 
-// maxData leaves room for the envelope and its padding.
-const maxData = 15 << 20
+// MaxData leaves room for the envelope and its padding.
+const MaxData = 15 << 20
 
 // core reads and writes the objects of this package.
 func (t *Tx) putCore(ty Type, data []byte, raw bool) {
