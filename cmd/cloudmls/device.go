@@ -52,7 +52,7 @@ func openDevice(g *config.Gateway, log *slog.Logger) (*device, error) {
 		name = "gateway"
 	}
 	d.options = cloudmls.Options{
-		Server: cloudmls.Remote(d.remote), Store: d.store, VaultKey: d.vaultKey.Reveal(), Origin: g.KeyServer.Origin,
+		Server: d.remote, Store: d.store, VaultKey: d.vaultKey.Reveal(), Origin: g.KeyServer.Origin,
 		DeviceName: name, Logger: log,
 	}
 	return d, nil
