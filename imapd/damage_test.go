@@ -155,15 +155,14 @@ func TestAlteredAfterItWasShown(t *testing.T) {
 	isExplained(t, c, 1, "This message cannot be opened: invalid\r\n")
 }
 
-// TestMutilatedMessages: whatever is left of a sealed message, it is explained
-// and keeps nothing else of the range back.
-func TestMutilatedMessages(t *testing.T) {
+// mutilated are sealed messages of which something is left.
+func mutilated() map[string]string {
 	small, large := string(seal([]byte(innerMail), sealOptions{})), string(seal(attachment(90_000), sealOptions{bulk: true}))
 	second := strings.Index(large, "\r\n--sep\r\nContent-Type: application/octet-stream")
 	noSecond := large[:second] + "\r\n--sep--\r\n"
 	control := strings.Index(small, "base64\r\n\r\n") + len("base64\r\n\r\n")
 	end := strings.Index(small[control:], "\r\n--sep") + control
-	mutilated := map[string]string{
+	return map[string]string{
 		"control part not base64":     small[:control] + strings.Repeat("!*$ \r\n", 30) + small[end:],
 		"control part empty":          small[:control] + small[end:],
 		"control part of other type":  strings.Replace(large, "Content-Type: application/vnd.cloudmls.control\r\n", "Content-Type: text/plain\r\n", 1),
@@ -171,8 +170,13 @@ func TestMutilatedMessages(t *testing.T) {
 		"cut off before the end":      large[:len(large)-len("\r\n--sep--\r\n")-40],
 		"second part missing":         noSecond,
 		"cut off in the control part": large[:second-2],
-	} // The memory provider hangs up on less; see TestLocate for that.
-	for name, m := range mutilated {
+	}
+}
+
+// TestMutilatedMessages: whatever is left of a sealed message, it is explained
+// and keeps nothing else of the range back.
+func TestMutilatedMessages(t *testing.T) {
+	for name, m := range mutilated() {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, nil)
 			w.deliver("INBOX", []byte(plainMail))

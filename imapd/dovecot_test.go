@@ -245,3 +245,35 @@ func sameValue(v string) string {
 	}
 	return out.String()
 }
+
+// TestDovecotMutilated is TestMutilatedMessages with a real provider, and with
+// less of the message than the memory provider takes.
+func TestDovecotMutilated(t *testing.T) {
+	addr := openLab(t)
+	messages := mutilated()
+	whole := string(seal([]byte(innerMail), sealOptions{}))
+	first := strings.Index(whole, "--sep\r\n")
+	messages["cut off in a part's header"] = whole[:first+len("--sep\r\nContent-Ty")]
+	messages["no parts at all"] = whole[:first]
+	c := labDirect(t, addr, "carol")
+	wipe(c)
+	names := slices.Sorted(maps.Keys(messages))
+	for _, name := range names {
+		put(c, "INBOX", []byte(messages[name]))
+	}
+	put(c, "INBOX", []byte(plainMail))
+	w := labWorld(t, addr, "carol", nil)
+	for range 2 {
+		r := w.login()
+		r.ok("SELECT INBOX")
+		got := r.ok("FETCH 1:* (FLAGS RFC822.SIZE ENVELOPE BODYSTRUCTURE BODY.PEEK[])")
+		for i, name := range names {
+			if v := value(items(got, i+1), "BODY[]"); !strings.Contains(v, "cannot be opened") {
+				t.Errorf("%s: not explained: %.300q", name, v)
+			}
+		}
+		if v := value(items(got, len(names)+1), "BODY[]"); !strings.HasSuffix(v, plainMail) {
+			t.Errorf("the plain message: %.300q", v)
+		}
+	}
+}

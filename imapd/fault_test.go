@@ -239,7 +239,7 @@ func TestClientStopsReading(t *testing.T) {
 func TestSlowClient(t *testing.T) {
 	const progress = time.Second
 	w, _ := faultWorld(t, -1, nil, func(o *imapd.Options) { o.Limits.Progress = progress })
-	inner := attachment(6 << 20)
+	inner := attachment(3 << 20)
 	w.deliver("INBOX", seal(inner, sealOptions{bulk: true}))
 	c := w.login()
 	c.ok("SELECT INBOX")
@@ -257,7 +257,7 @@ func TestSlowClient(t *testing.T) {
 	pause := time.NewTicker(progress / 6)
 	defer pause.Stop()
 	for int64(len(got)) < n {
-		piece := make([]byte, min(n-int64(len(got)), 1<<20))
+		piece := make([]byte, min(n-int64(len(got)), 1<<19))
 		if _, err := io.ReadFull(c.r, piece); err != nil {
 			t.Fatalf("after %v and %d octets: %v", time.Since(start), len(got), err)
 		}
