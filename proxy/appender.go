@@ -72,11 +72,36 @@ func (c *appender) begin(ctx context.Context, up IMAPUpstream) error {
 	if err != nil {
 		return err
 	}
-	if err := c.continuation(tag); err != nil {
+	switch err := c.continuation(tag); {
+	case errors.Is(err, errRefused):
+		return c.login(up.Username, password) // the mechanism, not the password
+	case err != nil:
 		return err
 	}
 	response := base64.StdEncoding.EncodeToString([]byte("\x00" + up.Username + "\x00" + password))
 	if _, err := io.WriteString(c.conn, response+"\r\n"); err != nil {
+		return err
+	}
+	return c.finish(tag)
+}
+
+// login signs in at providers without AUTHENTICATE PLAIN (RFC 9051 section
+// 6.2.3), with synchronising literals: nothing needs quoting in them.
+func (c *appender) login(username, password string) error {
+	tag, err := c.send("LOGIN {" + strconv.Itoa(len(username)) + "}")
+	if err != nil {
+		return err
+	}
+	if err := c.continuation(tag); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c.conn, username+" {"+strconv.Itoa(len(password))+"}\r\n"); err != nil {
+		return err
+	}
+	if err := c.continuation(tag); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c.conn, password+"\r\n"); err != nil {
 		return err
 	}
 	return c.finish(tag)
@@ -146,6 +171,9 @@ func (c *appender) line() (string, error) {
 	return strings.TrimRight(string(b), "\r\n"), nil
 }
 
+// errRefused: the provider answered a command with NO or BAD.
+var errRefused = errors.New("the provider refused the command")
+
 // continuation waits for "+".
 func (c *appender) continuation(tag string) error {
 	for range maxProviderLines {
@@ -156,7 +184,7 @@ func (c *appender) continuation(tag string) error {
 		case strings.HasPrefix(l, "+"):
 			return nil
 		case strings.HasPrefix(l, tag+" "):
-			return errors.New("the provider refused the command")
+			return errRefused
 		}
 	}
 	return errors.New("the provider says too much")
@@ -173,7 +201,7 @@ func (c *appender) finish(tag string) error {
 			if strings.HasPrefix(strings.ToUpper(rest), "OK") {
 				return nil
 			}
-			return errors.New("the provider refused the command")
+			return errRefused
 		}
 	}
 	return errors.New("the provider says too much")

@@ -21,6 +21,18 @@
 // encrypted is encrypted for exactly the people addressed: the roster is
 // compared again after encrypting.
 //
+// A message answers an encrypted one if In-Reply-To, References or
+// X-Forwarded-Message-Id name a message that this device sent or opened, or a
+// conversation of ours by its token; if it carries the status line of an opened
+// message (forwarded as an attachment); or if, about to leave in clear, it
+// names a message that the provider stores as ciphertext (see inquiry.go).
+// What escapes: a message that was opened here under no Message-ID or answered
+// without naming it; one that only another device opened and that is not at the
+// provider any more, in a mailbox beyond the first 64, or wrapped by a relay
+// that took both the conversation and the content type off its header; text
+// pasted into a new message. People who were ever encrypted to are pinned and
+// safe from all of that.
+//
 // # Receiving
 //
 // A sealed message is presented as the provider's trace fields, the status

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // parents says where a submission belongs and whether what it answers,
@@ -28,6 +29,18 @@ func (a *account) parents(ctx context.Context, s *submission) (thread, error) {
 			[]byte(statusLine(a.token, statusVerified)), []byte(statusLine(a.token, statusNotVerified)))
 	}
 	return th, err
+}
+
+// references are all message ids that a submission names, the closest first.
+func (s *submission) references() []string {
+	h := s.header
+	refs := slices.Concat(h.InReplyTo, h.Forwarded)
+	for _, r := range slices.Backward(h.References) {
+		if !slices.Contains(refs, r) {
+			refs = append(refs, r)
+		}
+	}
+	return refs
 }
 
 // carryWindow is how much of a message is searched at once.

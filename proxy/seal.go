@@ -40,7 +40,15 @@ func (a *account) seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Message)
 		return nil, refusalOf(err)
 	}
 	selfMode, _ := a.rules.mode(a.self.ID)
-	d := decide(messageFacts{answersSealed: th.sealed, selfMode: selfMode}, a.lookUp(ctx, s.people()))
+	facts, people := messageFacts{answersSealed: th.sealed, selfMode: selfMode}, a.lookUp(ctx, s.people())
+	d := decide(facts, people)
+	if d.outcome == outcomePlain && !th.sealed {
+		if facts.answersSealed, err = a.answersSealed(ctx, s.references()); err != nil {
+			return nil, a.refused(temporary(enhancedSecurity, err,
+				"Not sent: it could not be checked at your mail provider whether the message that this one answers was encrypted.\nNothing was sent in clear. Try again in a few minutes."))
+		}
+		d = decide(facts, people)
+	}
 	switch d.outcome {
 	case outcomePlain:
 		a.log.Info("message leaves in clear", "recipients", len(e.Recipients), "octets", msg.Size)
