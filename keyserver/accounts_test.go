@@ -44,11 +44,11 @@ func provingWorld(t *testing.T) (*world, *carrier) {
 	}), mail
 }
 
-func (p *person) challenge(a keyapi.Account) (*keyapi.VerifyChallenge, error) {
+func (p *person) challenge(a keyapi.Account) (keyapi.VerifyChallenge, error) {
 	return p.w.c.Verify(p.w.t.Context(), p.token(), keyapi.VerifyRequest{Account: a, IdentityKey: public(p.identity)})
 }
 
-func (p *person) prove(a keyapi.Account, c *keyapi.VerifyChallenge, token1, token2 []byte) error {
+func (p *person) prove(a keyapi.Account, c keyapi.VerifyChallenge, token1, token2 []byte) error {
 	input := keyapi.ProofSigningInput(p.w.Origin, a, public(p.identity), token1, token2)
 	_, err := p.w.c.AddAccount(p.w.t.Context(), p.token(), keyapi.AccountRequest{
 		Account: a, IdentityKey: public(p.identity),
@@ -115,7 +115,7 @@ func TestSeedFlaw07_ChallengeEndsAfterFifteenMinutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.session = *s
+	p.session = s
 	wantCode(t, p.prove(a, c, mail.token1(c.ID), c.Token2), keyapi.CodeForbidden)
 }
 
@@ -175,7 +175,7 @@ func TestSeedFlaw07_NoChallengerMeansNoAccount(t *testing.T) {
 	wantCode(t, err, keyapi.CodeVerificationRequired)
 	_, err = w.c.AddAccount(t.Context(), p.token(), keyapi.AccountRequest{Account: a, IdentityKey: public(p.identity)})
 	wantCode(t, err, keyapi.CodeVerificationRequired)
-	err = p.prove(a, &keyapi.VerifyChallenge{ID: random(16)}, random(16), random(16))
+	err = p.prove(a, keyapi.VerifyChallenge{ID: random(16)}, random(16), random(16))
 	wantCode(t, err, keyapi.CodeForbidden)
 }
 

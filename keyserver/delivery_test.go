@@ -60,7 +60,7 @@ func TestSeedFlaw08_LostAnswerLosesNoMessage(t *testing.T) {
 	for range 10 { // readers who give up in the middle
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := w.c.Deliveries(ctx, bob.token(), keyclient.DeliveryQuery{Account: bob.account})
+		_, err := w.c.Deliveries(ctx, bob.token(), keyapi.DeliveryQuery{Account: bob.account})
 		if !errors.Is(err, keyclient.ErrUnavailable) || !errors.Is(err, context.Canceled) {
 			t.Fatalf("cancelled read: %v", err)
 		}
@@ -68,7 +68,7 @@ func TestSeedFlaw08_LostAnswerLosesNoMessage(t *testing.T) {
 	wantMessages(t, bob.inbox(0), "welcome of one")
 	w.Close()
 	again := keyservertest.NewServer(t, keyservertest.Options{Path: w.Path, Server: keyserver.Options{Now: w.clock.now}})
-	d, err := again.Client().Deliveries(t.Context(), bob.token(), keyclient.DeliveryQuery{Account: bob.account})
+	d, err := again.Client().Deliveries(t.Context(), bob.token(), keyapi.DeliveryQuery{Account: bob.account})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,10 +141,10 @@ func TestFlaw26_ConcurrentSendersKeepOneOrder(t *testing.T) {
 func TestLongPollWakesOnDelivery(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	alice, bob := w.person("alice"), w.person("bob")
-	got := make(chan *keyapi.Deliveries)
+	got := make(chan keyapi.Deliveries)
 	failed := make(chan error, 1)
 	go func() {
-		d, err := w.c.Deliveries(t.Context(), bob.token(), keyclient.DeliveryQuery{Account: bob.account, Wait: time.Minute})
+		d, err := w.c.Deliveries(t.Context(), bob.token(), keyapi.DeliveryQuery{Account: bob.account, Wait: time.Minute})
 		failed <- err
 		got <- d
 	}()
@@ -167,7 +167,7 @@ func TestLongPollEndsWithServerSessionAndContext(t *testing.T) {
 	poll := func(ctx context.Context, token string) chan error {
 		done := make(chan error, 1)
 		go func() {
-			_, err := w.c.Deliveries(ctx, token, keyclient.DeliveryQuery{Account: bob.account, Wait: time.Minute})
+			_, err := w.c.Deliveries(ctx, token, keyapi.DeliveryQuery{Account: bob.account, Wait: time.Minute})
 			done <- err
 		}()
 		return done
@@ -200,7 +200,7 @@ func TestLongPollEndsWithServerSessionAndContext(t *testing.T) {
 func TestInboxOfAnotherIsClosed(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	alice, bob := w.person("alice"), w.person("bob")
-	_, err := w.c.Deliveries(t.Context(), alice.token(), keyclient.DeliveryQuery{Account: bob.account})
+	_, err := w.c.Deliveries(t.Context(), alice.token(), keyapi.DeliveryQuery{Account: bob.account})
 	wantCode(t, err, keyapi.CodeForbidden)
 	_, err = w.c.KeyPackageCount(t.Context(), alice.token(), bob.account)
 	wantCode(t, err, keyapi.CodeForbidden)

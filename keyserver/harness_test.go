@@ -93,7 +93,7 @@ func (w *world) register(name string) *person {
 	if err != nil {
 		w.t.Fatalf("register: %v", err)
 	}
-	p.session = *s
+	p.session = s
 	return p
 }
 
@@ -116,13 +116,13 @@ func (p *person) claim(a keyapi.Account) {
 
 func (p *person) token() string { return p.session.AccessToken }
 
-func (p *person) login(device ed25519.PrivateKey, auth []byte) (*keyapi.Session, error) {
+func (p *person) login(device ed25519.PrivateKey, auth []byte) (keyapi.Session, error) {
 	return p.w.c.Login(p.w.t.Context(), keyapi.LoginRequest{
 		Username: p.name, AuthVersion: 1, Auth: auth, Device: keyapi.Device{Name: "device", Key: public(device)},
 	})
 }
 
-func (p *person) refresh(token []byte, device ed25519.PrivateKey) (*keyapi.Session, error) {
+func (p *person) refresh(token []byte, device ed25519.PrivateKey) (keyapi.Session, error) {
 	r := keyapi.RefreshRequest{RefreshToken: token, Time: p.w.clock.now()}
 	r.Signature = ed25519.Sign(device, keyapi.RefreshSigningInput(p.w.Origin, r))
 	return p.w.c.Refresh(p.w.t.Context(), r)
@@ -171,13 +171,13 @@ func (p *person) keyPackage(change func(*mls.KeyPackageOptions)) []byte {
 	return b
 }
 
-func (p *person) tx(t keyapi.Tx) (*keyapi.TxResult, error) {
+func (p *person) tx(t keyapi.Tx) (keyapi.TxResult, error) {
 	return p.w.c.Tx(p.w.t.Context(), p.token(), t)
 }
 
 func (p *person) inbox(after uint64) []keyapi.Delivery {
 	p.w.t.Helper()
-	d, err := p.w.c.Deliveries(p.w.t.Context(), p.token(), keyclient.DeliveryQuery{Account: p.account, After: after})
+	d, err := p.w.c.Deliveries(p.w.t.Context(), p.token(), keyapi.DeliveryQuery{Account: p.account, After: after})
 	if err != nil {
 		p.w.t.Fatalf("read inbox: %v", err)
 	}
@@ -187,7 +187,7 @@ func (p *person) inbox(after uint64) []keyapi.Delivery {
 // object reads one object; counter 0 means that there is none.
 func (p *person) object(id keyapi.ObjectID) (counter uint64, data []byte) {
 	p.w.t.Helper()
-	l, err := p.w.c.Objects(p.w.t.Context(), p.token(), keyapi.ObjectsRequest{IDs: []keyapi.ObjectID{id}})
+	l, err := p.w.c.Objects(p.w.t.Context(), p.token(), []keyapi.ObjectID{id})
 	if err != nil {
 		p.w.t.Fatalf("read object: %v", err)
 	}

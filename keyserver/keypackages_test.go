@@ -14,11 +14,11 @@ import (
 
 func lastResort(o *mls.KeyPackageOptions) { o.LastResort = true }
 
-func (p *person) upload(r keyapi.KeyPackageUpload) (*keyapi.KeyPackageCount, error) {
+func (p *person) upload(r keyapi.KeyPackageUpload) (keyapi.KeyPackageCount, error) {
 	return p.w.c.UploadKeyPackages(p.w.t.Context(), p.token(), p.account, r)
 }
 
-func (p *person) claimFrom(other *person) (*keyapi.ClaimedKeyPackage, error) {
+func (p *person) claimFrom(other *person) (keyapi.ClaimedKeyPackage, error) {
 	return p.w.c.ClaimKeyPackage(p.w.t.Context(), p.token(), other.account)
 }
 
@@ -107,7 +107,7 @@ func TestFlaw07_EndedKeyPackagesAreNotHandedOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	alice.session = *s
+	alice.session = s
 	_, err = alice.claimFrom(bob)
 	wantCode(t, err, keyapi.CodeNoKeyPackage)
 }

@@ -52,7 +52,7 @@ func TestParamsOfUnknownUsersLookReal(t *testing.T) {
 // Who does not have the pepper cannot tell pretended parameters by computing
 // them.
 func TestPretendedParamsDependOnThePepper(t *testing.T) {
-	ask := func(pepper []byte) *keyapi.AuthParams {
+	ask := func(pepper []byte) keyapi.AuthParams {
 		w := newWorld(t, keyserver.Options{Pepper: pepper})
 		p, err := w.c.Params(t.Context(), keyapi.ParamsRequest{Username: "mallory"})
 		if err != nil {

@@ -99,7 +99,7 @@ func TestTxIsAllOrNothing(t *testing.T) {
 	if _, err := p.tx(keyapi.Tx{Delete: []keyapi.Expect{{ID: objectID("c"), Counter: 1}}}); err != nil {
 		t.Fatal(err)
 	}
-	l, err := w.c.Objects(t.Context(), p.token(), keyapi.ObjectsRequest{IDs: []keyapi.ObjectID{objectID("a"), objectID("c")}})
+	l, err := w.c.Objects(t.Context(), p.token(), []keyapi.ObjectID{objectID("a"), objectID("c")})
 	if err != nil || len(l.Objects) != 1 || len(l.Missing) != 1 || l.Missing[0] != objectID("c") {
 		t.Errorf("after the deletion: %+v, %v", l, err)
 	}
@@ -133,7 +133,7 @@ func TestTxSentAgainGivesTheSameResult(t *testing.T) {
 	}
 	for range 3 {
 		again, err := alice.tx(tx)
-		if err != nil || *again != *first {
+		if err != nil || again != first {
 			t.Fatalf("sent again: %+v, %v; first: %+v", again, err, first)
 		}
 	}
@@ -150,7 +150,7 @@ func TestTxSentAgainGivesTheSameResult(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	alice.session = *s
+	alice.session = s
 	_, err = alice.tx(tx)
 	wantCode(t, err, keyapi.CodeConflict)
 }
@@ -206,7 +206,7 @@ func TestObjectsLargerThanOneAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l, err := w.c.Objects(t.Context(), p.token(), keyapi.ObjectsRequest{IDs: append(ids, objectID("none"))})
+	l, err := w.c.Objects(t.Context(), p.token(), append(ids, objectID("none")))
 	if err != nil || len(l.Objects) != 4 || len(l.Missing) != 1 {
 		t.Fatalf("%d objects, %d missing, %v", len(l.Objects), len(l.Missing), err)
 	}

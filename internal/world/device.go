@@ -75,7 +75,7 @@ func (d *Device) startParts(r *deviceRun, in signIn) (err error) {
 		return err
 	}
 	r.client, err = in(cloudmls.Options{
-		Server: cloudmls.Remote(r.remote), Store: r.store, VaultKey: d.vaultKey, Origin: Origin,
+		Server: r.remote, Store: r.store, VaultKey: d.vaultKey, Origin: Origin,
 		DeviceName: filepath.Base(d.dir), Logger: w.o.Logger, Now: w.o.Now,
 	})
 	if err != nil {

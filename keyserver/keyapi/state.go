@@ -3,6 +3,7 @@ package keyapi
 import (
 	"encoding/hex"
 	"fmt"
+	"time"
 )
 
 // ObjectID names a sealed object; the server learns nothing from it.
@@ -135,6 +136,14 @@ type Delivery struct {
 type Deliveries struct {
 	Messages []Delivery `json:"messages"`
 	Last     uint64     `json:"last"` // highest Seq stored for the account
+}
+
+// DeliveryQuery asks for the handshake messages of an own account.
+type DeliveryQuery struct {
+	Account Account
+	After   uint64        // the last Seq already handled
+	Limit   int           // at most this many; zero means the server's default
+	Wait    time.Duration // how long to wait for the first one, in whole seconds, at most MaxWaitSeconds
 }
 
 // AckRequest acknowledges everything up to and including Seq.

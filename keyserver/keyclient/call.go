@@ -36,15 +36,15 @@ type request struct {
 }
 
 // call makes a request whose answer is a T. check tells what makes an answer
-// impossible, "" if nothing.
-func call[T any](ctx context.Context, c *Client, r request, check func(*T) string) (*T, error) {
-	a := new(T)
-	r.answer = a
+// impossible, "" if nothing. With an error the answer is the zero T.
+func call[T any](ctx context.Context, c *Client, r request, check func(*T) string) (T, error) {
+	var a, none T
+	r.answer = &a
 	if err := c.do(ctx, r); err != nil {
-		return nil, err
+		return none, err
 	}
-	if reason := check(a); reason != "" {
-		return nil, &ResponseError{Op: r.op, Status: http.StatusOK, Reason: reason}
+	if reason := check(&a); reason != "" {
+		return none, &ResponseError{Op: r.op, Status: http.StatusOK, Reason: reason}
 	}
 	return a, nil
 }

@@ -50,11 +50,11 @@ func calls(ctx context.Context, c *keyclient.Client) map[string]func() error {
 		"Reachable":         func() error { return second(c.Reachable(ctx, "t", alice)) },
 		"ObjectIndex":       func() error { return second(c.ObjectIndex(ctx, "t")) },
 		"Objects": func() error {
-			return second(c.Objects(ctx, "t", keyapi.ObjectsRequest{IDs: []keyapi.ObjectID{{1}}}))
+			return second(c.Objects(ctx, "t", []keyapi.ObjectID{{1}}))
 		},
 		"Tx":         func() error { return second(c.Tx(ctx, "t", keyapi.Tx{})) },
 		"Instance":   func() error { return second(c.Instance(ctx, "t", make([]byte, 16))) },
-		"Deliveries": func() error { return second(c.Deliveries(ctx, "t", keyclient.DeliveryQuery{Account: alice})) },
+		"Deliveries": func() error { return second(c.Deliveries(ctx, "t", keyapi.DeliveryQuery{Account: alice})) },
 		"Ack":        func() error { return c.Ack(ctx, "t", alice, 1) },
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 // Verify starts a proof of ownership: token1 goes out over the account's own
 // platform, token2 comes back here.
-func (c *Client) Verify(ctx context.Context, token string, r keyapi.VerifyRequest) (*keyapi.VerifyChallenge, error) {
+func (c *Client) Verify(ctx context.Context, token string, r keyapi.VerifyRequest) (keyapi.VerifyChallenge, error) {
 	return call(ctx, c, request{op: "POST /v1/accounts/verify", token: token, body: r}, func(a *keyapi.VerifyChallenge) string {
 		return unless(len(a.ID) == 16 && len(a.Token2) == 16, "challenge is incomplete")
 	})
@@ -17,14 +17,14 @@ func (c *Client) Verify(ctx context.Context, token string, r keyapi.VerifyReques
 
 // AddAccount claims an account for the signed-in user. Claiming the same
 // account with the same identity key again changes nothing and succeeds.
-func (c *Client) AddAccount(ctx context.Context, token string, r keyapi.AccountRequest) (*keyapi.AccountInfo, error) {
+func (c *Client) AddAccount(ctx context.Context, token string, r keyapi.AccountRequest) (keyapi.AccountInfo, error) {
 	return call(ctx, c, request{op: "POST /v1/accounts", token: token, body: r}, func(a *keyapi.AccountInfo) string {
 		return unless(a.Account == r.Account && bytes.Equal(a.IdentityKey, r.IdentityKey), "another account or key")
 	})
 }
 
 // Accounts lists the signed-in user's accounts.
-func (c *Client) Accounts(ctx context.Context, token string) (*keyapi.AccountList, error) {
+func (c *Client) Accounts(ctx context.Context, token string) (keyapi.AccountList, error) {
 	return call(ctx, c, request{op: "GET /v1/accounts", token: token}, func(a *keyapi.AccountList) string {
 		return unless(a.Accounts != nil, "no list")
 	})
@@ -38,20 +38,20 @@ const (
 // UploadKeyPackages adds to the pool of an own account and may replace its
 // last-resort KeyPackage. KeyPackages that the server had before are skipped,
 // so the call may be repeated.
-func (c *Client) UploadKeyPackages(ctx context.Context, token string, of keyapi.Account, r keyapi.KeyPackageUpload) (*keyapi.KeyPackageCount, error) {
+func (c *Client) UploadKeyPackages(ctx context.Context, token string, of keyapi.Account, r keyapi.KeyPackageUpload) (keyapi.KeyPackageCount, error) {
 	return c.keyPackageCount(ctx, request{
 		op: "POST /v1/keypackages/{platform}/{id}", path: accountPath(keyPackagesRoute, of, ""), token: token, body: r,
 	})
 }
 
 // KeyPackageCount tells how many KeyPackages of an own account are left.
-func (c *Client) KeyPackageCount(ctx context.Context, token string, of keyapi.Account) (*keyapi.KeyPackageCount, error) {
+func (c *Client) KeyPackageCount(ctx context.Context, token string, of keyapi.Account) (keyapi.KeyPackageCount, error) {
 	return c.keyPackageCount(ctx, request{
 		op: "GET /v1/keypackages/{platform}/{id}", path: accountPath(keyPackagesRoute, of, ""), token: token,
 	})
 }
 
-func (c *Client) keyPackageCount(ctx context.Context, r request) (*keyapi.KeyPackageCount, error) {
+func (c *Client) keyPackageCount(ctx context.Context, r request) (keyapi.KeyPackageCount, error) {
 	type count struct {
 		Available  *int  `json:"available"`
 		LastResort *bool `json:"last_resort"`
@@ -60,14 +60,14 @@ func (c *Client) keyPackageCount(ctx context.Context, r request) (*keyapi.KeyPac
 		return unless(a.Available != nil && *a.Available >= 0 && a.LastResort != nil, "no count")
 	})
 	if err != nil {
-		return nil, err
+		return keyapi.KeyPackageCount{}, err
 	}
-	return &keyapi.KeyPackageCount{Available: *a.Available, LastResort: *a.LastResort}, nil
+	return keyapi.KeyPackageCount{Available: *a.Available, LastResort: *a.LastResort}, nil
 }
 
 // ClaimKeyPackage takes one KeyPackage of another account. Each call uses one
 // up; only CodeNoAccount and CodeNoKeyPackage say that there is none.
-func (c *Client) ClaimKeyPackage(ctx context.Context, token string, of keyapi.Account) (*keyapi.ClaimedKeyPackage, error) {
+func (c *Client) ClaimKeyPackage(ctx context.Context, token string, of keyapi.Account) (keyapi.ClaimedKeyPackage, error) {
 	r := request{op: claimRoute, path: accountPath(keyPackagesRoute, of, "/claim"), token: token}
 	return call(ctx, c, r, func(a *keyapi.ClaimedKeyPackage) string {
 		return unless(len(a.KeyPackage) > 0, "no KeyPackage")
@@ -76,7 +76,7 @@ func (c *Client) ClaimKeyPackage(ctx context.Context, token string, of keyapi.Ac
 
 // Reachable asks whether an account exists. Only a nil error together with
 // HasAccount false says that it does not.
-func (c *Client) Reachable(ctx context.Context, token string, of keyapi.Account) (*keyapi.Reachability, error) {
+func (c *Client) Reachable(ctx context.Context, token string, of keyapi.Account) (keyapi.Reachability, error) {
 	type reachability struct {
 		Account     keyapi.Account `json:"account"`
 		HasAccount  *bool          `json:"has_account"`
@@ -93,7 +93,7 @@ func (c *Client) Reachable(ctx context.Context, token string, of keyapi.Account)
 		return ""
 	})
 	if err != nil {
-		return nil, err
+		return keyapi.Reachability{}, err
 	}
-	return &keyapi.Reachability{Account: of, HasAccount: *a.HasAccount, IdentityKey: a.IdentityKey}, nil
+	return keyapi.Reachability{Account: of, HasAccount: *a.HasAccount, IdentityKey: a.IdentityKey}, nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // ObjectIndex lists the versions of all the user's objects.
-func (c *Client) ObjectIndex(ctx context.Context, token string) (*keyapi.ObjectIndex, error) {
+func (c *Client) ObjectIndex(ctx context.Context, token string) (keyapi.ObjectIndex, error) {
 	return call(ctx, c, request{op: "GET /v1/objects", token: token, limit: indexAnswer}, func(a *keyapi.ObjectIndex) string {
 		return unless(a.Objects != nil, "no list")
 	})
@@ -20,15 +20,15 @@ func (c *Client) ObjectIndex(ctx context.Context, token string) (*keyapi.ObjectI
 
 // Objects reads any number of objects, asking again for those that did not fit
 // into one answer. On success each id is either among Objects or in Missing.
-func (c *Client) Objects(ctx context.Context, token string, r keyapi.ObjectsRequest) (*keyapi.ObjectList, error) {
-	all := new(keyapi.ObjectList)
-	open := make(map[keyapi.ObjectID]bool, len(r.IDs))
-	for _, id := range r.IDs {
+func (c *Client) Objects(ctx context.Context, token string, want []keyapi.ObjectID) (keyapi.ObjectList, error) {
+	var all keyapi.ObjectList
+	open := make(map[keyapi.ObjectID]bool, len(want))
+	for _, id := range want {
 		open[id] = true
 	}
 	for len(open) > 0 {
 		var ids []keyapi.ObjectID
-		for _, id := range r.IDs {
+		for _, id := range want {
 			if open[id] && len(ids) < keyapi.MaxObjectsPerRequest {
 				ids = append(ids, id)
 			}
@@ -36,7 +36,7 @@ func (c *Client) Objects(ctx context.Context, token string, r keyapi.ObjectsRequ
 		req := request{op: "POST /v1/objects", token: token, body: keyapi.ObjectsRequest{IDs: ids}, limit: bulkAnswer}
 		a, err := call(ctx, c, req, func(a *keyapi.ObjectList) string { return strike(open, a) })
 		if err != nil {
-			return nil, err
+			return keyapi.ObjectList{}, err
 		}
 		all.Objects = append(all.Objects, a.Objects...)
 		all.Missing = append(all.Missing, a.Missing...)
@@ -65,14 +65,14 @@ func strike(open map[keyapi.ObjectID]bool, a *keyapi.ObjectList) string {
 // Tx carries out one transaction. After a TransportError its outcome is not
 // known: sending the identical Tx again gives the identical result, whether or
 // not it was carried out the first time.
-func (c *Client) Tx(ctx context.Context, token string, tx keyapi.Tx) (*keyapi.TxResult, error) {
+func (c *Client) Tx(ctx context.Context, token string, tx keyapi.Tx) (keyapi.TxResult, error) {
 	return call(ctx, c, request{op: "POST /v1/tx", token: token, body: tx}, func(a *keyapi.TxResult) string {
 		return unless(a.Applied, "does not say that it was applied")
 	})
 }
 
 // Instance asks which MLS group serves a conversation; CodeNotFound when none.
-func (c *Client) Instance(ctx context.Context, token string, conversation []byte) (*keyapi.Instance, error) {
+func (c *Client) Instance(ctx context.Context, token string, conversation []byte) (keyapi.Instance, error) {
 	path := "/v1/conversations/" + hex.EncodeToString(conversation)
 	r := request{op: "GET /v1/conversations/{conversation}", path: path, token: token}
 	return call(ctx, c, r, func(a *keyapi.Instance) string {
@@ -80,16 +80,8 @@ func (c *Client) Instance(ctx context.Context, token string, conversation []byte
 	})
 }
 
-// DeliveryQuery asks for the handshake messages of an own account.
-type DeliveryQuery struct {
-	Account keyapi.Account
-	After   uint64        // the last Seq already handled
-	Limit   int           // at most this many; zero means the server's default
-	Wait    time.Duration // how long to wait for the first one, in whole seconds, at most MaxWaitSeconds
-}
-
 // Deliveries reads messages after a cursor. Nothing is used up by reading.
-func (c *Client) Deliveries(ctx context.Context, token string, q DeliveryQuery) (*keyapi.Deliveries, error) {
+func (c *Client) Deliveries(ctx context.Context, token string, q keyapi.DeliveryQuery) (keyapi.Deliveries, error) {
 	v := url.Values{"after": {strconv.FormatUint(q.After, 10)}}
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
