@@ -220,7 +220,7 @@ func (d *device) splitCommit(id ConversationID) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	g, sender, err := d.reader(d.t.Context(), d.self).group(conv.Group)
+	g, sender, err := d.reader(d.t.Context(), d.self).group(conv.Group, conv.Epoch)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -273,4 +273,31 @@ func TestSplitIsNoticedAndHealed(t *testing.T) {
 	}
 	bob.reads(carol.encrypt(id, "back"), "back", carol)
 	carol.reads(bob.encrypt(id, "welcome"), "welcome", bob)
+}
+
+// TestSiblingRenewsWhileSyncing: a sibling device changes the leaf's signature key
+// between this device's look at the head and its look at the queue.
+func TestSiblingRenewsWhileSyncing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	phone := bob.sibling()
+	id := alice.ensureDialog(bob)
+	bob.cleanSync()
+	phone.cleanSync()
+	raced := false
+	w.wire.set(func(e *exchange) bool {
+		if !raced && e.is("GET", "/v1/delivery/email/"+bob.self.ID) {
+			raced = true
+			w.clock.advance(updateAfter + 1)
+			phone.encrypt(id, "with fresh keys")
+		}
+		return false
+	}, nil)
+	bob.cleanSync()
+	w.wire.set(nil, nil)
+	if s := bob.state(id); !raced || s.Epoch != 2 || s.Broken {
+		t.Fatalf("raced %v, %+v", raced, s)
+	}
+	alice.reads(bob.encrypt(id, "and on"), "and on", bob)
 }

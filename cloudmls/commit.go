@@ -90,7 +90,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 	if err != nil {
 		return nil, err
 	}
-	g, sender, err := c.reader(ctx, self).group(conv.Group)
+	g, sender, err := c.reader(ctx, self).group(conv.Group, conv.Epoch)
 	if err != nil {
 		return nil, err
 	}

@@ -333,7 +333,7 @@ func TestFlaw06_KeysAreRefreshed(t *testing.T) {
 	id := alice.ensureDialog(bob)
 	bob.cleanSync()
 	leafKey := func() string {
-		g, _, err := alice.reader(t.Context(), alice.self).group(alice.state(id).group(t, alice))
+		g, _, err := alice.reader(t.Context(), alice.self).group(alice.state(id).group(t, alice), alice.state(id).Epoch)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -372,13 +372,13 @@ func TestFlaw06_OnlyTheCurrentGroupIsKept(t *testing.T) {
 	alice.ensureGroup(id, bob)
 	group := alice.state(id).group(t, alice)
 	v := alice.reader(t.Context(), alice.self)
-	before, _, err := v.group(group)
+	before, _, err := v.group(group, alice.state(id).Epoch)
 	if err != nil {
 		t.Fatal(err)
 	}
 	alice.ensureGroup(id, carol)
 	bob.cleanSync()
-	now, _, err := v.group(group)
+	now, _, err := v.group(group, alice.state(id).Epoch)
 	if err != nil {
 		t.Fatal(err)
 	}

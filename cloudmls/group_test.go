@@ -153,7 +153,7 @@ func TestFlaw32_CreatorIsNotAddedTwice(t *testing.T) {
 	if !slices.Equal(s.Members, accounts(alice, bob)) {
 		t.Errorf("members %v", s.Members)
 	}
-	g, _, err := alice.reader(t.Context(), alice.self).group(s.group(t, alice))
+	g, _, err := alice.reader(t.Context(), alice.self).group(s.group(t, alice), s.Epoch)
 	if err != nil {
 		t.Fatal(err)
 	}

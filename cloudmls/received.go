@@ -57,7 +57,7 @@ func (c *Client) processCommit(v *view, d *keyapi.Delivery, result *SyncResult) 
 	if d.Epoch != conv.Epoch+1 {
 		return refuse(ProblemGap, fmt.Errorf("Commit opens epoch %d after %d", d.Epoch, conv.Epoch))
 	}
-	g, sender, err := v.group(conv.Group)
+	g, sender, err := v.group(conv.Group, conv.Epoch)
 	if errors.Is(err, state.ErrNotFound) {
 		return refuse(ProblemLostState, err)
 	}

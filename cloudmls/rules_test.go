@@ -17,7 +17,7 @@ func (d *device) rogueCommit(id ConversationID, o mls.CommitOptions) error {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	g, _, err := d.reader(d.t.Context(), d.self).group(conv.Group)
+	g, _, err := d.reader(d.t.Context(), d.self).group(conv.Group, conv.Epoch)
 	if err != nil {
 		d.t.Fatal(err)
 	}

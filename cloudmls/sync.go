@@ -61,6 +61,15 @@ func (c *Client) Sync(ctx context.Context, self Account) (SyncResult, error) {
 
 func (c *Client) sync(ctx context.Context, self Account) (SyncResult, error) {
 	total, err := c.drain(ctx, self)
+	for range maxStuck {
+		var moved *movedError
+		if !errors.As(err, &moved) {
+			break
+		}
+		var more SyncResult // a sibling device was faster: look at its state
+		more, err = c.drain(ctx, self)
+		total.add(more)
+	}
 	if err != nil {
 		return total, fmt.Errorf("sync: %w", err)
 	}

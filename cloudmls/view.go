@@ -155,8 +155,9 @@ func (v *view) sender(group []byte) (*senderRecord, error) {
 	return r, nil
 }
 
-// group gives the live group and the signature key of the own leaf in it.
-func (v *view) group(id []byte) (*mls.Group, *senderRecord, error) {
+// group gives the live group and the signature key of the own leaf in it. It
+// fails with a movedError where a sibling device has left the given epoch.
+func (v *view) group(id []byte, epoch uint64) (*mls.Group, *senderRecord, error) {
 	s, err := v.sender(id)
 	if err != nil {
 		return nil, nil, err
@@ -166,6 +167,9 @@ func (v *view) group(id []byte) (*mls.Group, *senderRecord, error) {
 		return nil, nil, fmt.Errorf("group record: %w", err)
 	}
 	g, err := mls.UnmarshalGroup(b, mls.SignaturePrivateKey(s.SignatureKey), validateCredential)
+	if err != nil && s.Epoch != epoch {
+		return nil, nil, &movedError{} // the sender object is read from the server and may be newer
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("group record: %w", err)
 	}
