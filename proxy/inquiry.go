@@ -49,12 +49,16 @@ func quotable(s string) bool {
 	return true
 }
 
-// answersSealed asks the provider, before a message leaves in clear, whether
-// one that it names is stored as ciphertext: the thread index is this
-// device's, and another one may have opened it. An error says nothing about
-// the message. A provider that lies here is why recipients are pinned.
-func (a *account) answersSealed(ctx context.Context, refs []string) (bool, error) {
-	ids, err := a.strangers(refs)
+// answersSealed looks closer at a message before it leaves in clear: whether
+// it carries an opened one, and whether one that it names is stored at the
+// provider as ciphertext, since the thread index is this device's, and another
+// one may have opened it. An error says nothing about the message. A provider
+// that lies here is why recipients are pinned.
+func (a *account) answersSealed(ctx context.Context, s *submission) (bool, error) {
+	if found, err := a.carriesOpened(s); err != nil || found {
+		return found, err
+	}
+	ids, err := a.strangers(s.references())
 	if err != nil || len(ids) == 0 {
 		return false, err
 	}

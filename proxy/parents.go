@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// parents says where a submission belongs and whether what it answers,
-// forwards or carries was encrypted.
+// parents says where a submission belongs and whether what it answers or
+// forwards is known here as encrypted.
 func (a *account) parents(ctx context.Context, s *submission) (thread, error) {
 	known := a.knows(ctx)
 	th, err := a.threads.find(s.header.InReplyTo, s.header.References, known)
@@ -24,11 +24,14 @@ func (a *account) parents(ctx context.Context, s *submission) (thread, error) {
 		// Handing something on is no answer: it adds nobody to a group.
 		th = thread{sealed: th.sealed || forwarded.sealed}
 	}
-	if !th.sealed {
-		th.sealed, err = carries(s.message.Content, s.message.Size,
-			[]byte(statusLine(a.token, statusVerified)), []byte(statusLine(a.token, statusNotVerified)))
-	}
-	return th, err
+	return th, nil
+}
+
+// carriesOpened reports whether a submission holds the status line of a
+// message that was opened here: as an attachment, or quoted with its header.
+func (a *account) carriesOpened(s *submission) (bool, error) {
+	return carries(s.message.Content, s.message.Size,
+		[]byte(statusLine(a.token, statusVerified)), []byte(statusLine(a.token, statusNotVerified)))
 }
 
 // references are all message ids that a submission names, the closest first.
@@ -46,9 +49,7 @@ func (s *submission) references() []string {
 // carryWindow is how much of a message is searched at once.
 const carryWindow = 64 << 10
 
-// carries reports whether a message holds one of the needles. The status line
-// of an opened message in another message means that the former is in the
-// latter, as an attachment or quoted with its header.
+// carries reports whether a message holds one of the needles.
 func carries(r io.ReaderAt, size int64, needles ...[]byte) (bool, error) {
 	overlap := 0
 	for _, n := range needles {

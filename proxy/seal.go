@@ -43,7 +43,7 @@ func (a *account) seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Message)
 	facts, people := messageFacts{answersSealed: th.sealed, selfMode: selfMode}, a.lookUp(ctx, s.people())
 	d := decide(facts, people)
 	if d.outcome == outcomePlain && !th.sealed {
-		if facts.answersSealed, err = a.answersSealed(ctx, s.references()); err != nil {
+		if facts.answersSealed, err = a.answersSealed(ctx, s); err != nil {
 			return nil, a.refused(temporary(enhancedSecurity, err,
 				"Not sent: it could not be checked at your mail provider whether the message that this one answers was encrypted.\nNothing was sent in clear. Try again in a few minutes."))
 		}

@@ -82,6 +82,9 @@ func isTrace(name string) bool {
 	case "return-path", "delivered-to", "received", "received-spf", "authentication-results":
 		return true
 	}
+	if name == "list-post" {
+		return false // mail programs answer to it, and anybody on the way can add it
+	}
 	for _, prefix := range []string{"arc-", "list-", "x-spam-"} {
 		if strings.HasPrefix(name, prefix) {
 			return true

@@ -23,6 +23,7 @@ const untraced = "From: alice@a.example\r\n" +
 	"To: bob@b.example\r\n" +
 	"Subject: [...] k7x2m9qp\r\n" +
 	"Reply-To: evil@evil.example\r\n" +
+	"List-Post: <mailto:evil@evil.example>\r\n" +
 	"CloudMLS-Status: forged; verified\r\n" +
 	"cloudmls-status : forged\r\n\tfolded\r\n" +
 	"=?utf-8?q?CloudMLS-Status?=: forged\r\n" +
