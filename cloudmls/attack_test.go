@@ -301,3 +301,33 @@ func TestSiblingRenewsWhileSyncing(t *testing.T) {
 	}
 	alice.reads(bob.encrypt(id, "and on"), "and on", bob)
 }
+
+// TestFlaw06_LeftGroupIsForgotten: of a group that the account is not in any
+// more only the archive records stay; nothing that could act in it.
+func TestFlaw06_LeftGroupIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := newID(t)
+	alice.ensureGroup(id, bob)
+	bob.cleanSync()
+	group := bob.state(id).group(t, bob)
+	v := bob.reader(t.Context(), bob.self)
+	if _, err := v.get(groupKey(bob.self, group)); err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.Remove(t.Context(), alice.self, id, accounts(bob)); err != nil {
+		t.Fatal(err)
+	}
+	bob.cleanSync()
+	if _, err := v.get(groupKey(bob.self, group)); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("the live group: %v", err)
+	}
+	s, err := v.sender(group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.SignatureKey) != 0 || s.NextApp < mls.MaxGeneration || s.NextHandshake < maxHandshakes {
+		t.Errorf("the sender object can still be used: next %d, %d", s.NextApp, s.NextHandshake)
+	}
+}

@@ -141,6 +141,25 @@ func TestFlaw06_ArchiveHoldsNoEpochSecrets(t *testing.T) {
 	}
 }
 
+// What was used up in an epoch is gone from the group (RFC 9420 section 9.2):
+// the secret of the whole tree, and the key of the message.
+func TestFlaw06_UsedSecretsAreGone(t *testing.T) {
+	w := newWorld(t, 2, 2)
+	g := w.members[0]
+	secret := bytes.Clone(g.keys.nodes[g.tree.root()])
+	use := must[*keyUse](t)(g.keys.use(g.suite, g.own, applicationRatchet, 0, 0))
+	if !bytes.Contains(must[[]byte](t)(g.MarshalBinary()), secret) {
+		t.Fatal("the unused group does not hold its encryption secret")
+	}
+	must[*Message](t)(g.Protect([]byte("text"), ProtectOptions{}))
+	state := must[[]byte](t)(g.MarshalBinary())
+	for name, gone := range map[string][]byte{"encryption secret": secret, "key of the message": use.key, "nonce of the message": use.nonce} {
+		if bytes.Contains(state, gone) {
+			t.Errorf("group still holds the %s", name)
+		}
+	}
+}
+
 // The secrets of 2022's stored groups led to everything; a record's two lead
 // to nothing: no next epoch, no Commit, no exporter.
 func TestSeedFlaw12_ArchiveRecordsInsteadOfGroups(t *testing.T) {
