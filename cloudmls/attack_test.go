@@ -331,3 +331,17 @@ func TestFlaw06_LeftGroupIsForgotten(t *testing.T) {
 		t.Errorf("the sender object can still be used: next %d, %d", s.NextApp, s.NextHandshake)
 	}
 }
+
+// TestKeyPackagesAreBounded: claiming KeyPackages without using them does not
+// fill the record of their private parts up.
+func TestKeyPackagesAreBounded(t *testing.T) {
+	t.Parallel()
+	r := &keyPackagesRecord{Packages: []keyPackageEntry{{Created: 1, LastResort: true}}}
+	for i := range int64(maxKept + 10) {
+		r.Packages = append(r.Packages, keyPackageEntry{Created: 2 + i})
+	}
+	r.trim()
+	if n := len(r.Packages); n != maxKept || !r.Packages[0].LastResort || r.Packages[1].Created != 13 || r.Packages[n-1].Created != maxKept+11 {
+		t.Errorf("%d kept, from %+v", n, r.Packages[:2])
+	}
+}

@@ -65,6 +65,33 @@ func TestFlaw09_FailClosed(t *testing.T) {
 	}
 }
 
+// TestFlaw09_UnreadableIsNotAbsent: a record that cannot be read now is neither a
+// conversation that does not exist nor a contact that was never seen: both would
+// be reasons to write in clear.
+func TestFlaw09_UnreadableIsNotAbsent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := alice.ensureDialog(bob)
+	for name, fault := range faults {
+		fresh := alice.sibling() // nothing in the local cache yet
+		if _, err := fresh.Accounts(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.wire.fail(anything, fault)
+		if s, err := fresh.Conversation(t.Context(), fresh.self, id); err == nil || errors.Is(err, ErrNoConversation) {
+			t.Errorf("%s: conversation %+v, %v", name, s, err)
+		}
+		if _, pinned, err := fresh.Pinned(t.Context(), fresh.self, bob.self); err == nil {
+			t.Errorf("%s: pinned %v without an error", name, pinned)
+		}
+		if s, err := fresh.FindGroup(t.Context(), fresh.self, accounts(bob)); err == nil || errors.Is(err, ErrNoConversation) {
+			t.Errorf("%s: group %+v, %v", name, s, err)
+		}
+		w.wire.set(nil, nil)
+	}
+}
+
 // TestSeedFlaw02_NoStateIsNeverPlaintext: a server that denies having the state
 // downgraded everybody in 2022.
 func TestSeedFlaw02_NoStateIsNeverPlaintext(t *testing.T) {

@@ -3,6 +3,7 @@ package cloudmls
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -22,6 +23,9 @@ const (
 	poolInterval = 24 * time.Hour
 	// maxUpload bounds one upload.
 	maxUpload = 100
+	// maxKept is how many private parts are kept: whoever claims KeyPackages and
+	// never uses them must not fill the record up, or none could be added.
+	maxKept = 4096
 )
 
 // fillPool tops up the published KeyPackages of an account. Private parts are
@@ -168,7 +172,20 @@ func (c *Client) storeKeyPackages(ctx context.Context, self Account, fresh []key
 			}
 		}
 		r.Packages = append(kept, fresh...)
+		r.trim()
 		return v.put(keyPackagesKey(self), r)
+	})
+}
+
+// trim drops the oldest entries beyond maxKept, last-resort ones apart.
+func (r *keyPackagesRecord) trim() {
+	excess := len(r.Packages) - maxKept
+	r.Packages = slices.DeleteFunc(r.Packages, func(p keyPackageEntry) bool {
+		drop := excess > 0 && !p.LastResort
+		if drop {
+			excess--
+		}
+		return drop
 	})
 }
 

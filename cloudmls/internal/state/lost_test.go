@@ -117,6 +117,21 @@ func TestFlaw28_ForgottenAnswerIsFoundInTheHistory(t *testing.T) {
 	}
 }
 
+// All answers are lost, but the server can still be asked for what it has.
+func TestFlaw28_LostForGoodIsLookedUp(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	s := f.device(t, 0)
+	put(t, s, conv, "1")
+	f.server.lose = times(1000, "tx", errLost)
+	if err := s.Update(t.Context(), func(tx *Tx) error { return tx.Put(conv, []byte("2")) }); err != nil {
+		t.Errorf("carried out, but: %v", err)
+	}
+	if got := get(t, s, conv); got != "2" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // Where the answer stays lost the caller is told so, and the next Update finds
 // out what happened.
 func TestFlaw28_UnknownOutcomeIsReported(t *testing.T) {
