@@ -69,6 +69,27 @@ func TestThreat60_ForwardsStayEncrypted(t *testing.T) {
 	opens(t, w, "alice", "INBOX", attached)
 }
 
+// TestForwardAddsNobody: handing a group's message on to more people does not
+// let them into the group, though mail programs name the message in References.
+func TestForwardAddsNobody(t *testing.T) {
+	t.Parallel()
+	const dave = "dave@example.net"
+	w := gatewaytest.New(t, gatewaytest.Options{People: append(gatewaytest.Three(), world.Spec{Name: "dave", Address: dave})})
+	first := letter("sealed", alice, bob, carol)
+	w.Send("alice", first)
+	id := conversationOf(t, w, "alice", bob, carol)
+	forward := letter("forward", alice, bob, carol, dave)
+	forward.References = first.MessageID
+	forward.Extra = []string{"X-Forwarded-Message-Id: " + first.MessageID}
+	w.Send("alice", forward)
+	if got := conversationOf(t, w, "alice", bob, carol); got != id {
+		t.Errorf("the group of three is %s now, was %s", got, id)
+	}
+	if conversationOf(t, w, "alice", bob, carol, dave) == id {
+		t.Error("dave was let into the group")
+	}
+}
+
 // logLines collects what is logged.
 type logLines struct {
 	mu sync.Mutex
