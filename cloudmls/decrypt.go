@@ -208,6 +208,17 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 		return fmt.Errorf("contacts of %s: %w", self, err)
 	}
 	pin := contacts.find(p.Sender)
+	if pin != nil && pin.Unconfirmed {
+		// A message may be read between the Welcome that showed the key and the
+		// key server's word for it; what is said of it now is remembered.
+		if err := c.confirmPins(ctx, self, []Account{p.Sender}); err != nil {
+			return fmt.Errorf("confirm the identity key of %s: %w", p.Sender, err)
+		}
+		if contacts, err = c.reader(ctx, self).contacts(); err != nil {
+			return fmt.Errorf("contacts of %s: %w", self, err)
+		}
+		pin = contacts.find(p.Sender)
+	}
 	switch {
 	case pin == nil, pin.Unconfirmed:
 		p.Warnings = append(p.Warnings, WarningIdentityUnknown)

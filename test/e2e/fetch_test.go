@@ -32,7 +32,7 @@ func odd() map[string]string {
 		"broken base64":   "Subject: broken\r\nMIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\nAAA*&^%BBB\r\n=====\r\n",
 		"long line":       "Subject: long\r\n\r\n" + strings.Repeat("0123456789", 99) + "12345678\r\n",
 		"no closing":      "Subject: open\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=zz\r\n\r\n--zz\r\n\r\nnever closed\r\n",
-		"group addresses": "Subject: group\r\nReply-To: Friends: a@c.test, \"B\" <b@c.test>;\r\nSender: Secretary <s@c.test>\r\n\r\nx\r\n",
+		"group addresses": "Subject: group\r\nReply-To: Friends: a@c.test, \"B\" <b@c.test>;\r\nSender: Alice <alice@a.test>\r\n\r\nx\r\n",
 		"big attachment":  "Subject: big\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=big\r\n\r\n--big\r\n\r\nattached\r\n--big\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap76(big) + "--big--\r\n",
 	}
 }
