@@ -118,7 +118,8 @@ func (a *account) stubFor(ctx context.Context, m imapd.SealedMessage, ref string
 		}
 	}
 	code := stubCode(cause)
-	a.log.Info("message not opened", "reason", code, "ref", ref[:16], "err", cause)
+	a.log.Info("message not opened", "reason", code, "ref", ref[:16])
+	a.log.Debug("message not opened", "ref", ref[:16], "err", cause) // may name accounts
 	return a.stubView(m.Header, code, ref), nil
 }
 
@@ -230,14 +231,14 @@ func (a *account) checkOuter(outerHeader []byte, inner *mailseal.Header) outerCh
 // noteOpened remembers the message's thread under its inner and outer
 // Message-ID: relays replace the outer one, answers name the one shown.
 func (a *account) noteOpened(outerHeader []byte, inner *mailseal.Header, p *cloudmls.Plaintext) error {
-	ids := []string{inner.MessageID}
-	if h, err := mailseal.ParseHeader(outerHeader); err == nil && h.MessageID != inner.MessageID {
-		ids = append(ids, h.MessageID)
+	if err := a.threads.note(inner.MessageID, p.Conversation, p.Own); err != nil {
+		return err
 	}
-	for _, id := range ids {
-		if err := a.threads.note(id, p.Conversation, p.Own); err != nil {
-			return err
-		}
+	h, err := mailseal.ParseHeader(outerHeader)
+	if err != nil || h.MessageID == inner.MessageID {
+		return nil // an unreadable outer header names no thread
 	}
-	return nil
+	// Whoever handles the mail on the way chooses the outer id, also that of a
+	// message of ours, so it never moves a thread that is known already.
+	return a.threads.note(h.MessageID, p.Conversation, false)
 }

@@ -82,9 +82,9 @@ func (d *device) signIn(ctx context.Context, user string, password func() (secre
 
 // addAccounts makes the configured accounts the user's; repeating it repairs.
 func addAccounts(ctx context.Context, client *cloudmls.Client, g *config.Gateway) error {
-	for _, a := range g.Accounts {
+	for i, a := range g.Accounts {
 		if err := client.AddAccount(ctx, cloudmls.Account{Platform: cloudmls.PlatformEmail, ID: a.Address}); err != nil {
-			return fmt.Errorf("add account %s: %w", a.Address, err)
+			return fmt.Errorf("add account %d of the configuration: %w", i+1, err) // the log names no addresses
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cloudmls/gateway/internal/world"
@@ -103,11 +104,17 @@ func serve(ctx context.Context, out io.Writer, w *world.World, dir string) error
 		for i, d := range p.Devices() {
 			m := d.Mail()
 			fmt.Fprintf(out, "   %s, device %d\n      IMAP server %-18s SMTP server %s\n      user name   %-18s password    %s\n",
-				p.Name, i+1, m.IMAPAddr, m.SMTPAddr, m.Username, m.Password)
+				p.Name, i+1, byName(m.IMAPAddr), byName(m.SMTPAddr), m.Username, m.Password)
 		}
 	}
 	fmt.Fprintf(out, "\n   certificate to trust: %s\n", ca)
 	fmt.Fprintln(out)
 	<-ctx.Done()
 	return nil
+}
+
+// byName gives the address with the host's name: some programs compare
+// certificates with names only.
+func byName(addr string) string {
+	return strings.Replace(addr, "127.0.0.1", "localhost", 1)
 }
