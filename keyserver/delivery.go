@@ -71,7 +71,7 @@ func (s *Server) readInbox(ctx context.Context, who identity, in *deliveriesInpu
 		if page.Last, err = r.LastSeq(in.account()); err != nil {
 			return err
 		}
-		page.Messages, err = r.Deliveries(in.account(), in.After, in.Limit, maxAnswer)
+		page.Messages, err = r.Deliveries(in.account(), in.After, in.Limit, s.Limits.AnswerBytes)
 		return err
 	})
 	if err != nil {

@@ -18,10 +18,13 @@ type Limits struct {
 	Sessions    int   // of one user; a further login ends the one unused for longest
 	KeyPackages int   // in one account's pool
 
-	Inbox           int   // messages that wait for one account
-	InboxBytes      int64 // and their octets
-	InboxFrom       int   // of these, from one user
-	InboxBytesFrom  int64
+	Inbox          int   // messages that wait for one account
+	InboxBytes     int64 // and their octets
+	InboxFrom      int   // of these, from one user
+	InboxBytesFrom int64
+	// AnswerBytes bounds the octets of objects or messages in one answer. The
+	// first one is always sent, however long.
+	AnswerBytes     int
 	LongPolls       int           // waiting at once, of one user
 	RefreshLifetime time.Duration // of a refresh token that is not used
 
@@ -49,6 +52,7 @@ func DefaultLimits() Limits {
 		InboxBytes:      256 << 20,
 		InboxFrom:       2_000,
 		InboxBytesFrom:  64 << 20,
+		AnswerBytes:     32 << 20,
 		LongPolls:       64,
 		RefreshLifetime: 365 * 24 * time.Hour,
 		SignIn:          Rate{Burst: 60, Every: 2 * time.Second},
@@ -81,6 +85,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.InboxBytes, d.InboxBytes)
 	orDefault(&l.InboxFrom, d.InboxFrom)
 	orDefault(&l.InboxBytesFrom, d.InboxBytesFrom)
+	orDefault(&l.AnswerBytes, d.AnswerBytes)
 	orDefault(&l.LongPolls, d.LongPolls)
 	orDefault(&l.RefreshLifetime, d.RefreshLifetime)
 	orDefault(&l.SignIn, d.SignIn)

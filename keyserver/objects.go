@@ -7,10 +7,6 @@ import (
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
-// maxAnswer bounds the octets of objects or messages in one answer. The first
-// one is always sent, however long.
-const maxAnswer = 32 << 20
-
 // indexEntry is what an object takes up in the index, in octets.
 const indexEntry = 256
 
@@ -52,7 +48,7 @@ func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) 
 				list.Missing = append(list.Missing, id)
 				continue
 			}
-			if size += v.Size; size > maxAnswer && len(list.Objects) > 0 {
+			if size += v.Size; size > s.Limits.AnswerBytes && len(list.Objects) > 0 {
 				size -= v.Size
 				continue // left for the next request
 			}

@@ -194,11 +194,13 @@ func TestQuotasHoldAndAreGivenBack(t *testing.T) {
 }
 
 func TestObjectsLargerThanOneAnswer(t *testing.T) {
-	w := newWorld(t, keyserver.Options{})
+	l := keyservertest.Unlimited()
+	l.AnswerBytes = 64 << 10
+	w := newWorld(t, keyserver.Options{Limits: l})
 	p := w.person("alice")
-	const size = 12 << 20
+	const size = 24 << 10
 	var ids []keyapi.ObjectID
-	for i := range 4 {
+	for i := range 7 {
 		name := fmt.Sprint("big ", i)
 		ids = append(ids, objectID(name))
 		o := keyapi.Object{ID: objectID(name), Counter: 1, Data: bytes.Repeat([]byte{byte(i + 1)}, size)}
@@ -207,10 +209,10 @@ func TestObjectsLargerThanOneAnswer(t *testing.T) {
 		}
 	}
 	l, err := w.c.Objects(t.Context(), p.token(), append(ids, objectID("none")))
-	if err != nil || len(l.Objects) != 4 || len(l.Missing) != 1 {
-		t.Fatalf("%d objects, %d missing, %v", len(l.Objects), len(l.Missing), err)
+	if err != nil || len(got.Objects) != 7 || len(got.Missing) != 1 {
+		t.Fatalf("%d objects, %d missing, %v", len(got.Objects), len(got.Missing), err)
 	}
-	for _, o := range l.Objects {
+	for _, o := range got.Objects {
 		if len(o.Data) != size {
 			t.Errorf("object of %d octets", len(o.Data))
 		}
