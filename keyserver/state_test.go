@@ -208,7 +208,7 @@ func TestObjectsLargerThanOneAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l, err := w.c.Objects(t.Context(), p.token(), append(ids, objectID("none")))
+	got, err := w.c.Objects(t.Context(), p.token(), append(ids, objectID("none")))
 	if err != nil || len(got.Objects) != 7 || len(got.Missing) != 1 {
 		t.Fatalf("%d objects, %d missing, %v", len(got.Objects), len(got.Missing), err)
 	}
