@@ -218,6 +218,14 @@ func TestHostileCommits(t *testing.T) {
 		{"capabilities without version", "protocol version is not listed", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) { k.leaf.capabilities.Versions = nil })}}},
 		{"capabilities without suite", "cipher suite is not listed", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) { k.leaf.capabilities.CipherSuites = nil })}}},
 		{"capabilities without credential", "credential type is not listed", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) { k.leaf.capabilities.Credentials = nil })}}},
+		{"credential type that others do not support", "does not support a credential type in use", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) {
+			k.leaf.credential = Credential{Type: CredentialX509, Certificates: [][]byte{{1}}}
+			k.leaf.capabilities.Credentials = []CredentialType{CredentialBasic, CredentialX509}
+		})}}},
+		{"others' credential type not supported", "does not support a credential type in use", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) {
+			k.leaf.credential = Credential{Type: CredentialX509, Certificates: [][]byte{{1}}}
+			k.leaf.capabilities.Credentials = []CredentialType{CredentialX509}
+		})}}},
 		{"nameless credential", "credential is not valid", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) { k.leaf.credential.Identity = nil })}}},
 		{"same key package twice", "same encryption key", nil, attack{proposals: []Proposal{&Add{KeyPackage: honest}, &Add{KeyPackage: honest}}}},
 		{"psk twice", "pre-shared key is used twice", nil, attack{proposals: []Proposal{psk(nil), psk(nil)}}},
