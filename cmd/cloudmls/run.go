@@ -71,8 +71,12 @@ func runGateway(c *cobra.Command, file string) (err error) {
 		}
 		o.TLSConfig = certificates.TLSConfig()
 		var renewing sync.WaitGroup
-		renewing.Go(func() { renew(c.Context(), certificates, log) })
-		defer renewing.Wait()
+		until, stop := context.WithCancel(c.Context())
+		renewing.Go(func() { renew(until, certificates, log) })
+		defer func() {
+			stop()
+			renewing.Wait()
+		}()
 		fmt.Fprintf(c.OutOrStdout(), "mail clients should trust the certificate %s\n", certificates.Pair().AuthorityFile)
 	}
 	gateway, err := proxy.New(*o)
