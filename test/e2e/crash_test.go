@@ -7,15 +7,17 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/cloudmls/gateway/test/stack"
 )
 
 // TestKillNine: the sending gateway and the key server are killed again and
 // again while mail is submitted. Whatever was answered with 250 arrives, opens
 // and is what was submitted; nothing ever lies readable at a provider.
 func TestKillNine(t *testing.T) {
-	s := newStack(t)
-	a := s.addUser("alice", alice)
-	b := s.addUser("erin", erin)
+	s := stack.New(t, lab)
+	a := s.AddUser("alice", stack.Alice)
+	b := s.AddUser("erin", stack.Erin)
 	const mails = 40
 	var mu sync.Mutex
 	accepted := map[string][]byte{}
@@ -31,9 +33,9 @@ func TestKillNine(t *testing.T) {
 			secrets = append(secrets, canary)
 			mu.Unlock()
 			id := fmt.Sprintf("<kill%d@a.test>", i)
-			msg := letter(id, alice, []string{erin}, nil, "", canary, "8bit")
+			msg := letter(id, stack.Alice, []string{stack.Erin}, nil, "", canary, "8bit")
 			for range 20 { // a mail client's user presses the button again
-				if _, err := a.smtplib(alice, []string{erin}, msg); err == nil {
+				if _, err := a.SMTPLib(stack.Alice, []string{stack.Erin}, msg); err == nil {
 					mu.Lock()
 					accepted[id] = msg
 					mu.Unlock()
@@ -49,12 +51,12 @@ func TestKillNine(t *testing.T) {
 		case <-done:
 			alive = false
 		case <-time.After(time.Duration(200+source.IntN(900)) * time.Millisecond):
-			victim, ready := a.process, "ready:"
+			victim, ready := a.Process, stack.GatewayReady
 			if kills%3 == 2 {
-				victim, ready = s.keyServer, "listens on"
+				victim, ready = s.KeyServer, stack.KeyServerReady
 			}
-			victim.kill()
-			victim.start(ready)
+			victim.Kill()
+			victim.Start(ready)
 		}
 	}
 	if kills < 5 {
@@ -63,15 +65,15 @@ func TestKillNine(t *testing.T) {
 	if len(accepted) < mails {
 		t.Errorf("%d of %d mails were accepted at last", len(accepted), mails)
 	}
-	c := b.mail(erin)
+	c := b.Mail(stack.Erin)
 	for id, msg := range accepted {
-		uid := arrives(t, c, "INBOX", id)
-		if got := withoutPrefix(t, c.fetch(uid, "BODY.PEEK[]").str); !bytes.Equal(got, msg) {
+		uid := c.Arrives("INBOX", id)
+		if got := stack.WithoutPrefix(t, c.Fetch(uid, "BODY.PEEK[]").Str); !bytes.Equal(got, msg) {
 			t.Errorf("%s does not open as submitted:\n%s", id, got)
 		}
 	}
 	t.Logf("%d kills, %d mails accepted", kills, len(accepted))
-	for c, files := range findCanaries(t, secrets, append([]string{s.dir}, mailLab.folders()...)...) {
+	for c, files := range stack.FindCanaries(t, secrets, append([]string{s.Dir}, lab.Folders()...)...) {
 		t.Errorf("%s lies readable in %v", c, files)
 	}
 }

@@ -5,15 +5,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"strings"
 	"testing"
-)
 
-const (
-	alice = "alice@a.test"
-	erin  = "erin@b.test"
-	frank = "frank@b.test"
+	"github.com/cloudmls/gateway/test/stack"
 )
 
 // letter builds a message with a canary in every place where text can be:
@@ -46,53 +41,30 @@ func letter(id, from string, to, cc []string, answers, canary, encoding string) 
 	return []byte(b.String())
 }
 
-// withoutPrefix takes off the trace and status fields that the gateway serves
-// before the submitted octets.
-func withoutPrefix(t *testing.T, seen []byte) []byte {
-	t.Helper()
-	rest := seen
-	for status := false; ; {
-		line, after, ok := bytes.Cut(rest, []byte("\r\n"))
-		if !ok {
-			t.Fatalf("no end of the header in %q", seen)
-		}
-		if status && (len(line) == 0 || line[0] != ' ' && line[0] != '\t') {
-			return rest
-		}
-		if bytes.HasPrefix(line, []byte("CloudMLS-Status:")) {
-			status = true
-		}
-		if len(line) == 0 {
-			t.Fatalf("no status field in %q", seen)
-		}
-		rest = after
-	}
-}
-
 // TestDialogAndGroupOnRealServers: swaks submits through two gateways, Postfix
 // relays, Dovecot stores, curl reads; nothing readable lies anywhere.
 func TestDialogAndGroupOnRealServers(t *testing.T) {
-	s := newStack(t)
-	a := s.addUser("alice", alice)
-	b := s.addUser("erin", erin, frank)
+	s := stack.New(t, lab)
+	a := s.AddUser("alice", stack.Alice)
+	b := s.AddUser("erin", stack.Erin, stack.Frank)
 	source := rand.New(rand.NewPCG(1, 2))
 	canary := func() string { return fmt.Sprintf("CANARY-%016x", source.Uint64()) }
 	var secrets []string
 
 	type mail struct {
 		from    string
-		through *gateway
+		through *stack.Gateway
 		to, cc  []string
 		answers string
 		enc     string
-		readers map[string]*gateway
+		readers map[string]*stack.Gateway
 	}
 	mails := []mail{
-		{alice, a, []string{erin}, nil, "", "8bit", map[string]*gateway{erin: b}},
-		{erin, b, []string{alice}, nil, "<m0@a.test>", "quoted-printable", map[string]*gateway{alice: a}},
-		{alice, a, []string{erin}, []string{frank}, "", "base64", map[string]*gateway{erin: b, frank: b}},
-		{frank, b, []string{alice, erin}, nil, "<m2@a.test>", "8bit", map[string]*gateway{alice: a, erin: b}},
-		{erin, b, []string{frank, alice}, nil, "<m3@b.test>", "quoted-printable", map[string]*gateway{alice: a, frank: b}},
+		{stack.Alice, a, []string{stack.Erin}, nil, "", "8bit", map[string]*stack.Gateway{stack.Erin: b}},
+		{stack.Erin, b, []string{stack.Alice}, nil, "<m0@a.test>", "quoted-printable", map[string]*stack.Gateway{stack.Alice: a}},
+		{stack.Alice, a, []string{stack.Erin}, []string{stack.Frank}, "", "base64", map[string]*stack.Gateway{stack.Erin: b, stack.Frank: b}},
+		{stack.Frank, b, []string{stack.Alice, stack.Erin}, nil, "<m2@a.test>", "8bit", map[string]*stack.Gateway{stack.Alice: a, stack.Erin: b}},
+		{stack.Erin, b, []string{stack.Frank, stack.Alice}, nil, "<m3@b.test>", "quoted-printable", map[string]*stack.Gateway{stack.Alice: a, stack.Frank: b}},
 	}
 	for i, m := range mails {
 		_, domain, _ := strings.Cut(m.from, "@")
@@ -100,21 +72,21 @@ func TestDialogAndGroupOnRealServers(t *testing.T) {
 		secret := canary()
 		secrets = append(secrets, secret)
 		msg := letter(id, m.from, m.to, m.cc, m.answers, secret, m.enc)
-		out, err := m.through.swaks(m.from, append(m.to, m.cc...), msg)
+		out, err := m.through.Swaks(m.from, append(m.to, m.cc...), msg)
 		if err != nil {
-			t.Fatalf("mail %d: %v\n%s\n%s", i, err, out, m.through.logText())
+			t.Fatalf("mail %d: %v\n%s\n%s", i, err, out, m.through.LogText())
 		}
 		if !strings.Contains(out, "queued as") {
 			t.Errorf("mail %d: Postfix's own words are missing in:\n%s", i, out)
 		}
 		for reader, g := range m.readers {
-			c := g.mail(reader)
-			uid := arrives(t, c, "INBOX", id)
-			seen := g.curl(reader, "INBOX", uid)
-			if got := withoutPrefix(t, seen); !bytes.Equal(got, msg) {
+			c := g.Mail(reader)
+			uid := c.Arrives("INBOX", id)
+			seen := g.Curl(reader, "INBOX", uid)
+			if got := stack.WithoutPrefix(t, seen); !bytes.Equal(got, msg) {
 				t.Errorf("mail %d at %s: got %d octets, want the %d submitted ones\n%s", i, reader, len(got), len(msg), seen)
 			}
-			if flags := c.fetch(uid, "FLAGS").String(); !strings.Contains(flags, "$MLSEncrypted") || !strings.Contains(flags, "$MLSVerified") || strings.Contains(flags, "$MLSWarning") {
+			if flags := c.Fetch(uid, "FLAGS").String(); !strings.Contains(flags, "$MLSEncrypted") || !strings.Contains(flags, "$MLSVerified") || strings.Contains(flags, "$MLSWarning") {
 				t.Errorf("mail %d at %s: flags %s", i, reader, flags)
 			}
 		}
@@ -123,56 +95,47 @@ func TestDialogAndGroupOnRealServers(t *testing.T) {
 	// A draft and a sent copy, through IMAP.
 	secret := canary()
 	secrets = append(secrets, secret)
-	draft := letter("<draft@a.test>", alice, []string{erin}, nil, "", secret, "8bit")
-	c := a.mail(alice)
-	c.ok("SELECT Drafts")
-	uid := c.append("Drafts", `(\Draft)`, draft)
-	if got := withoutPrefix(t, c.fetch(uid, "BODY.PEEK[]").str); !bytes.Equal(got, draft) {
+	draft := letter("<draft@a.test>", stack.Alice, []string{stack.Erin}, nil, "", secret, "8bit")
+	c := a.Mail(stack.Alice)
+	c.OK("SELECT Drafts")
+	uid := c.Append("Drafts", `(\Draft)`, draft)
+	if got := stack.WithoutPrefix(t, c.Fetch(uid, "BODY.PEEK[]").Str); !bytes.Equal(got, draft) {
 		t.Errorf("draft: got %q, want %q", got, draft)
 	}
 
 	// The control: a plain mail straight to the provider, past the gateways.
 	control := canary()
 	for i, enc := range []string{"8bit", "quoted-printable", "base64"} {
-		plain := letter(fmt.Sprintf("<control%d@a.test>", i), alice, []string{erin}, nil, "", control, enc)
-		sendDirect(t, alice, erin, plain)
-		d := direct(t, erin)
-		arrives(t, d, "INBOX", fmt.Sprintf("<control%d@a.test>", i))
+		plain := letter(fmt.Sprintf("<control%d@a.test>", i), stack.Alice, []string{stack.Erin}, nil, "", control, enc)
+		lab.SendDirect(t, stack.Alice, stack.Erin, plain)
+		d := lab.Direct(t, stack.Erin)
+		d.Arrives("INBOX", fmt.Sprintf("<control%d@a.test>", i))
 	}
 
-	folders := append([]string{s.dir}, mailLab.folders()...)
-	for c, files := range findCanaries(t, secrets, folders...) {
+	folders := append([]string{s.Dir}, lab.Folders()...)
+	for c, files := range stack.FindCanaries(t, secrets, folders...) {
 		t.Errorf("%s lies readable in %v", c, files)
 	}
-	found := findCanaries(t, []string{control}, mailLab.folders()...)
+	found := stack.FindCanaries(t, []string{control}, lab.Folders()...)
 	if len(found[control]) < 3 {
 		t.Errorf("the search found the control mails in %v only", found[control])
 	}
 
 	// A second device has nothing but the password.
-	second := s.addDevice("alice2", "alice", alice)
-	c = second.mail(alice)
+	second := s.AddDevice("alice2", "alice", stack.Alice)
+	c = second.Mail(stack.Alice)
 	for i, m := range mails {
-		if m.from == alice {
+		if m.from == stack.Alice {
 			continue
 		}
 		_, domain, _ := strings.Cut(m.from, "@")
-		uid := arrives(t, c, "INBOX", fmt.Sprintf("<m%d@%s>", i, domain))
-		if got, want := withoutPrefix(t, c.fetch(uid, "BODY.PEEK[]").str), letter(fmt.Sprintf("<m%d@%s>", i, domain), m.from, m.to, m.cc, m.answers, secrets[i], m.enc); !bytes.Equal(got, want) {
+		uid := c.Arrives("INBOX", fmt.Sprintf("<m%d@%s>", i, domain))
+		if got, want := stack.WithoutPrefix(t, c.Fetch(uid, "BODY.PEEK[]").Str), letter(fmt.Sprintf("<m%d@%s>", i, domain), m.from, m.to, m.cc, m.answers, secrets[i], m.enc); !bytes.Equal(got, want) {
 			t.Errorf("mail %d on the second device: got %q", i, got)
 		}
 	}
-	c.ok("SELECT Drafts")
-	if got := withoutPrefix(t, c.fetch(uid, "BODY.PEEK[]").str); !bytes.Equal(got, draft) {
+	c.OK("SELECT Drafts")
+	if got := stack.WithoutPrefix(t, c.Fetch(uid, "BODY.PEEK[]").Str); !bytes.Equal(got, draft) {
 		t.Error("the draft does not open on the second device")
 	}
-}
-
-// folders are all places where the providers keep mail, queues and logs.
-func (l *lab) folders() []string {
-	var all []string
-	for name := range l.Providers {
-		all = append(all, filepath.Join(l.Dir, name))
-	}
-	return all
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/cloudmls/gateway/test/stack"
 )
 
 // odd are messages that are legal and unusual, by what is unusual about them.
@@ -60,37 +62,37 @@ var items = []string{
 // gets what Dovecot would answer for the opened one, and the opened one is what
 // was submitted.
 func TestFetchAgreesWithDovecot(t *testing.T) {
-	s := newStack(t)
-	a := s.addUser("alice", alice)
-	b := s.addUser("erin", erin)
-	served := b.mail(erin)
-	plain := direct(t, erin)
-	plain.do("CREATE Compare")
-	plain.ok("SELECT Compare")
+	s := stack.New(t, lab)
+	a := s.AddUser("alice", stack.Alice)
+	b := s.AddUser("erin", stack.Erin)
+	served := b.Mail(stack.Erin)
+	plain := lab.Direct(t, stack.Erin)
+	plain.Do("CREATE Compare")
+	plain.OK("SELECT Compare")
 	n, first := 0, 0
 	for name, rest := range odd() {
 		n++
 		id := fmt.Sprintf("<odd%d@a.test>", n)
-		msg := []byte(fmt.Sprintf("Date: Mon, 23 Nov 2026 10:00:00 +0100\r\nFrom: Alice <%s>\r\nTo: %s\r\nMessage-ID: %s\r\n%s", alice, erin, id, rest))
-		if out, err := a.smtplib(alice, []string{erin}, msg); err != nil {
+		msg := []byte(fmt.Sprintf("Date: Mon, 23 Nov 2026 10:00:00 +0100\r\nFrom: Alice <%s>\r\nTo: %s\r\nMessage-ID: %s\r\n%s", stack.Alice, stack.Erin, id, rest))
+		if out, err := a.SMTPLib(stack.Alice, []string{stack.Erin}, msg); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 			continue
 		}
-		uid := arrives(t, served, "INBOX", id)
+		uid := served.Arrives("INBOX", id)
 		if first == 0 {
 			first = uid
 		}
-		whole := served.fetch(uid, "BODY.PEEK[]").str
-		if got := withoutPrefix(t, whole); !bytes.Equal(got, msg) {
+		whole := served.Fetch(uid, "BODY.PEEK[]").Str
+		if got := stack.WithoutPrefix(t, whole); !bytes.Equal(got, msg) {
 			t.Errorf("%s: opened message differs from the submitted one (%d octets, want %d)", name, len(got), len(msg))
 		}
-		reference := plain.append("Compare", "", whole)
+		reference := plain.Append("Compare", "", whole)
 		asked := items
 		if name == "forwarded" { // elsewhere part 2 has no parts, and Dovecot answers for them all the same
 			asked = append([]string{"BODY.PEEK[2.1]", "BODY.PEEK[2.1.MIME]"}, items...)
 		}
 		for _, item := range asked {
-			got, want := served.fetch(uid, item).String(), plain.fetch(reference, item).String()
+			got, want := served.Fetch(uid, item).String(), plain.Fetch(reference, item).String()
 			if got == "NIL" && want == `""` {
 				continue // a section that does not exist: RFC 9051 lets a server say either
 			}
@@ -100,7 +102,7 @@ func TestFetchAgreesWithDovecot(t *testing.T) {
 		}
 	}
 	// The fields that Thunderbird asks for, in one command, with FLAGS.
-	for _, l := range served.ok("UID FETCH " + strconv.Itoa(first) + ":* (UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS (From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To Received)])") {
+	for _, l := range served.OK("UID FETCH " + strconv.Itoa(first) + ":* (UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS (From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To Received)])") {
 		if bytes.Contains(l, []byte("[...]")) || bytes.Contains(l, []byte("multipart/encrypted")) {
 			t.Errorf("outer header served: %q", l)
 		}
