@@ -76,6 +76,12 @@ type Upstream struct {
 	Password func(ctx context.Context) (string, error)
 	// Hello is the name said in EHLO; empty means "localhost".
 	Hello string
+	// Generation names these settings: an idle connection that was made under
+	// another one is renewed before the next message.
+	Generation uint64
+	// Report, if set, is told how each attempt to connect and log in ended,
+	// nil for well, and why a connection broke. It must return at once.
+	Report func(err error)
 }
 
 // Envelope is the SMTP envelope of a submission (RFC 5321 section 2.3.1).

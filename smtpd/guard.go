@@ -35,10 +35,11 @@ type guard struct {
 	loginDeadline time.Time // zero once logged in
 	busy          bool      // inside a message
 	draining      bool
-	strict        bool  // inside DATA
-	delivered     int64 // octets handed to go-smtp
-	lastBare      int64 // value of delivered after the last bare CR or LF; 0 for none
-	err           error // what every further Read returns
+	farewell      string // said once nothing is under way; empty if it was
+	strict        bool   // inside DATA
+	delivered     int64  // octets handed to go-smtp
+	lastBare      int64  // value of delivered after the last bare CR or LF; 0 for none
+	err           error  // what every further Read returns
 	closed        bool
 }
 
@@ -55,6 +56,9 @@ func (g *guard) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := g.Conn.Read(p)
+	if err != nil && g.sayFarewell() {
+		err = io.EOF
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if n > 0 {
@@ -71,13 +75,13 @@ func (g *guard) Read(p []byte) (int, error) {
 }
 
 func (g *guard) beforeRead() error {
+	if g.sayFarewell() {
+		return io.EOF
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.err != nil {
 		return g.err
-	}
-	if g.draining && !g.busy {
-		return io.EOF
 	}
 	deadline := g.loginDeadline
 	if deadline.IsZero() {
@@ -171,14 +175,34 @@ func (g *guard) leaveData() {
 	g.busy, g.strict = false, false
 }
 
-// drain closes the connection as soon as no message is under way.
-func (g *guard) drain() {
+// drain closes the connection with a 421 (RFC 5321 section 3.8) as soon as no
+// message is under way.
+func (g *guard) drain(text string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.draining = true
+	if !g.draining {
+		g.draining, g.farewell = true, text
+	}
 	if !g.busy {
 		_ = g.Conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader; Close follows
 	}
+}
+
+// sayFarewell reports whether the connection is to be closed now, and says so.
+// The reading goroutine calls it before and after it waits for the client: then
+// no reply of the library is on its way.
+func (g *guard) sayFarewell() bool {
+	g.mu.Lock()
+	leave, text := g.draining && !g.busy, ""
+	// A client that has not said anything may still be in the TLS handshake.
+	if leave && g.delivered > 0 {
+		text, g.farewell = g.farewell, ""
+	}
+	g.mu.Unlock()
+	if text != "" {
+		_, _ = g.Write([]byte("421 4.3.2 " + printable(text, false) + "\r\n")) // or there is nobody to tell
+	}
+	return leave
 }
 
 // Close implements net.Conn. After a refused message it first lets the client

@@ -74,7 +74,7 @@ func (l *listener) drain() {
 	defer l.mu.Unlock()
 	l.draining = true
 	for g := range l.guards {
-		g.drain()
+		g.drain("the gateway is shutting down")
 	}
 }
 

@@ -46,8 +46,9 @@ type OutboxOptions struct {
 // provider's 250 and our record of it sends a transaction again, with the same
 // octets and Resent set. Its methods are safe for concurrent use.
 type Outbox struct {
-	o OutboxOptions
-	q *outbox.Queue
+	o     OutboxOptions
+	q     *outbox.Queue
+	notes attemptNotes
 }
 
 // OpenOutbox opens or creates the queue in o.Dir.
@@ -147,6 +148,7 @@ func (b *Outbox) attempt(ctx context.Context, e outbox.Entry) error {
 	}
 	if err == nil {
 		account.Sent(context.WithoutCancel(ctx), t)
+		b.notes.drop(e.ID)
 		return b.q.Remove(e)
 	}
 	return b.failed(ctx, e, t, err)
@@ -154,6 +156,7 @@ func (b *Outbox) attempt(ctx context.Context, e outbox.Entry) error {
 
 // failed decides between another attempt and a report to the sender.
 func (b *Outbox) failed(ctx context.Context, e outbox.Entry, t Transaction, err error) error {
+	b.notes.put(e.ID, err, b.o.Now())
 	var link *linkError
 	unknown := errors.As(err, &link) && link.unknown
 	b.o.Logger.Info("outbox attempt failed", "transaction", e.ID, "attempt", e.Attempts, "unconfirmed", unknown)
@@ -166,6 +169,7 @@ func (b *Outbox) failed(ctx context.Context, e outbox.Entry, t Transaction, err 
 		b.o.Logger.Error("failure not reported to the sender", "transaction", e.ID, "err", bounceErr)
 		return b.later(e, unknown)
 	}
+	b.notes.drop(e.ID)
 	return b.q.Remove(e)
 }
 

@@ -16,6 +16,9 @@ type relay struct {
 	upstream func() Upstream
 	t        Timeouts
 	l        *link // nil while there is none
+
+	generation uint64 // of the settings that l was made under
+	watcher    func(error)
 }
 
 // connect makes sure that there is a connection.
@@ -23,7 +26,10 @@ func (r *relay) connect(ctx context.Context) error {
 	if r.l != nil {
 		return nil
 	}
-	l, err := dial(ctx, r.upstream(), r.t)
+	up := r.upstream()
+	r.generation, r.watcher = up.Generation, up.Report
+	l, err := dial(ctx, up, r.t)
+	r.report(ctx, err)
 	if err != nil {
 		return err
 	}
@@ -74,6 +80,7 @@ func (r *relay) retryOnce(ctx context.Context, step func() error) error {
 			return ctx.Err()
 		}
 		if !old || attempt > 0 {
+			r.report(ctx, err)
 			return err
 		}
 	}
@@ -136,6 +143,9 @@ func (r *relay) send(ctx context.Context, t Transaction) (*reply, error) {
 	var link *linkError
 	if errors.As(err, &link) || errors.Is(err, errContent) {
 		r.drop()
+	}
+	if link != nil {
+		r.report(ctx, err)
 	}
 	if err != nil && ctx.Err() != nil && (link == nil || !link.unknown) {
 		return nil, ctx.Err()

@@ -26,6 +26,7 @@ type Server struct {
 	tls      *tls.Config
 	throttle *throttle
 	smtp     *smtp.Server
+	live     liveSessions
 	ctx      context.Context // ends at the end of Shutdown
 	cancel   context.CancelFunc
 
@@ -89,7 +90,9 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 		return nil, errors.New("connection is not from the guarded listener")
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
-	return &session{server: s, guard: g, log: s.log.With("conn", newID()), ctx: ctx, cancel: cancel}, nil
+	n := &session{server: s, guard: g, log: s.log.With("conn", newID()), ctx: ctx, cancel: cancel}
+	s.live.enter(n)
+	return n, nil
 }
 
 // Serve accepts connections on ln, which must listen on a loopback address or

@@ -83,6 +83,7 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 	if s.relay == nil {
 		s.relay = &relay{upstream: account.Upstream, t: s.server.timeouts}
 	}
+	s.relay.renew()
 	if err := s.relay.connect(s.ctx); err != nil {
 		return s.fail("connect", err)
 	}
@@ -233,6 +234,7 @@ func (s *session) Reset() {
 
 // Logout implements smtp.Session.
 func (s *session) Logout() error {
+	s.server.live.leave(s)
 	s.cancel()
 	s.relayMu.Lock()
 	defer s.relayMu.Unlock()

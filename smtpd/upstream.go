@@ -211,7 +211,7 @@ func (l *link) authenticate(ctx context.Context, up Upstream) error {
 	password, err := up.Password(ctx)
 	if err != nil {
 		return &Refusal{
-			Code: 451, Enhanced: [3]int{4, 7, 0}, Temporary: true, Err: err,
+			Code: 451, Enhanced: [3]int{4, 7, 0}, Temporary: true, Err: errors.Join(ErrNoPassword, err),
 			Text: "the password for your mail provider (" + l.host + ") is not available to the gateway; nothing was sent",
 		}
 	}
@@ -237,7 +237,7 @@ func (l *link) authenticate(ctx context.Context, up Upstream) error {
 // settings, not in the mail program's.
 func (l *link) refusedLogin(why string, err error) error {
 	return &Refusal{
-		Code: 451, Enhanced: [3]int{4, 7, 0}, Temporary: true, Err: err,
+		Code: 451, Enhanced: [3]int{4, 7, 0}, Temporary: true, Err: errors.Join(ErrLogin, err),
 		Text: "your mail provider (" + l.host + ") refused the gateway's login: " + why +
 			". Nothing was sent. Check the provider's password in the gateway's settings",
 	}

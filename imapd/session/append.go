@@ -161,6 +161,7 @@ func (s *session) storeUpload(tag string, args *appendArgs, content *spool) erro
 	if err := s.upload(c, line, sealed.Content, sealed.Size); err != nil {
 		return err
 	}
+	s.watchUpload(c)
 	if c.status == "OK" && sealed.Stored != nil {
 		sealed.Stored()
 	}

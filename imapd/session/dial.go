@@ -150,7 +150,7 @@ func (h *handshake) capability() error {
 func (h *handshake) login(ctx context.Context) error {
 	password, err := h.target.Password(ctx)
 	if err != nil {
-		return &Failure{Code: "UNAVAILABLE", Text: "The password for the mail provider is not available", Err: err}
+		return &Failure{Code: "UNAVAILABLE", Text: "The password for the mail provider is not available", Err: errors.Join(ErrNoPassword, err)}
 	}
 	user := h.target.Username
 	if strings.ContainsAny(user+password, "\r\n\x00") {
@@ -176,7 +176,7 @@ func (h *handshake) login(ctx context.Context) error {
 		return err
 	}
 	if status != "OK" {
-		return &providerError{text: "The mail provider refused the gateway's sign-in: " + text}
+		return &providerError{text: "The mail provider refused the gateway's sign-in: " + text, err: ErrLogin}
 	}
 	return nil
 }

@@ -251,13 +251,19 @@ func (s *session) signIn(tag, user, pass string, onLogin func()) (bool, error) {
 	}
 	guard.note(user, true)
 	onLogin()
+	s.leave()
+	s.leave = s.cfg.live.enter(s, acct)
 	up, alerts, err := connect(s.ctx, acct, s.cfg.Limits)
+	if s.ctx.Err() == nil {
+		watch(acct, func(w Watcher) { w.ProviderResult(err) })
+	}
 	for _, a := range alerts {
 		if err := s.out.line(a); err != nil {
 			return false, errGone
 		}
 	}
 	if err != nil {
+		s.leave()
 		s.report(slog.LevelWarn, "mail provider not available", err)
 		code, text := "UNAVAILABLE", dialSentence(err)
 		var f *Failure

@@ -40,6 +40,7 @@ type Config struct {
 	guard    loginGuard
 	reissues keyedLocks
 	shown    shownBoxes
+	live     liveSessions
 	nextID   atomic.Int64
 }
 
@@ -48,6 +49,7 @@ type session struct {
 	cfg *Config
 	log *slog.Logger
 	ctx context.Context
+	end func(cause error) // ends ctx; a farewell is said to the client
 
 	client *timedConn
 	cr     *wire.Reader
@@ -62,6 +64,8 @@ type session struct {
 	acct Account
 	idx  Index
 	up   *upstream
+	// leave takes the session out of Config.live.
+	leave func()
 
 	tagN   int
 	opened *viewCache
@@ -83,22 +87,27 @@ type session struct {
 // is cancelled, and closes conn. onLogin is called once the client has signed
 // in.
 func Serve(ctx context.Context, conn net.Conn, c *Config, onLogin func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	s := &session{
 		cfg:    c,
 		log:    c.Logger.With("conn", c.nextID.Add(1)),
 		ctx:    ctx,
+		end:    cancel,
 		client: &timedConn{Conn: conn, progress: c.Limits.Progress},
 	}
-	s.drained = sync.NewCond(&s.mu)
+	s.drained, s.leave = sync.NewCond(&s.mu), func() {}
 	s.cr = wire.NewReader(s.client)
 	s.cr.Strict = true
 	s.out = newOutput(s.client, c.Limits.ResponseBytes)
 	s.client.before = s.flush
 
 	stop := context.AfterFunc(ctx, func() {
-		s.out.lastWord("* BYE Gateway is shutting down")
+		var f farewell
+		if !errors.As(context.Cause(ctx), &f) {
+			f = "Gateway is shutting down"
+		}
+		s.out.lastWord("* BYE " + string(f))
 		s.closeClient()
 		s.mu.Lock()
 		up := s.up
@@ -109,6 +118,8 @@ func Serve(ctx context.Context, conn net.Conn, c *Config, onLogin func()) {
 	})
 	defer stop()
 	defer s.closeClient()
+
+	defer func() { s.leave() }()
 
 	err := s.guarded(func() error { return s.authenticate(onLogin) })
 	if err == nil {
@@ -142,6 +153,7 @@ func (s *session) relaySession() error {
 		s.mu.Unlock()
 		if !said {
 			s.report(slog.LevelInfo, "connection to the mail provider ended", err)
+			s.watchEnd(err)
 			s.out.lastWord("* BYE [UNAVAILABLE] " + byeSentence(err))
 		} else {
 			s.out.lastWord("")

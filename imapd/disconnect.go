@@ -1,0 +1,27 @@
+package imapd
+
+import "github.com/cloudmls/gateway/imapd/session"
+
+// Watcher is an Account that wants to know how its provider does.
+type Watcher = session.Watcher
+
+// What a Watcher may find in an error, see package session.
+var (
+	ErrLogin      = session.ErrLogin
+	ErrNoPassword = session.ErrNoPassword
+	ErrQuota      = session.ErrQuota
+)
+
+// ProviderText is what may be shown to people about an error given to a
+// Watcher; it may hold the provider's own words.
+func ProviderText(err error) string { return session.ProviderText(err) }
+
+// Disconnect says BYE with a text of one line to the sessions of the accounts
+// that match, and ends them. It returns how many there were; it does not wait
+// for their end.
+func (s *Server) Disconnect(match func(Account) bool, text string) int {
+	return s.config.Disconnect(match, text)
+}
+
+// Sessions counts the sessions of the accounts that match.
+func (s *Server) Sessions(match func(Account) bool) int { return s.config.Sessions(match) }
