@@ -68,6 +68,7 @@ var Rules = []Rule{
 		Never: []string{"net", "net/http", "os", "os/exec", "log", "syscall"}},
 	{Package: "internal/secret", Others: []string{"golang.org/x/crypto", "golang.org/x/sys"}, Never: []string{"net", "net/http"}},
 	{Package: "internal/localtls"},
+	{Package: "internal/systemd", Others: []string{"golang.org/x/sys"}, Never: []string{"net/http", "os/exec"}},
 	{Package: "internal/archtest"},
 
 	// The one program wires everything; the fakes below are for tests and the demo.
