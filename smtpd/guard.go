@@ -75,14 +75,19 @@ func (g *guard) Read(p []byte) (int, error) {
 }
 
 func (g *guard) beforeRead() error {
-	if g.sayFarewell() {
-		return io.EOF
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.err != nil {
 		return g.err
 	}
+	if g.draining && !g.busy {
+		g.mu.Unlock()
+		g.sayFarewell()
+		g.mu.Lock()
+		return io.EOF
+	}
+	// Under one lock with the question above, or the deadline that drain sets
+	// would be moved and its wish forgotten.
 	deadline := g.loginDeadline
 	if deadline.IsZero() {
 		deadline = time.Now().Add(g.t.Idle)
