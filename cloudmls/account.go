@@ -177,39 +177,19 @@ func (c *Client) Pinned(ctx context.Context, self, a Account) (key []byte, ok bo
 }
 
 // AcceptIdentity replaces the pinned identity key of an account by key, after
-// people have compared it. Welcomes that were held back because of the change
-// then count.
+// people have talked about it. Welcomes that were held back because of the
+// change then count. The contact is unverified from then on, until Verify.
 func (c *Client) AcceptIdentity(ctx context.Context, self, a Account, key []byte) error {
-	self, err := c.own(ctx, self)
-	if err != nil {
-		return err
-	}
-	if a, err = canonical(a); err != nil {
-		return err
-	}
 	if len(key) != ed25519.PublicKeySize {
 		return fmt.Errorf("identity key of %d octets", len(key))
 	}
-	unlock, err := c.locks.lock(ctx, syncLock(self))
+	self, a, err := c.pair(ctx, self, a)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	err = c.update(ctx, self, func(_ *state.Tx, v *view) error {
-		contacts, err := v.contacts()
-		if err != nil {
-			return err
-		}
-		p := contacts.find(a)
-		if p == nil {
-			contacts.Pins = append(contacts.Pins, pinEntry{Platform: a.Platform, ID: a.ID, Since: c.now().UnixMilli()})
-			p = &contacts.Pins[len(contacts.Pins)-1]
-		}
+	err = c.changePin(ctx, self, a, func(p *pinEntry) error {
 		p.accept(key, c.now())
-		if err := v.put(contactsKey(self), contacts); err != nil {
-			return err
-		}
-		return c.releaseHeld(v, a)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("accept identity of %s: %w", a, err)

@@ -73,10 +73,9 @@ func (c *Client) member(ctx context.Context, self Account, id ConversationID) (*
 		return nil, fmt.Errorf("conversation: %w", err)
 	case conv == nil:
 		return nil, ErrNoConversation
-	case conv.Removed != 0:
-		return nil, ErrNotMember
-	case conv.Broken != "":
-		return nil, fmt.Errorf("%w: %s", ErrBroken, conv.Broken)
+	}
+	if err := conv.blocked(); err != nil {
+		return nil, err
 	}
 	return conv, nil
 }

@@ -43,6 +43,10 @@ type ConversationState struct {
 	Encrypted bool      // always true: a conversation that exists is never written to in clear
 	Removed   bool      // the own account is no longer in it
 	Broken    bool      // see ErrBroken
-	Since     time.Time // when this account's user first joined or created it
-	Updated   time.Time // when the current epoch began for this user
+	// Blocked says why nothing can be encrypted in it: ErrNotMember, ErrBroken
+	// with the rule that was broken, *IdentityChangedError, or that this could
+	// not be found out. nil: it can.
+	Blocked error
+	Since   time.Time // when this account's user first joined or created it
+	Updated time.Time // when the current epoch began for this user
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // stateOf makes the caller's snapshot of a record.
-func stateOf(self Account, r *conversationRecord) *ConversationState {
+func stateOf(self Account, r *conversationRecord, contacts *contactsRecord) *ConversationState {
 	s := &ConversationState{
 		ID: r.ID, Kind: r.Kind, Members: rosterAccounts(r.Members), Epoch: r.Epoch, Encrypted: true,
 		Removed: r.Removed != 0, Broken: r.Broken != "",
@@ -20,7 +20,33 @@ func stateOf(self Account, r *conversationRecord) *ConversationState {
 	if s.Removed {
 		s.Members = slices.DeleteFunc(s.Members, func(a Account) bool { return a == self })
 	}
+	if s.Blocked = r.blocked(); s.Blocked == nil {
+		s.Blocked = contacts.checkRoster(withoutSelf(self, r.Members))
+	}
 	return s
+}
+
+// blocked says why the account cannot take part in the conversation.
+func (r *conversationRecord) blocked() error {
+	switch {
+	case r.Removed != 0:
+		return ErrNotMember
+	case r.Broken != "":
+		return fmt.Errorf("%w: %s", ErrBroken, r.Broken)
+	}
+	return nil
+}
+
+// snapshot is stateOf with what is pinned now. That it cannot be read is no
+// reason to hide a change that was made, but one to call it blocked.
+func (c *Client) snapshot(ctx context.Context, self Account, r *conversationRecord) *ConversationState {
+	contacts, err := c.reader(ctx, self).contacts()
+	if err != nil {
+		s := stateOf(self, r, &contactsRecord{})
+		s.Blocked = fmt.Errorf("contacts of %s: %w", self, err)
+		return s
+	}
+	return stateOf(self, r, contacts)
 }
 
 // Conversation gives a conversation as this user's verified state has it, or
@@ -37,7 +63,7 @@ func (c *Client) Conversation(ctx context.Context, self Account, id Conversation
 	if r == nil {
 		return nil, ErrNoConversation
 	}
-	return stateOf(self, r), nil
+	return c.snapshot(ctx, self, r), nil
 }
 
 // conversations reads all records of the account, newest first.
@@ -77,9 +103,13 @@ func (c *Client) Conversations(ctx context.Context, self Account) ([]*Conversati
 	if err != nil {
 		return nil, err
 	}
+	contacts, err := c.reader(ctx, self).contacts()
+	if err != nil {
+		return nil, fmt.Errorf("contacts of %s: %w", self, err)
+	}
 	list := make([]*ConversationState, len(records))
 	for i, r := range records {
-		list[i] = stateOf(self, r)
+		list[i] = stateOf(self, r, contacts)
 	}
 	return list, nil
 }
@@ -105,7 +135,7 @@ func (c *Client) FindGroup(ctx context.Context, self Account, members []Account)
 	}
 	for _, r := range records {
 		if r.Kind == KindGroup && r.Removed == 0 && r.Broken == "" && slices.Equal(rosterAccounts(r.Members), people) {
-			return stateOf(self, r), nil
+			return c.snapshot(ctx, self, r), nil
 		}
 	}
 	return nil, ErrNoConversation

@@ -59,6 +59,7 @@ func (c *Client) Decrypt(ctx context.Context, self Account, message []byte) (*Pl
 		return nil, err
 	}
 	p.Verified = len(p.Warnings) == 0
+	p.SenderVerified = p.SenderVerified && p.Verified
 	return p, nil
 }
 
@@ -201,6 +202,7 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 		if id == nil || !bytes.Equal(id.public(), p.IdentityKey) {
 			p.Warnings = append(p.Warnings, WarningIdentityChanged)
 		}
+		p.SenderVerified = true
 		return nil
 	}
 	contacts, err := c.reader(ctx, self).contacts()
@@ -224,6 +226,8 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 		p.Warnings = append(p.Warnings, WarningIdentityUnknown)
 	case !pin.vouches(p.IdentityKey, r.opened):
 		p.Warnings = append(p.Warnings, WarningIdentityChanged)
+	default:
+		p.SenderVerified = pin.Verified != 0 && bytes.Equal(pin.Key, p.IdentityKey)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
 	if conv != nil && conv.Removed == 0 && len(absent(conv, members)) == 0 {
-		return stateOf(self, conv), nil
+		return c.snapshot(ctx, self, conv), nil
 	}
 	if _, err := c.sync(ctx, self); err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*
 	if err != nil {
 		return nil, err
 	}
-	return stateOf(self, conv), nil
+	return c.snapshot(ctx, self, conv), nil
 }
 
 // conversationID checks the wanted id against the people, or derives it.

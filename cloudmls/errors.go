@@ -67,10 +67,15 @@ type IdentityChangedError struct {
 	Account Account
 	Pinned  []byte // Ed25519 public key seen first
 	Key     []byte // Ed25519 public key seen now
+	// Verified: people have compared the pinned key (Verify).
+	Verified bool
 }
 
 // Error names the account.
 func (e *IdentityChangedError) Error() string {
+	if e.Verified {
+		return fmt.Sprintf("identity key of %s, which was verified, changed", e.Account)
+	}
 	return fmt.Sprintf("identity key of %s changed", e.Account)
 }
 

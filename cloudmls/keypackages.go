@@ -40,9 +40,7 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	c.poolLooked[self] = c.now()
-	c.mu.Unlock()
+	c.notePool(self, count)
 	need := 0
 	if count.Available < max(1, c.o.KeyPackages/3) {
 		need = min(c.o.KeyPackages-count.Available, maxUpload)
@@ -61,16 +59,21 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 	if err := c.storeKeyPackages(ctx, self, fresh); err != nil {
 		return fmt.Errorf("store private parts: %w", err)
 	}
-	return c.store.Authorized(ctx, func(ctx context.Context, token string) error {
-		_, err := c.o.Server.UploadKeyPackages(ctx, token, self, upload)
+	err = c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
+		count, err = c.o.Server.UploadKeyPackages(ctx, token, self, upload)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	c.notePool(self, count)
+	return nil
 }
 
 // lookAtPool refills when the pool was not counted for a day, or now if force.
 func (c *Client) lookAtPool(ctx context.Context, self Account, force bool) error {
 	c.mu.Lock()
-	due := force || c.now().Sub(c.poolLooked[self]) >= poolInterval
+	due := force || c.now().Sub(c.health[self].Counted) >= poolInterval
 	c.mu.Unlock()
 	if !due {
 		return nil

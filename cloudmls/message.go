@@ -18,7 +18,10 @@ type Plaintext struct {
 	// Verified: the sender's leaf certificate is signed by the identity key
 	// that is pinned for the account, and there are no Warnings.
 	Verified bool
-	Warnings []Warning
+	// SenderVerified: Verified, and people have compared the sender's identity
+	// key (Client.Verify), or the message is one of the user's own.
+	SenderVerified bool
+	Warnings       []Warning
 	// FirstSeen is when this device opened the message for the first time.
 	FirstSeen time.Time
 }

@@ -15,6 +15,8 @@ const (
 	maxUnconfirmed = 4096
 )
 
+var errNoRoom = errors.New("no room to pin another contact")
+
 func (r *contactsRecord) find(a Account) *pinEntry {
 	for i := range r.Pins {
 		if p := &r.Pins[i]; p.ID == a.ID && p.Platform == a.Platform {
@@ -63,7 +65,7 @@ func (p *pinEntry) confirm(key []byte) {
 	} else if bytes.Equal(p.Changed, key) {
 		p.Changed = nil
 	}
-	p.Key, p.Unconfirmed = bytes.Clone(key), false
+	p.Key, p.Unconfirmed, p.Verified = bytes.Clone(key), false, 0
 }
 
 // check compares a key with the pin; an account without one passes.
@@ -72,7 +74,7 @@ func (r *contactsRecord) check(a Account, key []byte) error {
 	if p == nil || bytes.Equal(p.Key, key) {
 		return nil
 	}
-	return &IdentityChangedError{Account: a, Pinned: bytes.Clone(p.Key), Key: bytes.Clone(key)}
+	return &IdentityChangedError{Account: a, Pinned: bytes.Clone(p.Key), Key: bytes.Clone(key), Verified: p.Verified != 0}
 }
 
 // checkRoster finds the first member whose key is not the pinned one.
@@ -83,6 +85,18 @@ func (r *contactsRecord) checkRoster(list []memberEntry) error {
 		}
 	}
 	return nil
+}
+
+// noteChanged remembers a key that a Welcome waits for.
+func (v *view) noteChanged(e *IdentityChangedError) error {
+	contacts, err := v.contacts()
+	if err != nil {
+		return err
+	}
+	if p := contacts.find(e.Account); p != nil {
+		p.Changed = bytes.Clone(e.Key)
+	}
+	return v.put(contactsKey(v.self), contacts)
 }
 
 // pinRoster notes every member of a roster but self. It is part of each
@@ -97,7 +111,7 @@ func (v *view) pinRoster(list []memberEntry, now time.Time) error {
 		if a := m.account(); a != v.self {
 			changed = contacts.note(a, m.IdentityKey, v.vouched[a], now) || changed
 			if v.vouched[a] && contacts.find(a) == nil {
-				return errors.New("no room to pin another contact")
+				return errNoRoom
 			}
 		}
 	}
@@ -110,11 +124,14 @@ func (v *view) pinRoster(list []memberEntry, now time.Time) error {
 	return v.put(contactsKey(v.self), contacts)
 }
 
-// accept makes key the pinned one; the one before stays good for what was sent
-// until now.
+// accept makes key the pinned one, which nobody has compared; the one before
+// stays good for what was sent until now.
 func (p *pinEntry) accept(key []byte, now time.Time) {
 	if len(p.Key) > 0 && !bytes.Equal(p.Key, key) {
 		p.Former = append(p.Former, formerKey{Key: p.Key, Until: now.UnixMilli()})
+	}
+	if !bytes.Equal(p.Key, key) {
+		p.Verified = 0
 	}
 	p.Key, p.Changed, p.Accepted, p.Unconfirmed = bytes.Clone(key), nil, now.UnixMilli(), false
 }

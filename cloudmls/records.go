@@ -125,6 +125,7 @@ type pinEntry struct {
 	Unconfirmed bool   `json:"unconfirmed,omitempty"`
 	Changed     []byte `json:"changed,omitempty"` // another key seen since, not accepted
 	Accepted    int64  `json:"accepted,omitempty"`
+	Verified    int64  `json:"verified,omitempty"` // when people compared Key
 	// Former keys were pinned before a person accepted another.
 	Former []formerKey `json:"former,omitempty"`
 }

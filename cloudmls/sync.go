@@ -38,7 +38,7 @@ func (e *unprocessedError) Unwrap() error { return e.err }
 type refusal struct {
 	kind ProblemKind
 	err  error
-	hold *Account // whose identity key must be accepted first
+	hold *IdentityChangedError // the key that must be accepted first
 }
 
 func (r *refusal) Error() string { return string(r.kind) + ": " + r.err.Error() }
@@ -60,6 +60,14 @@ func (c *Client) Sync(ctx context.Context, self Account) (SyncResult, error) {
 }
 
 func (c *Client) sync(ctx context.Context, self Account) (SyncResult, error) {
+	r, err := c.syncOnce(ctx, self)
+	if e := c.noteSync(ctx, self, r, err); e != nil {
+		c.o.Logger.WarnContext(ctx, "what a Sync refused was not noted", slog.Any("err", e))
+	}
+	return r, err
+}
+
+func (c *Client) syncOnce(ctx context.Context, self Account) (SyncResult, error) {
 	total, err := c.drain(ctx, self)
 	for range maxStuck {
 		var moved *movedError
@@ -198,7 +206,10 @@ func (c *Client) processOne(v *view, inbox *inboxRecord, d *keyapi.Delivery, res
 	copy(p.Conversation[:], d.Conversation)
 	result.Problems = append(result.Problems, p)
 	if r.hold != nil {
-		if dropped := inbox.hold(d, *r.hold); dropped != nil {
+		if err := v.noteChanged(r.hold); err != nil {
+			return err
+		}
+		if dropped := inbox.hold(d, r.hold.Account); dropped != nil {
 			dropped.Kind, dropped.Err = ProblemForbidden, errors.New("no room to hold the Welcome until the identity is accepted")
 			result.Problems = append(result.Problems, *dropped)
 		}

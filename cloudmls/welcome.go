@@ -78,7 +78,7 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, result *SyncRe
 	}
 	var changed *IdentityChangedError
 	if err := contacts.checkRoster(withoutSelf(v.self, list)); errors.As(err, &changed) && b.kind == KindDialog {
-		return nil, &refusal{kind: ProblemIdentityChanged, err: err, hold: &changed.Account}
+		return nil, &refusal{kind: ProblemIdentityChanged, err: err, hold: changed}
 	}
 	conv, err := v.conversation(b.conversation)
 	if err != nil {
