@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
@@ -89,6 +90,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 	if err != nil {
 		return nil, err
 	}
+	crashpoint.Here("handshake-reserved")
 	g, sender, err := c.reader(ctx, self).group(conv.Group, conv.Epoch)
 	if err != nil {
 		return nil, err
@@ -114,6 +116,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 		return nil, err
 	}
 	submission.Joiners = sortedAccounts(ch.add)
+	crashpoint.Here("commit-staged")
 	var next *conversationRecord
 	err = c.update(ctx, self, func(tx *state.Tx, v *view) error {
 		now, err := v.conversation(conv.ID)
@@ -131,6 +134,9 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 		}
 		return tx.SetCommit(*submission)
 	})
+	if err == nil {
+		crashpoint.Here("commit-merged")
+	}
 	return next, moved(err)
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
@@ -241,6 +242,7 @@ func (c *Client) nextGeneration(ctx context.Context, self Account, conv *convers
 	if err := c.store.Cache("sdk/block").Put(blockName(self, conv.Group), b); err != nil {
 		return 0, nil, fmt.Errorf("reserved generations: %w", err)
 	}
+	crashpoint.Here("generation-taken")
 	return generation, r.SignatureKey, nil
 }
 

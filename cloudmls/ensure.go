@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/groupid"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
@@ -187,6 +188,7 @@ func (c *Client) create(ctx context.Context, self Account, id ConversationID, ki
 		slices.SortFunc(s.Pair, compareAccounts)
 	}
 	conv.JoinEpoch = uint64(next.Epoch())
+	crashpoint.Here("group-staged")
 	err = c.update(ctx, self, func(tx *state.Tx, v *view) error {
 		v.vouchFor(claimed)
 		if now, err := v.conversation(id); err != nil {
@@ -208,6 +210,7 @@ func (c *Client) create(ctx context.Context, self Account, id ConversationID, ki
 	if err != nil {
 		return nil, err
 	}
+	crashpoint.Here("group-created")
 	return conv, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
@@ -59,6 +60,7 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 	if err := c.storeKeyPackages(ctx, self, fresh); err != nil {
 		return fmt.Errorf("store private parts: %w", err)
 	}
+	crashpoint.Here("keypackages-stored")
 	err = c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
 		count, err = c.o.Server.UploadKeyPackages(ctx, token, self, upload)
 		return err
@@ -66,6 +68,7 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 	if err != nil {
 		return err
 	}
+	crashpoint.Here("keypackages-published")
 	c.notePool(self, count)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
@@ -178,9 +179,13 @@ func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.De
 		if err := v.flush(tx); err != nil {
 			return err
 		}
+		crashpoint.Here("deliveries-processed")
 		tx.Ack(self, inbox.Cursor)
 		return nil
 	})
+	if err == nil {
+		crashpoint.Here("deliveries-acknowledged")
+	}
 	return result, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
@@ -212,6 +213,7 @@ func (s *Server) claimKeyPackage(ctx context.Context, in *accountPath) (*output[
 			return notFound(keyapi.CodeNoKeyPackage, "the account has no KeyPackage left")
 		}
 		claimed = keyapi.ClaimedKeyPackage{KeyPackage: kp.Data, LastResort: lastResort}
+		crashpoint.Here("keypackage-taken")
 		return nil
 	})
 	return &output[keyapi.ClaimedKeyPackage]{claimed}, err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"time"
 
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
@@ -46,11 +47,16 @@ func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult],
 		if err := w.Expire(now, expireAtOnce); err != nil {
 			return err
 		}
-		return w.PutTxResult(u, body, result, now.Add(resultLifetime))
+		if err := w.PutTxResult(u, body, result, now.Add(resultLifetime)); err != nil {
+			return err
+		}
+		crashpoint.Here("tx-applied")
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	crashpoint.Here("tx-durable")
 	s.waiting.wake(woken)
 	return &output[keyapi.TxResult]{*result}, nil
 }

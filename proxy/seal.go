@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/groupid"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/internal/mailseal"
 	"github.com/cloudmls/gateway/mls"
 	"github.com/cloudmls/gateway/smtpd"
@@ -146,7 +147,12 @@ func (a *account) encryptAll(ctx context.Context, s *submission, th thread) (ts 
 			main = id
 		}
 	}
-	return ts, a.threads.note(c.messageID, main, true)
+	crashpoint.Here("sealed")
+	if err := a.threads.note(c.messageID, main, true); err != nil {
+		return ts, err
+	}
+	crashpoint.Here("thread-noted")
+	return ts, nil
 }
 
 func without(id, self string) []string {

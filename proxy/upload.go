@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloudmls/gateway/groupid"
 	"github.com/cloudmls/gateway/imapd"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/internal/mailseal"
 )
 
@@ -40,6 +41,7 @@ func (a *account) sealUpload(ctx context.Context, u imapd.Upload) (*imapd.Sealed
 		return nil, &imapd.Failure{Code: "UNAVAILABLE", Err: fmt.Errorf("seal an upload: %w", err),
 			Text: "the message could not be encrypted, so it was not stored: " + sentence(err)}
 	}
+	crashpoint.Here("upload-sealed")
 	return &imapd.SealedUpload{Content: p.Reader(), Size: p.Size}, nil
 }
 

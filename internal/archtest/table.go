@@ -35,17 +35,17 @@ var Rules = []Rule{
 
 	{Package: "keyserver/keyapi", Never: []string{"net", "net/http", "os", "os/exec", "context", "log", "syscall"}},
 	{Package: "keyserver/keyclient", Ours: []string{"keyserver/keyapi"}},
-	{Package: "keyserver", Ours: []string{"keyserver/keyapi", "mls", "groupid"},
+	{Package: "keyserver", Ours: []string{"internal/crashpoint", "keyserver/keyapi", "mls", "groupid"},
 		Others: []string{"github.com/danielgtaylor/huma/v2", "github.com/go-chi/chi/v5", "github.com/golang-jwt/jwt/v5"}},
 	{Package: "keyserver/boltstore", Ours: []string{"keyserver", "keyserver/keyapi", "mls"}, Others: []string{"go.etcd.io/bbolt"}},
 	{Package: "keyserver/keyservertest", Ours: []string{"keyserver", "keyserver/keyapi", "keyserver/keyclient", "keyserver/boltstore"}},
 
-	{Package: "cloudmls", Ours: []string{"mls", "groupid", "keyserver/keyapi", "cloudmls/internal/..."},
+	{Package: "cloudmls", Ours: []string{"internal/crashpoint", "mls", "groupid", "keyserver/keyapi", "cloudmls/internal/..."},
 		Others: []string{"golang.org/x/crypto", "golang.org/x/text"}},
 	{Package: "cloudmls/internal/keys", Ours: []string{"keyserver/keyapi", "cloudmls/internal/..."},
 		Others: []string{"golang.org/x/crypto", "golang.org/x/text"}, Never: pure},
 	{Package: "cloudmls/internal/envelope", Others: []string{"golang.org/x/crypto"}, Never: pure},
-	{Package: "cloudmls/internal/state", Ours: []string{"keyserver/keyapi", "cloudmls/internal/..."}, Others: []string{"golang.org/x/crypto"}},
+	{Package: "cloudmls/internal/state", Ours: []string{"internal/crashpoint", "keyserver/keyapi", "cloudmls/internal/..."}, Others: []string{"golang.org/x/crypto"}},
 	{Package: "cloudmls/boltstore", Ours: []string{"cloudmls"}, Others: []string{"go.etcd.io/bbolt"}},
 
 	{Package: "imapd", Ours: []string{"imapd/...", "internal/mime"}, Others: []string{"github.com/emersion/go-sasl"}},
@@ -54,13 +54,13 @@ var Rules = []Rule{
 	{Package: "imapd/overlay", Ours: []string{"imapd/wire", "imapd/policy", "internal/mime"}, Never: []string{"net/http", "os/exec"}},
 	{Package: "imapd/session", Ours: []string{"imapd/wire", "imapd/policy", "imapd/overlay", "internal/mime"}, Never: []string{"net/http", "os/exec"}},
 
-	{Package: "smtpd", Ours: []string{"smtpd/..."}, Others: []string{"github.com/emersion/go-smtp", "github.com/emersion/go-sasl"}},
+	{Package: "smtpd", Ours: []string{"internal/crashpoint", "smtpd/..."}, Others: []string{"github.com/emersion/go-smtp", "github.com/emersion/go-sasl"}},
 	{Package: "smtpd/spool", Never: []string{"net", "net/http", "os/exec"}},
-	{Package: "smtpd/outbox", Never: []string{"net/http", "os/exec"}},
+	{Package: "smtpd/outbox", Ours: []string{"internal/crashpoint"}, Never: []string{"net/http", "os/exec"}},
 
 	{Package: "config", Others: []string{"github.com/pelletier/go-toml/v2"}, Never: []string{"net/http", "os/exec"}},
 
-	{Package: "proxy", Ours: []string{"imapd", "smtpd", "smtpd/outbox", "cloudmls", "groupid", "mls", "internal/mailseal", "internal/mime"},
+	{Package: "proxy", Ours: []string{"internal/crashpoint", "imapd", "smtpd", "smtpd/outbox", "cloudmls", "groupid", "mls", "internal/mailseal", "internal/mime"},
 		Others: []string{"github.com/emersion/go-message"}},
 
 	{Package: "internal/mime", Never: pure},
@@ -70,6 +70,7 @@ var Rules = []Rule{
 	{Package: "internal/localtls"},
 	{Package: "internal/systemd", Others: []string{"golang.org/x/sys"}, Never: []string{"net/http", "os/exec"}},
 	{Package: "internal/archtest"},
+	{Package: "internal/crashpoint", Never: []string{"net", "net/http", "os/exec", "log"}},
 
 	// The one program wires everything; the fakes below are for tests and the demo.
 	{Package: "cmd/cloudmls", Ours: []string{"..."}, Others: []string{"*"}},

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/envelope"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
@@ -231,10 +232,12 @@ func (s *Store) store(ctx context.Context, n *snapshot, k Key, old floor, data [
 	if err := s.send(ctx, p); err != nil {
 		return err
 	}
+	crashpoint.Here("reservation-accepted")
 	now := floor{v.counter, v.hash}
 	if err := s.noteSender(id, now); err != nil {
 		return fmt.Errorf("swap: accepted by the server, but not noted here: %w", err)
 	}
+	crashpoint.Here("reservation-noted")
 	s.sender(id).set(senderData{floor: now, data: data})
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/envelope"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
@@ -108,9 +109,11 @@ func (s *Store) commit(ctx context.Context, t *Tx) error {
 	if err != nil || p == nil {
 		return err
 	}
+	crashpoint.Here("update-sealed")
 	if err := s.send(ctx, p); err != nil {
 		return err
 	}
+	crashpoint.Here("update-accepted")
 	n := p.next
 	if n == nil {
 		n = t.base
@@ -124,6 +127,7 @@ func (s *Store) commit(ctx context.Context, t *Tx) error {
 	if err := s.publish(n, p.objects, floors); err != nil {
 		return fmt.Errorf("update state: accepted by the server, but not noted here: %w", err)
 	}
+	crashpoint.Here("update-noted")
 	for id, d := range p.senders {
 		s.sender(id).set(d)
 	}
