@@ -1,5 +1,7 @@
 // Package secret holds what must not be seen: values that print as
-// "[redacted]", the passwords of mail clients, and the key file of the vault.
+// "[redacted]", the passwords of mail clients, and the key of the vault, which
+// lies in a file, the system's keyring, under a passphrase, or is handed over
+// by systemd ([OpenVaultKey]).
 //
 // Go cannot promise that memory is wiped (values are copied by the collector,
 // strings cannot be cleared); Wipe is best effort, and the point of the type is
