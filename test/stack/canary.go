@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -37,10 +38,8 @@ func FindCanaries(t testing.TB, canaries []string, folders ...string) map[string
 				return err
 			}
 			files++
-			for _, c := range canaries {
-				if holds(b, []byte(c), 3) {
-					found[c] = append(found[c], path)
-				}
+			for c := range heldBy(b, canaries) {
+				found[c] = append(found[c], path)
 			}
 			return nil
 		})
@@ -54,20 +53,45 @@ func FindCanaries(t testing.TB, canaries []string, folders ...string) map[string
 	return found
 }
 
-// holds reports whether b, or something encoded in it, contains the canary.
-func holds(b, canary []byte, depth int) bool {
-	if bytes.Contains(b, canary) {
-		return true
-	}
-	if depth == 0 {
-		return false
-	}
-	for _, inner := range decodings(b) {
-		if holds(inner, canary, depth-1) {
-			return true
+// depth is how many encodings, one inside the other, the search sees through.
+const depth = 3
+
+// heldBy gives the canaries that b, or something encoded in it, contains. Every
+// decoding is made once, whatever the number of canaries.
+func heldBy(b []byte, canaries []string) map[string]bool {
+	held := map[string]bool{}
+	common := []byte(commonPrefix(canaries))
+	var search func(b []byte, depth int)
+	search = func(b []byte, depth int) {
+		if bytes.Contains(b, common) {
+			for _, c := range canaries {
+				if bytes.Contains(b, []byte(c)) {
+					held[c] = true
+				}
+			}
+		}
+		if depth > 0 {
+			for _, inner := range decodings(b) {
+				search(inner, depth-1)
+			}
 		}
 	}
-	return false
+	search(b, depth)
+	return held
+}
+
+// commonPrefix is what all words begin with: where it is missing, all are.
+func commonPrefix(words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	p := words[0]
+	for _, w := range words {
+		for !strings.HasPrefix(w, p) {
+			p = p[:len(p)-1]
+		}
+	}
+	return p
 }
 
 // decodings returns what may be encoded in b: gzip members at any offset, runs

@@ -25,6 +25,7 @@ type Process struct {
 	t       testing.TB
 	program string
 	args    []string
+	temp    string // its folder for temporary files, lies in the stack's
 	cmd     *exec.Cmd
 	log     string // file with everything it printed
 	done    chan struct{}
@@ -45,7 +46,7 @@ func (p *Process) TryStart(ready string) error {
 		return err
 	}
 	p.cmd = exec.Command(p.program, p.args...)
-	p.cmd.Env = append(os.Environ(), p.Env...)
+	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+p.temp), p.Env...)
 	p.cmd.Stderr = f
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -85,6 +86,10 @@ func (p *Process) LogText() string {
 	b, _ := os.ReadFile(p.log)
 	return string(b)
 }
+
+// Temp is the folder where the process makes temporary files. It lies in the
+// stack's folder, so that a canary search there sees what a kill leaves behind.
+func (p *Process) Temp() string { return p.temp }
 
 // PID is the number of the running process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }

@@ -57,7 +57,12 @@ func New(t testing.TB, l *Lab) *Stack {
 }
 
 func (s *Stack) process(log string, args ...string) *Process {
-	return &Process{t: s.t, program: s.Lab.Program, args: args, log: log}
+	s.t.Helper()
+	temp, err := os.MkdirTemp(s.Dir, "tmp-")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &Process{t: s.t, program: s.Lab.Program, args: args, log: log, temp: temp}
 }
 
 // Write writes a file into the stack's folder and returns its path.
