@@ -11,7 +11,6 @@ import (
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/groupid"
-	"github.com/cloudmls/gateway/imapd"
 	"github.com/cloudmls/gateway/smtpd"
 )
 
@@ -52,7 +51,9 @@ type IMAPUpstream struct {
 	Password func(ctx context.Context) (string, error)
 }
 
-// account is a checked AccountConfig at work. It is safe for concurrent use.
+// account is a checked AccountConfig at work. It never changes but in what it
+// points to: a reload makes another one, see place. It is safe for concurrent
+// use.
 type account struct {
 	cfg      AccountConfig
 	client   *cloudmls.Client
@@ -64,10 +65,13 @@ type account struct {
 	index    *index
 	syncing  *syncer
 	waiting  *waiting
-	token    string
-	spoolDir string
-	log      *slog.Logger
-	now      func() time.Time
+	health   *health
+	// generation counts the settings that the address had.
+	generation uint64
+	token      string
+	spoolDir   string
+	log        *slog.Logger
+	now        func() time.Time
 }
 
 func newAccount(cfg AccountConfig, o Options) (*account, error) {
@@ -96,7 +100,9 @@ func newAccount(cfg AccountConfig, o Options) (*account, error) {
 		threads:  &threads{cache: cfg.Client.Cache("mail/threads/" + id)},
 		verdicts: &verdicts{cache: cfg.Client.Cache("mail/verdicts/" + id)},
 	}
+	a.health = newHealth(o.Now, &journal{cache: cfg.Client.Cache("mail/journal/" + id)})
 	a.index = newIndex(func(mailbox string) *cloudmls.Cache { return cfg.Client.Cache("mail/index/" + id + "/" + mailbox) })
+	a.index.renumbered = a.health.renumber
 	a.syncing, a.waiting = &syncer{a}, newWaiting()
 	for _, alias := range cfg.Aliases {
 		c, err := groupid.Canonical(alias)
@@ -154,49 +160,4 @@ func imapTLS(up IMAPUpstream) *tls.Config {
 		c.ServerName, _, _ = net.SplitHostPort(up.Addr) // Dial has checked it
 	}
 	return c
-}
-
-// imapAccount is an account as imapd sees it.
-type imapAccount struct{ *account }
-
-var _ imapd.Account = imapAccount{}
-
-func (a imapAccount) Dial(ctx context.Context) (net.Conn, error) { return a.dialIMAP(ctx) }
-
-func (a imapAccount) Upstream() imapd.Upstream {
-	up := a.cfg.IMAP
-	tlsConfig := imapTLS(up)
-	return imapd.Upstream{
-		StartTLS: up.Mode == smtpd.TLSStartTLS, ServerName: tlsConfig.ServerName, TLSConfig: tlsConfig,
-		Username: up.Username, Password: up.Password,
-	}
-}
-
-func (a imapAccount) OpenMessage(ctx context.Context, m imapd.SealedMessage) (*imapd.View, error) {
-	return a.openMessage(ctx, m)
-}
-
-func (a imapAccount) SealUpload(ctx context.Context, u imapd.Upload) (*imapd.SealedUpload, error) {
-	return a.sealUpload(ctx, u)
-}
-
-func (a imapAccount) Index() imapd.Index { return a.index }
-
-// smtpAccount is an account as smtpd sees it.
-type smtpAccount struct{ *account }
-
-var _ smtpd.Account = smtpAccount{}
-
-func (a smtpAccount) Upstream() smtpd.Upstream { return a.cfg.SMTP }
-
-func (a smtpAccount) CheckRecipient(_ context.Context, from, rcpt string) error {
-	return a.checkRecipient(from, rcpt)
-}
-
-func (a smtpAccount) Seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Message) ([]smtpd.Transaction, error) {
-	return a.seal(ctx, e, msg)
-}
-
-func (a smtpAccount) Sent(_ context.Context, t smtpd.Transaction) {
-	a.log.Debug("provider took the message", "transaction", t.ID, "sealed", t.Sealed)
 }

@@ -34,6 +34,7 @@ type appender struct {
 func (a *account) signIn(ctx context.Context) (*appender, error) {
 	conn, err := a.dialIMAP(ctx)
 	if err != nil {
+		a.noteSignIn(ctx, err)
 		return nil, err
 	}
 	c := &appender{conn: conn, r: bufio.NewReaderSize(conn, maxProviderLine)}
@@ -42,11 +43,28 @@ func (a *account) signIn(ctx context.Context) (*appender, error) {
 			a.log.Debug("close the connection to the provider", "err", err)
 		}
 	})
-	if err := c.begin(ctx, a.cfg.IMAP); err != nil {
+	err = c.begin(ctx, a.cfg.IMAP)
+	a.noteSignIn(ctx, err)
+	if err != nil {
 		c.stop()
 		return nil, errors.Join(fmt.Errorf("sign in at the provider: %w", err), conn.Close())
 	}
 	return c, nil
+}
+
+// noteSignIn tells how an attempt ended, unless it was given up.
+func (a *account) noteSignIn(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		a.health.imapResult(err)
+	}
+}
+
+// refusedLogin marks the provider's no to a user name and password.
+func refusedLogin(err error) error {
+	if errors.Is(err, errRefused) {
+		return fmt.Errorf("%w: %w", imapd.ErrLogin, err)
+	}
+	return err
 }
 
 func (c *appender) begin(ctx context.Context, up IMAPUpstream) error {
@@ -65,7 +83,7 @@ func (c *appender) begin(ctx context.Context, up IMAPUpstream) error {
 	password := ""
 	if up.Password != nil {
 		if password, err = up.Password(ctx); err != nil {
-			return fmt.Errorf("provider password: %w", err)
+			return fmt.Errorf("provider password: %w: %w", imapd.ErrNoPassword, err)
 		}
 	}
 	tag, err := c.send("AUTHENTICATE PLAIN")
@@ -82,7 +100,7 @@ func (c *appender) begin(ctx context.Context, up IMAPUpstream) error {
 	if _, err := io.WriteString(c.conn, response+"\r\n"); err != nil {
 		return err
 	}
-	return c.finish(tag)
+	return refusedLogin(c.finish(tag))
 }
 
 // login signs in at providers without AUTHENTICATE PLAIN (RFC 9051 section
@@ -104,7 +122,7 @@ func (c *appender) login(username, password string) error {
 	if _, err := io.WriteString(c.conn, password+"\r\n"); err != nil {
 		return err
 	}
-	return c.finish(tag)
+	return refusedLogin(c.finish(tag))
 }
 
 func (c *appender) startTLS(ctx context.Context, up IMAPUpstream) error {
@@ -174,6 +192,15 @@ func (c *appender) line() (string, error) {
 // errRefused: the provider answered a command with NO or BAD.
 var errRefused = errors.New("the provider refused the command")
 
+// refusedFor is errRefused, with the reason if it is a full mailbox (RFC 9208
+// section 4.3). The provider's words stay out: they would get into the log.
+func refusedFor(answer string) error {
+	if strings.HasPrefix(strings.ToUpper(answer), "NO [OVERQUOTA]") {
+		return fmt.Errorf("%w: %w", errRefused, imapd.ErrQuota)
+	}
+	return errRefused
+}
+
 // continuation waits for "+".
 func (c *appender) continuation(tag string) error {
 	for range maxProviderLines {
@@ -184,7 +211,7 @@ func (c *appender) continuation(tag string) error {
 		case strings.HasPrefix(l, "+"):
 			return nil
 		case strings.HasPrefix(l, tag+" "):
-			return errRefused
+			return refusedFor(strings.TrimPrefix(l, tag+" "))
 		}
 	}
 	return errors.New("the provider says too much")
@@ -201,7 +228,7 @@ func (c *appender) finish(tag string) error {
 			if strings.HasPrefix(strings.ToUpper(rest), "OK") {
 				return nil
 			}
-			return errRefused
+			return refusedFor(rest)
 		}
 	}
 	return errors.New("the provider says too much")

@@ -19,10 +19,11 @@ const bounceTimeout = time.Minute
 // submission was accepted: a notice in INBOX, sealed like every upload. It is
 // stored by the gateway itself, so it starts no mail and no group operation.
 func (g *Gateway) bounce(ctx context.Context, username string, t smtpd.Transaction, cause error) error {
-	a := g.lookUp(username)
-	if a == nil {
-		return errors.New("account is not configured any more")
+	p := g.senderOf(username)
+	if p == nil {
+		return errNotConfigured
 	}
+	a := p.now.Load()
 	ctx, cancel := context.WithTimeout(ctx, bounceTimeout)
 	defer cancel()
 	name, err := randomName()
@@ -40,7 +41,23 @@ func (g *Gateway) bounce(ctx context.Context, username string, t smtpd.Transacti
 	if sealed.Close != nil {
 		err = errors.Join(err, sealed.Close())
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	failed := FailedDelivery{Time: a.now(), Recipients: t.Recipients, Text: oneLine(refusalText(cause))}
+	if err := a.health.journal.failed(failed); err != nil {
+		a.log.Warn("a failed delivery was not noted", "err", err)
+	}
+	return nil
+}
+
+// refusalText is what the provider said.
+func refusalText(cause error) string {
+	var r *smtpd.Refusal
+	if errors.As(cause, &r) {
+		return r.Text
+	}
+	return "no reason"
 }
 
 // bounceNotice writes the notice. Whatever comes from outside is made
@@ -65,12 +82,7 @@ func bounceNotice(self, name string, now time.Time, t smtpd.Transaction, cause e
 	write("")
 	write("could not be delivered. Your mail provider said:")
 	write("")
-	text := "no reason"
-	var r *smtpd.Refusal
-	if errors.As(cause, &r) {
-		text = r.Text
-	}
-	for line := range strings.SplitSeq(text, "\n") {
+	for line := range strings.SplitSeq(refusalText(cause), "\n") {
 		write("    %s", printable(strings.TrimRight(line, "\r")))
 	}
 	write("")
@@ -84,5 +96,7 @@ func (a *account) storeAtProvider(ctx context.Context, mailbox string, u *imapd.
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.append(mailbox, u), c.close())
+	err = c.append(mailbox, u)
+	a.health.uploadResult(err)
+	return errors.Join(err, c.close())
 }

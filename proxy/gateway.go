@@ -49,10 +49,23 @@ type Listeners struct {
 // Gateway stands between mail clients and mail providers. Make one with New.
 type Gateway struct {
 	o        Options
-	accounts map[string]*account // by canonical address
+	spoolDir string
 	outbox   *smtpd.Outbox
 	imap     *imapd.Server
 	smtp     *smtpd.Server
+	loops    sync.WaitGroup // one per account, of Run
+
+	reloading sync.Mutex // one Reload at a time
+
+	mu     sync.Mutex
+	places map[string]*place // by canonical address
+	// leaving are accounts that were removed: what entered the outbox while
+	// they went is still delivered.
+	leaving map[string]*place
+	started time.Time
+	reloads int
+	running context.Context // of Run; nil before
+	stopped bool
 }
 
 // New checks the options and opens the outbox; nothing runs yet. Run must be
@@ -72,26 +85,37 @@ func New(o Options) (*Gateway, error) {
 	case !isToken(o.StatusToken):
 		return nil, errors.New("gateway: StatusToken must be 32 hexadecimal digits")
 	}
-	g := &Gateway{o: o, accounts: make(map[string]*account)}
-	spoolDir, err := g.makeDirs()
+	g := &Gateway{o: o, places: make(map[string]*place), leaving: make(map[string]*place)}
+	accounts, err := g.checkAccounts(o.Accounts)
 	if err != nil {
 		return nil, err
 	}
-	for i, cfg := range o.Accounts {
-		a, err := newAccount(cfg, o)
-		if err != nil {
-			return nil, fmt.Errorf("gateway: account %d: %w", i+1, err)
-		}
-		if g.accounts[a.self.ID] != nil {
-			return nil, fmt.Errorf("gateway: account %d is there twice", i+1)
-		}
-		a.spoolDir = spoolDir
-		g.accounts[a.self.ID] = a
+	if g.spoolDir, err = g.makeDirs(); err != nil {
+		return nil, err
 	}
-	if err := g.makeServers(spoolDir); err != nil {
+	for id, a := range accounts {
+		g.places[id] = newPlace(a, g.spoolDir)
+	}
+	if err := g.makeServers(g.spoolDir); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	return g, nil
+}
+
+// checkAccounts gives the accounts by canonical address.
+func (g *Gateway) checkAccounts(configs []AccountConfig) (map[string]*account, error) {
+	accounts := make(map[string]*account, len(configs))
+	for i, cfg := range configs {
+		a, err := newAccount(cfg, g.o)
+		if err != nil {
+			return nil, fmt.Errorf("gateway: account %d: %w", i+1, err)
+		}
+		if accounts[a.self.ID] != nil {
+			return nil, fmt.Errorf("gateway: account %d is there twice", i+1)
+		}
+		accounts[a.self.ID] = a
+	}
+	return accounts, nil
 }
 
 // makeDirs creates the folders, and drops ciphertexts that a crash left
@@ -169,9 +193,7 @@ func (g *Gateway) Run(ctx context.Context, l Listeners) error {
 		start("serve SMTP", func() error { return g.smtp.Serve(l.SMTP) })
 	}
 	start("outbox", func() error { return g.outbox.Run(ctx) })
-	for _, a := range g.accounts {
-		wg.Go(func() { a.syncing.run(ctx) })
-	}
+	g.startLoops(ctx)
 	<-ctx.Done()
 
 	stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -181,6 +203,7 @@ func (g *Gateway) Run(ctx context.Context, l Listeners) error {
 	stopping.Go(func() { g.warn("stop SMTP", g.smtp.Shutdown(stop)) })
 	stopping.Wait()
 	wg.Wait()
+	g.stopLoops()
 	err := g.outbox.Close()
 	select {
 	case failure := <-failures:
@@ -197,47 +220,63 @@ func (g *Gateway) warn(what string, err error) {
 }
 
 // login finds the account of a user name and checks the password.
-func (g *Gateway) login(username, password string) *account {
-	a := g.lookUp(username)
-	if a == nil || !a.cfg.CheckPassword(password) {
+func (g *Gateway) login(username, password string) *place {
+	p := g.lookUp(username)
+	if p == nil || !p.now.Load().cfg.CheckPassword(password) {
 		return nil
 	}
-	return a
+	return p
 }
 
-func (g *Gateway) lookUp(username string) *account {
+func (g *Gateway) lookUp(username string) *place {
 	id, err := groupid.Canonical(username)
 	if err != nil {
 		return nil
 	}
-	return g.accounts[id]
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.places[id]
 }
 
 type imapBackend struct{ g *Gateway }
 
 func (b imapBackend) Login(_ context.Context, username, password string) (imapd.Account, error) {
-	a := b.g.login(username, password)
-	if a == nil {
+	p := b.g.login(username, password)
+	if p == nil {
 		return nil, imapd.ErrCredentials
 	}
-	return imapAccount{a}, nil
+	return imapAccount{place: p, begun: p.now.Load()}, nil
 }
 
 type smtpBackend struct{ g *Gateway }
 
 func (b smtpBackend) Login(_ context.Context, username, password string) (smtpd.Account, error) {
-	a := b.g.login(username, password)
-	if a == nil {
+	p := b.g.login(username, password)
+	if p == nil {
 		return nil, smtpd.ErrCredentials
 	}
-	return smtpAccount{a}, nil
+	return smtpAccount{p}, nil
 }
 
 // outboxAccount gives the account whose message waits in the outbox.
 func (g *Gateway) outboxAccount(_ context.Context, username string) (smtpd.Account, error) {
-	a := g.lookUp(username)
-	if a == nil {
-		return nil, errors.New("account is not configured any more")
+	p := g.senderOf(username)
+	if p == nil {
+		return nil, errNotConfigured
 	}
-	return smtpAccount{a}, nil
+	return smtpAccount{p}, nil
+}
+
+// errNotConfigured delays what waits in the outbox until the account is back.
+var errNotConfigured = errors.New("account is not configured any more")
+
+// senderOf is lookUp for what was accepted already.
+func (g *Gateway) senderOf(username string) *place {
+	id := canonicalOr(username)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p := g.places[id]; p != nil {
+		return p
+	}
+	return g.leaving[id]
 }

@@ -23,12 +23,16 @@ const metaKey = "meta"
 // Losing it costs time only, but for stubs: see imapd.Index.
 type index struct {
 	cache func(mailbox string) *cloudmls.Cache
-	mu    sync.Mutex // serialises read-modify-write
+	// renumbered is told of mailboxes whose UIDVALIDITY changed.
+	renumbered func(mailbox string)
+	mu         sync.Mutex // serialises read-modify-write
 }
 
 var _ imapd.Index = (*index)(nil)
 
-func newIndex(cache func(mailbox string) *cloudmls.Cache) *index { return &index{cache: cache} }
+func newIndex(cache func(mailbox string) *cloudmls.Cache) *index {
+	return &index{cache: cache, renumbered: func(string) {}}
+}
 
 // indexMeta is the record of a mailbox.
 type indexMeta struct {
@@ -46,8 +50,12 @@ func (x *index) Load(mailbox string, uidValidity uint32) (imapd.IndexState, erro
 		return imapd.IndexState{}, err
 	}
 	var state imapd.IndexState
-	if meta.UIDValidity == uidValidity {
+	switch meta.UIDValidity {
+	case uidValidity:
 		state.ClassifiedTo = meta.ClassifiedTo
+	case 0: // never seen before
+	default:
+		x.renumbered(mailbox)
 	}
 	prefix := segmentPrefix(uidValidity)
 	var stale []string

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/groupid"
@@ -141,6 +142,11 @@ func (a *account) judge(outerHeader []byte, ref string, o *opened, control *mail
 	findings := check(o.plain, control, inner)
 	if outer == outerAltered {
 		findings = append(findings, findingOuterFrom)
+	}
+	if slices.Contains(findings, findingFork) {
+		if err := a.health.fork(o.plain.Conversation); err != nil {
+			a.log.Warn("a fork was not noted", "err", err)
+		}
 	}
 	ver := &verdict{Findings: findings, Conversation: o.plain.Conversation}
 	ver.Status, ver.Keywords = openedStatus(a.token, o.plain.Sender.ID, control.Kind == mailseal.KindBlind, findings)

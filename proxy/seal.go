@@ -33,7 +33,7 @@ func (a *account) seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Message)
 	}
 	// Members may have come and gone since the background loop last looked. A
 	// key server that does not answer is dealt with where its word is needed.
-	if _, err := a.client.Sync(ctx, a.self); err != nil {
+	if _, err := a.syncing.sync(ctx); err != nil {
 		a.log.Debug("sync before sending", "err", err)
 	}
 	th, err := a.parents(ctx, s)

@@ -19,11 +19,15 @@ type syncer struct{ a *account }
 
 // run syncs whenever the delivery queue has something, until ctx ends.
 func (s *syncer) run(ctx context.Context) {
+	defer s.a.health.loop(false, time.Time{})
 	delay := backOffFirst
 	for ctx.Err() == nil {
-		err := s.sync(ctx)
+		s.a.health.loop(true, time.Time{})
+		_, err := s.sync(ctx)
 		if err == nil {
-			err = s.a.client.Wait(ctx, s.a.self)
+			if err = s.a.client.Wait(ctx, s.a.self); err != nil && ctx.Err() == nil {
+				s.a.health.syncResult(err)
+			}
 		}
 		if err == nil {
 			delay = backOffFirst
@@ -34,22 +38,27 @@ func (s *syncer) run(ctx context.Context) {
 		}
 		s.a.log.Warn("sync with the key server failed", "why", sentence(err), "retry_in", delay)
 		s.a.log.Debug("cause of the failed sync", "err", err)
+		pause := delay/2 + rand.N(delay/2+1)
+		s.a.health.loop(true, s.a.now().Add(pause))
 		select {
 		case <-ctx.Done():
-		case <-time.After(delay/2 + rand.N(delay/2+1)):
+		case <-time.After(pause):
 		}
 		delay = min(2*delay, backOffLast)
 	}
 }
 
 // sync takes everything from the queue and reports what people have to know.
-func (s *syncer) sync(ctx context.Context) error {
+func (s *syncer) sync(ctx context.Context) (cloudmls.SyncResult, error) {
 	result, err := s.a.client.Sync(ctx, s.a.self)
+	if ctx.Err() == nil {
+		s.a.health.syncResult(err)
+	}
 	if err == nil {
 		s.a.waiting.forget() // what did not open may open now, by a sibling's doing as well
 	}
 	s.report(result)
-	return err
+	return result, err
 }
 
 func (s *syncer) report(r cloudmls.SyncResult) {
