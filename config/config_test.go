@@ -53,6 +53,7 @@ func TestDefaults(t *testing.T) {
 		Listen:    Listen{IMAP: "127.0.0.1:1993", SMTP: "127.0.0.1:1465", TLS: "implicit"},
 		KeyServer: KeyServer{URL: "https://Keys.example.org/", Origin: "https://keys.example.org"},
 		User:      User{Name: "alice"},
+		Vault:     Vault{Key: "file", Credential: "cloudmls-vault-key"},
 		Log:       Log{Level: "info", Format: "text"},
 		Accounts: []Account{{
 			Address: "alice@example.org", Policy: "prefer", Omitted: "leave-out",
@@ -100,6 +101,12 @@ origin = "https://keys.example.org/path?x"
 password = "CANARY"
 password_file = "relative"
 password_env = "A B"
+
+[vault]
+key = "keyring"
+passphrase_file = "p"
+passphrase_env = "A-B"
+credential = "../x"
 
 [log]
 level = "verbose"
@@ -151,23 +158,30 @@ red = 1
 		`g.toml:12: user.password_file: "relative" is not an absolute path`,
 		"g.toml:13: user.password_env: password_file is set as well",
 		"g.toml:13: user.password_env: is not the name",
-		`g.toml:16: log.level: "verbose" is not one of`,
-		`g.toml:19: accounts[0].address: "not an address" is not a mail address`,
-		`g.toml:20: accounts[0].policy: "always" is not one of`,
-		"g.toml:22: accounts[0].recipients.",
-		"g.toml:22: accounts[0].recipients.",
-		`g.toml:25: accounts[0].domains.a@b: "a@b" is not a domain`,
-		"g.toml:27: accounts[0].imap.host: is required",
-		"g.toml:28: accounts[0].imap.hots: unknown key; did you mean host?",
-		"g.toml:29: accounts[0].imap.port: 70000",
-		"g.toml:33: accounts[0].smtp.tls: without TLS",
-		"g.toml:37: accounts[0].clients[0].password_sha256: must have 64",
-		"g.toml:40: accounts[0].clients[1].name: two programs",
-		"g.toml:41: accounts[0].clients[1].password_sha256: is that of the empty password",
-		`g.toml:44: accounts[1].address: "NOT an address"`,
-		"g.toml:44: accounts[1].address: this account is there twice",
-		"g.toml:46: accounts[1].smtp.prot: unknown key; did you mean port?",
-		"g.toml:48: colours: unknown key; possible are",
+		`g.toml:17: vault.passphrase_file: "p" is not an absolute path`,
+		`g.toml:17: vault.passphrase_file: has no effect without key = "passphrase"`,
+		"g.toml:18: vault.passphrase_env: passphrase_file is set as well",
+		"g.toml:18: vault.passphrase_env: is not the name",
+		`g.toml:18: vault.passphrase_env: has no effect`,
+		`g.toml:19: vault.credential: "../x" is not the name of a credential`,
+		"g.toml:19: vault.credential: has no effect without key = \"credential\"",
+		`g.toml:22: log.level: "verbose" is not one of`,
+		`g.toml:25: accounts[0].address: "not an address" is not a mail address`,
+		`g.toml:26: accounts[0].policy: "always" is not one of`,
+		"g.toml:28: accounts[0].recipients.",
+		"g.toml:28: accounts[0].recipients.",
+		`g.toml:31: accounts[0].domains.a@b: "a@b" is not a domain`,
+		"g.toml:33: accounts[0].imap.host: is required",
+		"g.toml:34: accounts[0].imap.hots: unknown key; did you mean host?",
+		"g.toml:35: accounts[0].imap.port: 70000",
+		"g.toml:39: accounts[0].smtp.tls: without TLS",
+		"g.toml:43: accounts[0].clients[0].password_sha256: must have 64",
+		"g.toml:46: accounts[0].clients[1].name: two programs",
+		"g.toml:47: accounts[0].clients[1].password_sha256: is that of the empty password",
+		`g.toml:50: accounts[1].address: "NOT an address"`,
+		"g.toml:50: accounts[1].address: this account is there twice",
+		"g.toml:52: accounts[1].smtp.prot: unknown key; did you mean port?",
+		"g.toml:54: colours: unknown key; possible are",
 	)
 	if strings.Contains(err.Error(), "CANARY") {
 		t.Errorf("the error repeats what may be a secret:\n%v", err)

@@ -14,6 +14,10 @@
 // [GatewayReference] and [KeyServerReference] print annotated samples, made
 // from the documentation of the fields themselves.
 //
+// [EditGateway] changes a file and keeps everything else in it octet by octet,
+// [NewGatewayFile] writes a fresh one, [WriteFile] replaces it on disk, and
+// [Diff] tells what a running gateway has to do about a change.
+//
 // This package reads nothing but the file it is given: no environment, no
 // secrets, no certificates.
 package config

@@ -6,6 +6,7 @@ type Gateway struct {
 	Listen    Listen    `toml:"listen" doc:"Where mail programs connect."`
 	KeyServer KeyServer `toml:"keyserver" doc:"The key server that holds the user's sealed state."`
 	User      User      `toml:"user" doc:"The login at the key server."`
+	Vault     Vault     `toml:"vault" doc:"Where the key lies that seals everything in data_dir, the providers' passwords among it."`
 	Log       Log       `toml:"log" doc:"What is logged. Addresses appear at debug level only, the text of mail never."`
 	Accounts  []Account `toml:"accounts" doc:"The mail accounts, one table each."`
 }
@@ -22,6 +23,7 @@ type KeyServer struct {
 	URL    string `toml:"url" example:"https://keys.example.org" doc:"Address of the key server. http is allowed for a loopback address only."`
 	Origin string `toml:"origin" doc:"Name of the key server that keys are bound to, if it differs from url."`
 	CAFile string `toml:"ca_file" doc:"Certificates (PEM) to trust instead of the system's."`
+	Local  string `toml:"local" example:"/home/alice/.config/cloudmls/keyserver.toml" doc:"Configuration file of a key server on this machine that the gateway starts and ends, as a process of its own. An absolute path. Nothing means that the key server is somebody else's business."`
 }
 
 // User is the login at the key server.
@@ -29,6 +31,14 @@ type User struct {
 	Name         string `toml:"name" example:"alice" doc:"User name at the key server."`
 	PasswordFile string `toml:"password_file" doc:"File that holds the password; only its owner may read it. Needed once per device; without it the program asks."`
 	PasswordEnv  string `toml:"password_env" doc:"Environment variable that holds the password, instead of password_file."`
+}
+
+// Vault says where the key of the vault lies.
+type Vault struct {
+	Key            string `toml:"key" default:"file" doc:"file: in a file of data_dir that only its owner may read. keyring: in the keyring of the desktop. passphrase: made from a passphrase. credential: handed over by systemd (LoadCredential or LoadCredentialEncrypted)."`
+	PassphraseFile string `toml:"passphrase_file" doc:"File that holds the passphrase; only its owner may read it. For key = passphrase; without it and passphrase_env the program asks."`
+	PassphraseEnv  string `toml:"passphrase_env" doc:"Environment variable that holds the passphrase, instead of passphrase_file."`
+	Credential     string `toml:"credential" default:"cloudmls-vault-key" doc:"Name of the systemd credential. For key = credential."`
 }
 
 // Account is one mail account.
@@ -51,7 +61,7 @@ type Provider struct {
 	Port         int    `toml:"port" doc:"Port; 0 or nothing means the usual one: 993 or 465 for implicit TLS, 143 or 587 else."`
 	TLS          string `toml:"tls" default:"implicit" doc:"implicit: TLS from the first octet. starttls: begin with STARTTLS or not at all. none: no TLS, for a server on a loopback address only."`
 	Username     string `toml:"username" doc:"Login at the provider; nothing means the account's address."`
-	PasswordFile string `toml:"password_file" doc:"File that holds the provider's password; only its owner may read it. This or password_env is required."`
+	PasswordFile string `toml:"password_file" doc:"File that holds the provider's password; only its owner may read it. Without it and password_env the password lies in the vault, where cloudmls setup and cloudmls account password put it."`
 	PasswordEnv  string `toml:"password_env" doc:"Environment variable that holds the provider's password, instead of password_file."`
 	CAFile       string `toml:"ca_file" doc:"Certificates (PEM) to trust instead of the system's."`
 }

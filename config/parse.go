@@ -13,6 +13,9 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
+// byteOrderMark is put in front of files by some editors.
+const byteOrderMark = "\ufeff"
+
 // MaxFile bounds a configuration file.
 const MaxFile = 1 << 20
 
@@ -77,12 +80,21 @@ func ParseKeyServer(name string, b []byte) (*KeyServerFile, error) {
 // parse decodes a document into a configuration with its defaults. The checks
 // may go on if ok is set.
 func parse(name string, b []byte, into any) *checks {
+	c := decode(name, b, into)
+	if c.ok {
+		setDefaults(reflect.ValueOf(into).Elem())
+	}
+	return c
+}
+
+// decode is parse without the defaults.
+func decode(name string, b []byte, into any) *checks {
 	c := &checks{file: name}
 	if len(b) > MaxFile {
 		c.problems = append(c.problems, Problem{File: name, Text: fmt.Sprintf("the file is larger than %d octets", MaxFile)})
 		return c
 	}
-	b = bytes.TrimPrefix(b, []byte("\ufeff"))
+	b = bytes.TrimPrefix(b, []byte(byteOrderMark))
 	decoder := toml.NewDecoder(bytes.NewReader(b))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)
@@ -106,7 +118,6 @@ func parse(name string, b []byte, into any) *checks {
 	if unknown != nil {
 		c.unknown(unknown, reflect.TypeOf(into).Elem())
 	}
-	setDefaults(reflect.ValueOf(into).Elem())
 	c.ok = true
 	return c
 }

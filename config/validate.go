@@ -103,17 +103,47 @@ var (
 	emailPattern = regexp.MustCompile(`^[^\s@<>"(),:;\\\[\]\x00-\x1f\x7f]+@[^\s@<>"(),:;\\\[\]\x00-\x1f\x7f]+$`)
 	envPattern   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	hostPattern  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
-	wordPattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+	// systemd wants a file name: no slash, no dot at the front.
+	credentialPattern = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}$`)
+	wordPattern       = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 )
 
 // password checks a pair of password_file and password_env.
-func (c *checks) password(key, file, env string) {
+func (c *checks) password(key, file, env string) { c.source(key+".password", file, env) }
+
+// source checks the pair of keys that name where a secret is read from; prefix
+// is what their names have in common.
+func (c *checks) source(prefix, file, env string) {
 	if file != "" && env != "" {
-		c.failf(key+".password_env", "password_file is set as well; only one of them may be")
+		name := prefix[strings.LastIndex(prefix, ".")+1:]
+		c.failf(prefix+"_env", "%s_file is set as well; only one of them may be", name)
 	}
-	c.absolute(key+".password_file", file)
+	c.absolute(prefix+"_file", file)
 	if env != "" && !envPattern.MatchString(env) {
-		c.failf(key+".password_env", "is not the name of an environment variable")
+		c.failf(prefix+"_env", "is not the name of an environment variable")
+	}
+}
+
+// vault refuses what would have no effect: who sets a passphrase's file wants
+// it used.
+func (c *checks) vault(v *Vault) {
+	if !c.oneOf("vault.key", v.Key, "file", "keyring", "passphrase", "credential") {
+		return
+	}
+	c.source("vault.passphrase", v.PassphraseFile, v.PassphraseEnv)
+	if v.Key != "passphrase" {
+		if v.PassphraseFile != "" {
+			c.failf("vault.passphrase_file", "has no effect without key = \"passphrase\"")
+		}
+		if v.PassphraseEnv != "" {
+			c.failf("vault.passphrase_env", "has no effect without key = \"passphrase\"")
+		}
+	}
+	if !credentialPattern.MatchString(v.Credential) {
+		c.failf("vault.credential", "%q is not the name of a credential", v.Credential)
+	}
+	if v.Key != "credential" && v.Credential != DefaultCredential {
+		c.failf("vault.credential", "has no effect without key = \"credential\"")
 	}
 }
 
@@ -126,6 +156,7 @@ func (c *checks) gateway(g *Gateway) {
 	c.keyServerRef(&g.KeyServer)
 	c.required("user.name", g.User.Name)
 	c.password("user", g.User.PasswordFile, g.User.PasswordEnv)
+	c.vault(&g.Vault)
 	c.log("log", &g.Log)
 	if len(g.Accounts) == 0 {
 		c.failf("accounts", "at least one account is required")
@@ -166,6 +197,7 @@ func (c *checks) keyServerRef(k *KeyServer) {
 	}
 	k.Origin = origin
 	c.absolute("keyserver.ca_file", k.CAFile)
+	c.absolute("keyserver.local", k.Local)
 }
 
 func (c *checks) account(key string, a *Account) {
