@@ -68,6 +68,8 @@ var Rules = []Rule{
 		Never: []string{"net", "net/http", "os", "os/exec", "log", "syscall"}},
 	{Package: "internal/secret", Others: []string{"github.com/zalando/go-keyring", "golang.org/x/crypto", "golang.org/x/sys", "golang.org/x/text"},
 		Never: []string{"net", "net/http"}},
+	{Package: "internal/vault", Ours: []string{"internal/secret"}, Others: []string{"golang.org/x/crypto", "golang.org/x/sys"},
+		Never: []string{"net", "net/http", "os/exec"}},
 	{Package: "internal/localtls"},
 	{Package: "internal/systemd", Others: []string{"golang.org/x/sys"}, Never: []string{"net/http", "os/exec"}},
 	{Package: "internal/archtest"},
