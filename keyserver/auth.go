@@ -84,7 +84,10 @@ func (s *Server) params(ctx context.Context, in *input[keyapi.ParamsRequest]) (*
 	err = s.Store.View(ctx, func(r Reader) error {
 		u, err := r.UserByName(name)
 		if err == nil && u != nil {
-			answer = keyapi.AuthParams{AuthVersion: u.AuthVersion, UserID: u.ID[:], KDF: u.KDF}
+			answer.AuthVersion, answer.UserID, answer.KDF = u.AuthVersion, u.ID[:], u.KDF
+			if len(u.KDFTag) > 0 {
+				answer.KDFTag = u.KDFTag
+			}
 		}
 		return err
 	})
@@ -95,11 +98,11 @@ func (s *Server) pretend(name string) keyapi.AuthParams {
 	derive := func(what string) []byte {
 		m := hmac.New(sha256.New, s.fakeKey)
 		m.Write([]byte(what + "\x00" + name))
-		return m.Sum(nil)[:16]
+		return m.Sum(nil)
 	}
 	kdf := defaultKDF
-	kdf.Salt = derive("salt")
-	return keyapi.AuthParams{AuthVersion: AuthVersion, UserID: derive("user id"), KDF: kdf}
+	kdf.Salt = derive("salt")[:saltSize]
+	return keyapi.AuthParams{AuthVersion: AuthVersion, UserID: derive("user id")[:len(UserID{})], KDF: kdf, KDFTag: derive("tag")}
 }
 
 // verifier is what is stored of an AUTH value. AUTH comes out of Argon2id, so
@@ -111,21 +114,42 @@ func (s *Server) verifier(u UserID, auth []byte) []byte {
 	return m.Sum(nil)
 }
 
+// recoveryVerifier is what is stored of what a recovery code derives.
+func (s *Server) recoveryVerifier(u UserID, auth []byte) []byte {
+	m := hmac.New(sha256.New, s.authKey)
+	m.Write([]byte("recovery"))
+	m.Write(u[:])
+	m.Write(auth)
+	return m.Sum(nil)
+}
+
 func checkRegistration(r *keyapi.RegisterRequest) error {
-	k := &r.KDF
-	switch {
-	case r.AuthVersion != AuthVersion:
-		return invalid("auth_version is not known")
-	case len(r.UserID) != len(UserID{}):
+	if len(r.UserID) != len(UserID{}) {
 		return invalid("user_id must have 16 octets")
-	case len(r.Auth) != authSize:
+	}
+	if err := checkSecrets(r.AuthVersion, r.KDF, r.KDFTag, r.Auth, r.RecoveryAuth); err != nil {
+		return err
+	}
+	return checkDevice(&r.Device)
+}
+
+// checkSecrets checks the form of what a user signs in with from now on.
+func checkSecrets(version uint8, k keyapi.KDF, tag, auth, recovery []byte) error {
+	switch {
+	case version != AuthVersion:
+		return invalid("auth_version is not known")
+	case len(auth) != authSize:
 		return invalid("auth must have 32 octets")
+	case len(tag) != 0 && len(tag) != sha256.Size:
+		return invalid("kdf_tag must have 32 octets")
+	case len(recovery) != 0 && len(recovery) != authSize:
+		return invalid("recovery_auth must have 32 octets")
 	case k.Algorithm != kdfAlgorithm || len(k.Salt) != saltSize:
 		return invalid("kdf must be argon2id with a salt of 16 octets")
 	case k.Time < 1 || k.Time > maxKDFTime || k.MemoryKiB < 8 || k.MemoryKiB > maxKDFMemory || k.Threads < 1:
 		return invalid("kdf is out of bounds")
 	}
-	return checkDevice(&r.Device)
+	return nil
 }
 
 func checkDevice(d *keyapi.Device) error {
@@ -151,7 +175,11 @@ func (s *Server) register(ctx context.Context, in *input[keyapi.RegisterRequest]
 		return nil, err
 	}
 	id := UserID(r.UserID)
-	u := &User{ID: id, Name: name, AuthVersion: r.AuthVersion, KDF: r.KDF, Verifier: s.verifier(id, r.Auth), Created: s.Now()}
+	u := &User{ID: id, Name: name, Created: s.Now()}
+	s.setSecrets(u, r.AuthVersion, r.KDF, r.KDFTag, r.Auth)
+	if len(r.RecoveryAuth) > 0 {
+		u.Recovery = s.recoveryVerifier(id, r.RecoveryAuth)
+	}
 	var session *Session
 	var token []byte
 	err = s.Store.Update(ctx, func(w Writer) error {
@@ -171,6 +199,10 @@ func (s *Server) register(ctx context.Context, in *input[keyapi.RegisterRequest]
 		return nil, err
 	}
 	return s.sessionAnswer(session, token)
+}
+
+func (s *Server) setSecrets(u *User, version uint8, k keyapi.KDF, tag, auth []byte) {
+	u.AuthVersion, u.KDF, u.KDFTag, u.Verifier = version, k, tag, s.verifier(u.ID, auth)
 }
 
 // orErr prefers an error of the store to what was about to be said.
@@ -211,13 +243,27 @@ func (s *Server) login(ctx context.Context, in *input[keyapi.LoginRequest]) (*ou
 		return nil, unauthorized("wrong user name or password")
 	}
 	s.guesses.succeed(guesser)
+	return s.openSession(ctx, user, r.Device, false)
+}
+
+// openSession signs a device in, unless the secret that it has just proven was
+// replaced meanwhile.
+func (s *Server) openSession(ctx context.Context, proven *User, d keyapi.Device, recovering bool) (*output[keyapi.Session], error) {
 	var session *Session
 	var token []byte
-	err = s.Store.Update(ctx, func(w Writer) error {
-		if err := s.makeRoom(w, user.ID, r.Device.Key); err != nil {
+	err := s.Store.Update(ctx, func(w Writer) error {
+		now, err := w.User(proven.ID)
+		if err != nil {
 			return err
 		}
-		session, token = newSession(user.ID, r.Device, s.Now())
+		if now == nil || !hmac.Equal(now.Verifier, proven.Verifier) || !hmac.Equal(now.Recovery, proven.Recovery) {
+			return unauthorized("password or recovery code was changed at this moment")
+		}
+		if err := s.makeRoom(w, proven.ID, d.Key); err != nil {
+			return err
+		}
+		session, token = newSession(proven.ID, d, s.Now())
+		session.Recovering = recovering
 		return w.PutSession(session)
 	})
 	if err != nil {
@@ -229,8 +275,9 @@ func (s *Server) login(ctx context.Context, in *input[keyapi.LoginRequest]) (*ou
 // findUser gives a user whom no AUTH value fits when there is none, so that
 // both cases do the same work. knownDevice: the user is signed in there.
 func (s *Server) findUser(ctx context.Context, name string, device []byte) (u *User, knownDevice bool, err error) {
-	u = &User{ID: UserID(s.pretend(name).UserID), Verifier: make([]byte, sha256.Size)}
+	u = &User{ID: UserID(s.pretend(name).UserID), Verifier: make([]byte, sha256.Size), Recovery: make([]byte, sha256.Size)}
 	rand.Read(u.Verifier)
+	rand.Read(u.Recovery)
 	err = s.Store.View(ctx, func(r Reader) error {
 		have, err := r.UserByName(name)
 		if err != nil || have == nil {

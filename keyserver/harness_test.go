@@ -63,6 +63,7 @@ type person struct {
 	w        *world
 	name     string
 	auth     []byte
+	recovery []byte // what the recovery code derives
 	device   ed25519.PrivateKey
 	session  keyapi.Session
 	identity ed25519.PrivateKey
@@ -85,9 +86,10 @@ func (p *person) deviceInfo() keyapi.Device {
 
 func (w *world) register(name string) *person {
 	w.t.Helper()
-	p := &person{w: w, name: name, auth: random(32), device: newKey(), identity: newKey()}
+	p := &person{w: w, name: name, auth: random(32), recovery: random(32), device: newKey(), identity: newKey()}
 	s, err := w.c.Register(w.t.Context(), keyapi.RegisterRequest{
 		Username: name, AuthVersion: 1, UserID: random(16), Auth: p.auth, Device: p.deviceInfo(),
+		RecoveryAuth: p.recovery, KDFTag: random(32),
 		KDF: keyapi.KDF{Algorithm: "argon2id", Salt: random(16), Time: 3, MemoryKiB: 64 << 10, Threads: 4},
 	})
 	if err != nil {

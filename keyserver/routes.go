@@ -53,8 +53,18 @@ func (s *Server) routes() http.Handler {
 	add(open, "POST /v1/auth/login", smallBody, s.login)
 	add(open, "POST /v1/auth/refresh", smallBody, s.refresh)
 
-	signedIn := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(api)}}
-	add(signedIn, "POST /v1/auth/logout", 0, s.logout)
+	add(open, "POST /v1/auth/recover", smallBody, s.recover)
+
+	// What a session can do that was opened with the recovery code.
+	recovering := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(true)}}
+	add(recovering, "POST /v1/auth/logout", 0, s.logout)
+	add(recovering.behind(s.gateLarge), "POST /v1/auth/password", uploadBody, s.password)
+	add(recovering.behind(s.gateAnswer), "GET /v1/objects", 0, s.objectIndex)
+	add(recovering.behind(s.gateAnswer), "POST /v1/objects", smallBody, s.objects)
+
+	signedIn := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(false)}}
+	add(signedIn, "GET /v1/sessions", 0, s.sessions)
+	add(signedIn, "DELETE /v1/sessions/{session}", 0, s.endSession)
 	add(signedIn, "POST /v1/accounts/verify", smallBody, s.verify)
 	add(signedIn, "POST /v1/accounts", smallBody, s.addAccount)
 	add(signedIn, "GET /v1/accounts", 0, s.accounts)
@@ -62,8 +72,6 @@ func (s *Server) routes() http.Handler {
 	add(signedIn, "GET /v1/keypackages/{platform}/{id}", 0, s.countKeyPackages)
 	add(signedIn, "POST /v1/keypackages/{platform}/{id}/claim", 0, s.claimKeyPackage)
 	add(signedIn, "GET /v1/reachable/{platform}/{id}", 0, s.reachable)
-	add(signedIn.behind(s.gateAnswer), "GET /v1/objects", 0, s.objectIndex)
-	add(signedIn.behind(s.gateAnswer), "POST /v1/objects", smallBody, s.objects)
 	add(signedIn.behind(s.gateLarge), "POST /v1/tx", keyapi.MaxTxSize, s.tx)
 	add(signedIn, "GET /v1/conversations/{conversation}", 0, s.instance)
 	add(signedIn.behind(s.gateAnswer), "GET /v1/delivery/{platform}/{id}", 0, s.deliveries)
@@ -141,10 +149,14 @@ func problemResponse(api huma.API) *huma.Response {
 	}
 }
 
-// authenticate lets requests with a valid token of an existing session pass.
-func (s *Server) authenticate(api huma.API) func(huma.Context, func(huma.Context)) {
+// authenticate lets requests with a valid token of an existing session pass;
+// whether one that was opened with the recovery code does too, recovering says.
+func (s *Server) authenticate(recovering bool) func(huma.Context, func(huma.Context)) {
 	return func(c huma.Context, next func(huma.Context)) {
 		id, err := s.identify(c)
+		if err == nil && id.recovering && !recovering {
+			err = forbidden("signed in with the recovery code: set a new password first")
+		}
 		var p *problem
 		switch {
 		case err == nil:
@@ -179,6 +191,7 @@ func (s *Server) identify(c huma.Context) (identity, error) {
 	if session == nil || session.User != id.user {
 		return identity{}, unauthorized("session has ended")
 	}
+	id.recovering = session.Recovering
 	return id, nil
 }
 

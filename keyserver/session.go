@@ -124,6 +124,8 @@ func (s *Server) refresh(ctx context.Context, in *input[keyapi.RefreshRequest]) 
 		switch {
 		case session.Token == hash && !signed:
 			return nil // without the device key a stolen token can neither be used nor spoilt
+		case session.Recovering:
+			return nil // it lasts as long as its access token
 		case now.Sub(session.Used) > s.Limits.RefreshLifetime:
 			return w.DeleteSession(session.ID)
 		case session.Token == hash:

@@ -125,7 +125,9 @@ type User struct {
 	Name        string // canonical
 	AuthVersion uint8
 	KDF         keyapi.KDF
+	KDFTag      []byte // by the user's devices, for each other; nil: none
 	Verifier    []byte // HMAC under the pepper of what the password derives; the password is never seen
+	Recovery    []byte // the same of what the recovery code derives; nil: there is none
 	Created     time.Time
 }
 
@@ -134,6 +136,7 @@ type Session struct {
 	ID         SessionID
 	User       UserID
 	Device     keyapi.Device
+	Recovering bool // opened with the recovery code; a new password must be set first
 	Created    time.Time
 	Used       time.Time // when Token was issued
 	Generation uint64    // rotations so far

@@ -39,6 +39,9 @@ type claims struct {
 type identity struct {
 	user    UserID
 	session SessionID
+	// recovering: the session may do nothing before it has set a password. Its
+	// token does not say so, the session does.
+	recovering bool
 }
 
 func newTokens(o *Options) *tokens {

@@ -31,17 +31,20 @@ type AuthParams struct {
 	AuthVersion uint8  `json:"auth_version"`
 	UserID      []byte `json:"user_id"` // 16 octets; enters the derivation
 	KDF         KDF    `json:"kdf"`
+	KDFTag      []byte `json:"kdf_tag"` // 32 octets; tells devices that have signed in before that KDF is the user's
 }
 
 // RegisterRequest creates a user. UserID is chosen by the client (16 random
 // octets) because it enters the key derivation before the server knows the user.
 type RegisterRequest struct {
-	Username    string `json:"username"`
-	AuthVersion uint8  `json:"auth_version"`
-	UserID      []byte `json:"user_id"`
-	KDF         KDF    `json:"kdf"`
-	Auth        []byte `json:"auth"` // 32 octets, derived; never the password
-	Device      Device `json:"device"`
+	Username     string `json:"username"`
+	AuthVersion  uint8  `json:"auth_version"`
+	UserID       []byte `json:"user_id"`
+	KDF          KDF    `json:"kdf"`
+	KDFTag       []byte `json:"kdf_tag,omitempty"`       // 32 octets; see AuthParams
+	Auth         []byte `json:"auth"`                    // 32 octets, derived; never the password
+	RecoveryAuth []byte `json:"recovery_auth,omitempty"` // 32 octets, derived from the recovery code; none: no recovery
+	Device       Device `json:"device"`
 }
 
 // LoginRequest opens a session. Any wrong part of it gives the same answer.
@@ -50,6 +53,47 @@ type LoginRequest struct {
 	AuthVersion uint8  `json:"auth_version"`
 	Auth        []byte `json:"auth"`
 	Device      Device `json:"device"`
+}
+
+// RecoverRequest opens a session with the recovery code. It serves to read the
+// sealed objects and to set a new password, and nothing else until then. Any
+// wrong part of it gives the same answer.
+type RecoverRequest struct {
+	Username     string `json:"username"`
+	AuthVersion  uint8  `json:"auth_version"`
+	RecoveryAuth []byte `json:"recovery_auth"`
+	Device       Device `json:"device"`
+}
+
+// PasswordRequest sets a new password, a new recovery code, or both, and ends
+// all other sessions of the user, in one atomic step with Tx: the objects that
+// are sealed to the password change with it, or nothing does. Tx has at least
+// one put, and neither Commit nor acknowledgements.
+type PasswordRequest struct {
+	// OldAuth proves the password that was valid until now. A session opened by
+	// RecoverRequest has none, and must bring a RecoveryAuth instead: a recovery
+	// code serves once.
+	OldAuth      []byte `json:"old_auth,omitempty"`
+	AuthVersion  uint8  `json:"auth_version"`
+	KDF          KDF    `json:"kdf"`
+	KDFTag       []byte `json:"kdf_tag,omitempty"`
+	Auth         []byte `json:"auth"`
+	RecoveryAuth []byte `json:"recovery_auth,omitempty"` // none: the recovery code stays
+	Tx           Tx     `json:"tx"`
+}
+
+// SessionInfo is one device signed in, as the key server sees it.
+type SessionInfo struct {
+	SessionID []byte    `json:"session_id"` // 16 octets
+	Device    Device    `json:"device"`
+	Created   time.Time `json:"created"`
+	Used      time.Time `json:"used"`    // when it last refreshed its tokens
+	Current   bool      `json:"current"` // the one that asks
+}
+
+// SessionList holds the sessions of the signed-in user, the latest first.
+type SessionList struct {
+	Sessions []SessionInfo `json:"sessions"`
 }
 
 // Device names one installation. Key is its Ed25519 public key; refresh

@@ -2,6 +2,7 @@ package keyclient
 
 import (
 	"context"
+	"encoding/hex"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -45,4 +46,37 @@ func checkSession(a *keyapi.Session) string {
 // Logout revokes the session of the token, at once and for good.
 func (c *Client) Logout(ctx context.Context, token string) error {
 	return c.do(ctx, request{op: "POST /v1/auth/logout", token: token})
+}
+
+// Recover opens a session with the recovery code, which serves to read objects
+// and for ChangePassword, and for nothing else until then.
+func (c *Client) Recover(ctx context.Context, r keyapi.RecoverRequest) (keyapi.Session, error) {
+	return call(ctx, c, request{op: "POST /v1/auth/recover", body: r}, checkSession)
+}
+
+// ChangePassword replaces what the user signs in with and the objects that are
+// sealed to it, and ends all other sessions.
+func (c *Client) ChangePassword(ctx context.Context, token string, r keyapi.PasswordRequest) (keyapi.TxResult, error) {
+	return call(ctx, c, request{op: "POST /v1/auth/password", token: token, body: r}, func(a *keyapi.TxResult) string {
+		return unless(a.Applied, "it does not say that the change was made")
+	})
+}
+
+// Sessions lists the devices that are signed in.
+func (c *Client) Sessions(ctx context.Context, token string) (keyapi.SessionList, error) {
+	return call(ctx, c, request{op: "GET /v1/sessions", token: token}, func(a *keyapi.SessionList) string {
+		for _, s := range a.Sessions {
+			if len(s.SessionID) != 16 || len(s.Device.Key) != 32 {
+				return "a session is incomplete"
+			}
+		}
+		return unless(a.Sessions != nil, "no list")
+	})
+}
+
+// EndSession ends one of the user's sessions, at once and for good. That there
+// is no such session is no error.
+func (c *Client) EndSession(ctx context.Context, token string, id []byte) error {
+	const op = "DELETE /v1/sessions/{session}"
+	return c.do(ctx, request{op: op, path: "/v1/sessions/" + hex.EncodeToString(id), token: token})
 }

@@ -33,13 +33,17 @@ var alice = keyapi.Account{Platform: "email", ID: "alice@example.org"}
 func calls(ctx context.Context, c *keyclient.Client) map[string]func() error {
 	second := func(_ any, err error) error { return err }
 	return map[string]func() error{
-		"Server":   func() error { return second(c.Server(ctx)) },
-		"Params":   func() error { return second(c.Params(ctx, keyapi.ParamsRequest{})) },
-		"Register": func() error { return second(c.Register(ctx, keyapi.RegisterRequest{})) },
-		"Login":    func() error { return second(c.Login(ctx, keyapi.LoginRequest{})) },
-		"Refresh":  func() error { return second(c.Refresh(ctx, keyapi.RefreshRequest{})) },
-		"Logout":   func() error { return c.Logout(ctx, "t") },
-		"Verify":   func() error { return second(c.Verify(ctx, "t", keyapi.VerifyRequest{})) },
+		"Server":         func() error { return second(c.Server(ctx)) },
+		"Params":         func() error { return second(c.Params(ctx, keyapi.ParamsRequest{})) },
+		"Register":       func() error { return second(c.Register(ctx, keyapi.RegisterRequest{})) },
+		"Login":          func() error { return second(c.Login(ctx, keyapi.LoginRequest{})) },
+		"Refresh":        func() error { return second(c.Refresh(ctx, keyapi.RefreshRequest{})) },
+		"Logout":         func() error { return c.Logout(ctx, "t") },
+		"Recover":        func() error { return second(c.Recover(ctx, keyapi.RecoverRequest{})) },
+		"ChangePassword": func() error { return second(c.ChangePassword(ctx, "t", keyapi.PasswordRequest{})) },
+		"Sessions":       func() error { return second(c.Sessions(ctx, "t")) },
+		"EndSession":     func() error { return c.EndSession(ctx, "t", make([]byte, 16)) },
+		"Verify":         func() error { return second(c.Verify(ctx, "t", keyapi.VerifyRequest{})) },
 		"AddAccount": func() error {
 			return second(c.AddAccount(ctx, "t", keyapi.AccountRequest{Account: alice, IdentityKey: make([]byte, 32)}))
 		},
@@ -162,7 +166,8 @@ func TestNothingIsSentTwice(t *testing.T) {
 func TestTokenGoesWhereItBelongs(t *testing.T) {
 	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		got, open := r.Header.Get("Authorization"), r.URL.Path == "/v1/server" || strings.HasPrefix(r.URL.Path, "/v1/auth/")
-		if r.URL.Path != "/v1/auth/logout" && open != (got == "") || got != "" && got != "Bearer t" {
+		withToken := r.URL.Path == "/v1/auth/logout" || r.URL.Path == "/v1/auth/password"
+		if !withToken && open != (got == "") || withToken && got == "" || got != "" && got != "Bearer t" {
 			t.Errorf("%s: Authorization %q", r.URL.Path, got)
 		}
 		w.WriteHeader(500)
