@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/smtpd/outbox"
 )
 
@@ -31,7 +34,7 @@ type OutboxOptions struct {
 	// MaxAge is how long a transaction is tried; 0 means DefaultMaxAge.
 	MaxAge time.Duration
 	// Backoff says how long to wait after the attempt with that number, from
-	// 1; nil means 30 s, doubling up to an hour.
+	// 1; nil means 5 s, doubling up to an hour.
 	Backoff func(attempt int) time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -49,6 +52,7 @@ type Outbox struct {
 	o     OutboxOptions
 	q     *outbox.Queue
 	notes attemptNotes
+	taken sync.Map // IDs that the provider took and the queue still has
 }
 
 // OpenOutbox opens or creates the queue in o.Dir.
@@ -79,10 +83,11 @@ func OpenOutbox(o OutboxOptions) (*Outbox, error) {
 	return &Outbox{o: o, q: q}, nil
 }
 
-// backoff doubles from 30 s up to an hour.
+// backoff doubles from 5 s, so that a moment without network is soon over, up
+// to an hour.
 func backoff(attempt int) time.Duration {
-	const first, longest = 30 * time.Second, time.Hour
-	if attempt > 8 {
+	const first, longest = 5 * time.Second, time.Hour
+	if attempt > 10 {
 		return longest
 	}
 	return min(first<<max(attempt-1, 0), longest)
@@ -94,51 +99,16 @@ func (b *Outbox) Len() int { return b.q.Len() }
 // Close frees the queue. Run must have returned.
 func (b *Outbox) Close() error { return b.q.Close() }
 
-// Run sends what is due until ctx ends, and returns its error. A transaction
-// under way then is tried again at the next Run.
-func (b *Outbox) Run(ctx context.Context) error {
-	for {
-		pause := time.Hour
-		if e, ok := b.q.Next(); ok {
-			if pause = e.Next.Sub(b.o.Now()); pause <= 0 {
-				if err := b.attempt(ctx, e); err != nil && ctx.Err() == nil {
-					// The disk fails: there is no use in hurrying.
-					b.o.Logger.Error("outbox not written", "transaction", e.ID, "err", err)
-					pause = time.Minute
-				} else {
-					pause = 0
-				}
-			}
-		}
-		if err := b.pause(ctx, pause); err != nil {
-			return err
-		}
-	}
-}
-
-// pause waits for time, context or a new entry.
-func (b *Outbox) pause(ctx context.Context, d time.Duration) error {
-	if err := ctx.Err(); err != nil || d <= 0 {
-		return err
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-	case <-b.q.Wake():
-	}
-	return nil
-}
-
 // attempt tries one entry and records what came of it. Its error is one of the
 // queue's files.
 func (b *Outbox) attempt(ctx context.Context, e outbox.Entry) error {
-	if err := b.q.Start(e); err != nil {
+	if _, taken := b.taken.Load(e.ID); taken {
+		return b.finish(e) // only the record of it is missing
+	}
+	if err := b.q.Start(&e); err != nil {
 		return err
 	}
-	e.Attempts++
+	crashpoint.Here("outbox-attempt-started")
 	t := b.transaction(e)
 	account, err := b.o.Account(ctx, e.Username)
 	if err == nil {
@@ -147,11 +117,23 @@ func (b *Outbox) attempt(ctx context.Context, e outbox.Entry) error {
 		r.close()
 	}
 	if err == nil {
+		crashpoint.Here("outbox-accepted")
+		b.taken.Store(e.ID, true)
 		account.Sent(context.WithoutCancel(ctx), t)
 		b.notes.drop(e.ID)
-		return b.q.Remove(e)
+		return b.finish(e)
 	}
 	return b.failed(ctx, e, t, err)
+}
+
+// finish takes an entry out of the queue that the provider took, or whose fate
+// the sender was told.
+func (b *Outbox) finish(e outbox.Entry) error {
+	err := b.q.Remove(e)
+	if err == nil {
+		b.taken.Delete(e.ID)
+	}
+	return err
 }
 
 // failed decides between another attempt and a report to the sender.
@@ -189,13 +171,35 @@ func (b *Outbox) later(e outbox.Entry, unknown bool) error {
 	return b.q.Retry(e, b.o.Now().Add(b.o.Backoff(e.Attempts)), unknown)
 }
 
+// ResentField is put before the content of a transaction that is sent again
+// because an earlier attempt ended without the provider's answer. Behind it the
+// octets are those of the first attempt.
+const ResentField = "CloudMLS-Resent: an earlier copy was not confirmed\r\n"
+
 // transaction is an entry as the account sees it.
 func (b *Outbox) transaction(e outbox.Entry) Transaction {
-	return Transaction{
+	t := Transaction{
 		ID: e.ID, From: e.From, Recipients: e.Recipients, Size: e.Size, UTF8: e.UTF8, EightBit: e.EightBit,
 		Sealed: true, Note: e.Note, Resent: e.Resent,
 		Open: func() (io.ReadCloser, error) { return b.q.OpenContent(e) },
 	}
+	if e.Resent {
+		t.Size += int64(len(ResentField))
+		t.Open = func() (io.ReadCloser, error) {
+			f, err := b.q.OpenContent(e)
+			if err != nil {
+				return nil, err
+			}
+			return &marked{Reader: io.MultiReader(strings.NewReader(ResentField), f), Closer: f}, nil
+		}
+	}
+	return t
+}
+
+// marked is content with ResentField before it.
+type marked struct {
+	io.Reader
+	io.Closer
 }
 
 // heldBatch is what waits for the fate of the first transaction.

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/emersion/go-smtp"
+
+	"github.com/cloudmls/gateway/internal/crashpoint"
 )
 
 // relay carries transactions to one provider, over a connection that it keeps
@@ -215,6 +217,7 @@ func (l *link) content(data *smtp.DataCommand, r io.Reader, size int64) (*reply,
 	if err := check.finish(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errContent, err)
 	}
+	crashpoint.Here("content-sent")
 	response, err := data.CloseWithResponse()
 	if err != nil {
 		var other *smtp.SMTPError

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/cloudmls/gateway/internal/crashpoint"
 )
 
 // newID returns a short name for an event, to find it in the log.
@@ -15,6 +17,7 @@ func newID() string { return strings.ToLower(rand.Text()[:12]) }
 // submit seals a message, sends what comes out, and returns the provider's
 // reply to the first transaction.
 func (s *session) submit(account Account, e Envelope, msg Message) (*reply, error) {
+	crashpoint.Here("submission-received")
 	transactions, err := account.Seal(s.ctx, e, msg)
 	defer s.closeAll(transactions)
 	if err != nil {
@@ -36,6 +39,7 @@ func (s *session) submit(account Account, e Envelope, msg Message) (*reply, erro
 			}
 		}
 	}
+	crashpoint.Here("outbox-held")
 	s.relayMu.Lock()
 	said, err := s.relay.send(s.ctx, first)
 	s.relayMu.Unlock()
@@ -45,6 +49,7 @@ func (s *session) submit(account Account, e Envelope, msg Message) (*reply, erro
 		}
 		return nil, err
 	}
+	crashpoint.Here("first-accepted")
 	account.Sent(context.WithoutCancel(s.ctx), first)
 	if held != nil {
 		if err := held.release(); err != nil {
@@ -54,7 +59,9 @@ func (s *session) submit(account Account, e Envelope, msg Message) (*reply, erro
 					", but the copies for the others could not be put into the outbox",
 			}
 		}
+		crashpoint.Here("outbox-released")
 	}
+	crashpoint.Here("submission-done")
 	return said, nil
 }
 

@@ -81,6 +81,8 @@ func isTrace(name string) bool {
 	switch name {
 	case "return-path", "delivered-to", "received", "received-spf", "authentication-results":
 		return true
+	case "cloudmls-resent": // the sender's gateway sent it again, without knowing whether the first copy arrived
+		return true
 	}
 	if name == "list-post" {
 		return false // mail programs answer to it, and anybody on the way can add it

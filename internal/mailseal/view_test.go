@@ -17,7 +17,8 @@ const traced = "Return-Path: <alice@a.example>\r\n" +
 	"Authentication-Results: b.example; dkim=pass\r\n" +
 	"ARC-Seal: i=1; a=rsa-sha256\r\n" +
 	"List-Id: <l.example>\r\n" +
-	"X-Spam-Flag: NO\r\n"
+	"X-Spam-Flag: NO\r\n" +
+	"CloudMLS-Resent: an earlier copy was not confirmed\r\n"
 
 const untraced = "From: alice@a.example\r\n" +
 	"To: bob@b.example\r\n" +

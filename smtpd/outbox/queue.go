@@ -30,6 +30,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cloudmls/gateway/internal/crashpoint"
 )
 
 // Limits of a queue.
@@ -84,6 +86,7 @@ type Item struct {
 // may have it open.
 type Queue struct {
 	root *os.Root
+	lock io.Closer
 	wake chan struct{}
 
 	mu      sync.Mutex
@@ -93,6 +96,7 @@ type Queue struct {
 
 // Open opens or creates a queue. Entries that cannot be read are set aside
 // under another name and reported in warnings; the queue works without them.
+// ErrLocked: another process has it open.
 func Open(dir string) (q *Queue, warnings []error, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("open outbox: %w", err)
@@ -100,19 +104,23 @@ func Open(dir string) (q *Queue, warnings []error, err error) {
 	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a folder needs x
 		return nil, nil, fmt.Errorf("open outbox: %w", err)
 	}
-	root, err := os.OpenRoot(dir)
+	locked, err := lock(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open outbox: %w", err)
 	}
-	q = &Queue{root: root, wake: make(chan struct{}, 1), entries: make(map[string]*Entry)}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("open outbox: %w", err), locked.Close())
+	}
+	q = &Queue{root: root, lock: locked, wake: make(chan struct{}, 1), entries: make(map[string]*Entry)}
 	if warnings, err = q.load(); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("open outbox: %w", err), root.Close())
+		return nil, nil, errors.Join(fmt.Errorf("open outbox: %w", err), q.Close())
 	}
 	return q, warnings, nil
 }
 
 // Close frees the queue.
-func (q *Queue) Close() error { return q.root.Close() }
+func (q *Queue) Close() error { return errors.Join(q.root.Close(), q.lock.Close()) }
 
 // Wake yields when an entry was added.
 func (q *Queue) Wake() <-chan struct{} { return q.wake }
@@ -124,13 +132,28 @@ func (q *Queue) Len() int {
 	return len(q.entries)
 }
 
-// Next returns the entry that is due first, or false if none waits. The
-// caller has to look at its Next time.
-func (q *Queue) Next() (Entry, bool) {
+// Usernames lists whose entries wait, sorted.
+func (q *Queue) Usernames() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var names []string
+	for _, e := range q.entries {
+		names = append(names, e.Username)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Next returns the entry of a user name that is due first, or false if none
+// waits. The caller has to look at its Next time.
+func (q *Queue) Next(username string) (Entry, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var first *Entry
 	for _, e := range q.entries {
+		if e.Username != username {
+			continue
+		}
 		if first == nil || e.Next.Before(first.Next) || e.Next.Equal(first.Next) && e.key() < first.key() {
 			first = e
 		}
@@ -213,6 +236,7 @@ func (q *Queue) write(folder, base string, item Item, now time.Time) (*Entry, er
 		return nil, err
 	}
 	e.SHA256 = hex.EncodeToString(hash.Sum(nil))
+	crashpoint.Here("outbox-content-stored")
 	return &e, q.writeEnvelope(&e)
 }
 
@@ -234,6 +258,7 @@ func (q *Queue) writeEnvelope(e *Entry) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
+	crashpoint.Here("outbox-envelope-written")
 	if err := q.root.Rename(name+".new", name); err != nil {
 		return err
 	}
@@ -293,21 +318,27 @@ func (q *Queue) OpenContent(e Entry) (io.ReadCloser, error) {
 	return &verifiedFile{f: f, hash: sha256.New(), want: e.SHA256}, nil
 }
 
-// Start notes that an attempt begins, before anything is sent.
-func (q *Queue) Start(e Entry) error {
-	return q.change(e, func(e *Entry) { e.Started = true; e.Attempts++ })
+// Start notes that an attempt begins, before anything is sent, and brings e up
+// to date. An earlier attempt whose end could not be noted counts as one without
+// an answer.
+func (q *Queue) Start(e *Entry) error {
+	return q.change(e, func(e *Entry) {
+		e.Resent = e.Resent || e.Started
+		e.Started = true
+		e.Attempts++
+	})
 }
 
 // Retry notes that an attempt failed and when to try again. unknown says that
 // the provider may have taken the message.
 func (q *Queue) Retry(e Entry, next time.Time, unknown bool) error {
-	return q.change(e, func(e *Entry) {
+	return q.change(&e, func(e *Entry) {
 		e.Started, e.Next = false, next.UTC().Round(0)
 		e.Resent = e.Resent || unknown
 	})
 }
 
-func (q *Queue) change(e Entry, f func(*Entry)) error {
+func (q *Queue) change(e *Entry, f func(*Entry)) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	have := q.entries[e.key()]
@@ -320,6 +351,7 @@ func (q *Queue) change(e Entry, f func(*Entry)) error {
 		return fmt.Errorf("outbox: %w", err)
 	}
 	*have = changed
+	*e = changed.clone()
 	return nil
 }
 
@@ -337,6 +369,7 @@ func (q *Queue) Remove(e Entry) error {
 	if err := q.sync(e.folder); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
+	crashpoint.Here("outbox-envelope-removed")
 	delete(q.entries, e.key())
 	q.bytes -= have.Size
 	if err := q.root.Remove(e.key() + ".msg"); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -13,9 +13,11 @@ import (
 	"time"
 )
 
+const owner = "alice@example.org"
+
 func item(id, content string) Item {
 	return Item{
-		Entry: Entry{ID: id, Username: "alice@example.org", From: "alice@example.org", Recipients: []string{"bob@example.net"}, Size: int64(len(content))},
+		Entry: Entry{ID: id, Username: owner, From: "alice@example.org", Recipients: []string{"bob@example.net"}, Size: int64(len(content))},
 		Open:  func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil },
 	}
 }
@@ -45,7 +47,7 @@ func contents(t *testing.T, q *Queue) []string {
 	t.Helper()
 	var out []string
 	for {
-		e, ok := q.Next()
+		e, ok := q.Next(owner)
 		if !ok {
 			return out
 		}
@@ -69,8 +71,8 @@ func TestSurvivesReopening(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "outbox")
 	q, _ := open(t, dir)
 	add(t, q, item("1", "one"), item("2", "two"))
-	e, _ := q.Next()
-	if err := q.Start(e); err != nil {
+	e, _ := q.Next(owner)
+	if err := q.Start(&e); err != nil {
 		t.Fatal(err)
 	}
 	_ = q.Close() // an attempt was under way
@@ -79,14 +81,14 @@ func TestSurvivesReopening(t *testing.T) {
 	if len(warnings) != 0 || q.Len() != 2 {
 		t.Fatalf("warnings %v, %d entries", warnings, q.Len())
 	}
-	e, _ = q.Next()
+	e, _ = q.Next(owner)
 	if !e.Resent || e.Started || e.Attempts != 1 {
 		t.Errorf("entry = %+v, want it marked as perhaps sent", e)
 	}
 	if err := q.Retry(e, time.Now().Add(time.Hour), false); err != nil {
 		t.Fatal(err)
 	}
-	if second, _ := q.Next(); second.ID == e.ID {
+	if second, _ := q.Next(owner); second.ID == e.ID {
 		t.Error("a postponed entry comes first")
 	}
 	if got := contents(t, q); len(got) != 2 || got[0] != "2=two" || got[1] != "1=one" {
@@ -176,7 +178,7 @@ func TestDamage(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(batch[0], "000.msg")); err != nil {
 		t.Errorf("its octets are gone: %v", err)
 	}
-	e, _ := q.Next()
+	e, _ := q.Next(owner)
 	f, err := q.OpenContent(e)
 	if err != nil {
 		t.Fatal(err)
@@ -268,10 +270,10 @@ func work(dir string) {
 			return
 		}
 		fmt.Println("added", id)
-		e, _ := q.Next()
+		e, _ := q.Next(owner)
 		if i%3 == 0 {
 			fmt.Println("removing", e.ID)
-			_ = q.Start(e)
+			_ = q.Start(&e)
 			_ = q.Remove(e)
 		}
 	}

@@ -1,0 +1,7 @@
+package outbox
+
+import "errors"
+
+// ErrLocked says that another process has the queue open. Two of them would
+// send everything twice.
+var ErrLocked = errors.New("the outbox is in use by another process: is a second gateway running on the same data folder?")
