@@ -13,19 +13,11 @@
 package localtls
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -71,34 +63,61 @@ func (p *Pair) TLSConfig(protocols ...string) *tls.Config {
 	}
 }
 
-// AuthorityPEM returns the authority's certificate for import.
-func (p *Pair) AuthorityPEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Authority.Raw})
-}
-
 // Ensure returns the pair in dir, or makes one if there is none or the one
 // there ends within RenewBefore of now. A pair that is there but cannot be
 // used is an error and stays as it is.
 func Ensure(dir string, now time.Time) (*Pair, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("local certificate: %w", err)
-	}
-	if err := os.Chmod(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("local certificate: %w", err)
+	if err := private(dir); err != nil {
+		return nil, err
 	}
 	p, err := Load(dir, now)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		return first(dir, now)
 	case err != nil:
 		return nil, err
-	case p.NotAfter.Sub(now) >= RenewBefore:
-		return p, nil
+	case p.NotAfter.Sub(now) < RenewBefore:
+		return create(dir, now, replace)
 	}
-	return create(dir, now)
+	return p, writeAuthority(p)
 }
 
-// Load returns the pair in dir. The error wraps fs.ErrNotExist if there is
-// none.
+// Renew makes a new pair whatever the old one's age, and puts it in the old
+// one's place once it is complete. Programs that trusted the old authority have
+// to trust the new one.
+func Renew(dir string, now time.Time) (*Pair, error) {
+	if err := private(dir); err != nil {
+		return nil, err
+	}
+	return create(dir, now, replace)
+}
+
+// private makes the folder, for its owner alone.
+func private(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("local certificate: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("local certificate: %w", err)
+	}
+	return nil
+}
+
+// first makes the pair of a folder that has none. If someone else was faster it
+// is theirs.
+func first(dir string, now time.Time) (*Pair, error) {
+	p, err := create(dir, now, place)
+	if !errors.Is(err, fs.ErrExist) {
+		return p, err
+	}
+	if p, err = Load(dir, now); err != nil {
+		return nil, err
+	}
+	return p, writeAuthority(p)
+}
+
+// Load returns the pair in dir, which may have ended, and writes nothing. The
+// error wraps fs.ErrNotExist if there is none.
 func Load(dir string, now time.Time) (*Pair, error) {
 	name := filepath.Join(dir, bundleName)
 	info, err := os.Stat(name)
@@ -120,7 +139,7 @@ func Load(dir string, now time.Time) (*Pair, error) {
 		return nil, fmt.Errorf("local certificate: %s: %w", name, err)
 	}
 	p.AuthorityFile = filepath.Join(dir, authorityName)
-	return p, writeAuthority(p)
+	return p, nil
 }
 
 // parse reads a bundle and checks that it is what Ensure makes.
@@ -153,8 +172,9 @@ func parse(b []byte, now time.Time) (*Pair, error) {
 	return &Pair{Certificate: cert, Authority: authority, NotAfter: leaf.NotAfter}, nil
 }
 
-// create makes a new pair and puts it into dir in place of any older one.
-func create(dir string, now time.Time) (*Pair, error) {
+// create makes a new pair and puts it into dir by put, which decides what
+// happens to an older one.
+func create(dir string, now time.Time, put func(name string, b []byte) error) (*Pair, error) {
 	bundle, err := issue(now)
 	if err != nil {
 		return nil, fmt.Errorf("make local certificate: %w", err)
@@ -164,148 +184,9 @@ func create(dir string, now time.Time) (*Pair, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make local certificate: %w", err)
 	}
-	if err := replace(filepath.Join(dir, bundleName), bundle); err != nil {
+	if err := put(filepath.Join(dir, bundleName), bundle); err != nil {
 		return nil, fmt.Errorf("make local certificate: %w", err)
 	}
 	p.AuthorityFile, p.Created = filepath.Join(dir, authorityName), true
 	return p, writeAuthority(p)
-}
-
-// issue returns the bundle of a new pair. The authority's key is only ever in
-// this function's memory.
-func issue(now time.Time) ([]byte, error) {
-	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	name := rand.Text()[:8]
-	authority, err := authorityTemplate(name, now)
-	if err != nil {
-		return nil, err
-	}
-	authorityDER, err := x509.CreateCertificate(rand.Reader, authority, authority, authorityKey.Public(), authorityKey)
-	if err != nil {
-		return nil, err
-	}
-	signed, err := x509.ParseCertificate(authorityDER)
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := leafTemplate(name, now)
-	if err != nil {
-		return nil, err
-	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, signed, leafKey.Public(), authorityKey)
-	if err != nil {
-		return nil, err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(leafKey)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(keyDER)
-	var b bytes.Buffer
-	for _, block := range []*pem.Block{
-		{Type: "CERTIFICATE", Bytes: leafDER},
-		{Type: "CERTIFICATE", Bytes: authorityDER},
-		{Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		if err := pem.Encode(&b, block); err != nil {
-			return nil, err
-		}
-	}
-	return b.Bytes(), nil
-}
-
-// authorityTemplate constrains every kind of name: kinds without a permitted
-// one would be unconstrained (RFC 5280 section 4.2.1.10).
-func authorityTemplate(name string, now time.Time) (*x509.Certificate, error) {
-	t, err := template("CloudMLS Gateway local authority "+name, now)
-	if err != nil {
-		return nil, err
-	}
-	t.IsCA, t.BasicConstraintsValid, t.MaxPathLenZero = true, true, true
-	t.KeyUsage = x509.KeyUsageCertSign
-	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	t.PermittedDNSDomainsCritical = true
-	t.PermittedDNSDomains = []string{"localhost"}
-	t.PermittedEmailAddresses = []string{"localhost"}
-	t.PermittedURIDomains = []string{"localhost"}
-	t.PermittedIPRanges = []*net.IPNet{
-		{IP: net.IPv4(127, 0, 0, 0).To4(), Mask: net.CIDRMask(8, 32)},
-		{IP: net.IPv6loopback, Mask: net.CIDRMask(128, 128)},
-	}
-	return t, nil
-}
-
-func leafTemplate(name string, now time.Time) (*x509.Certificate, error) {
-	t, err := template("CloudMLS Gateway on this machine "+name, now)
-	if err != nil {
-		return nil, err
-	}
-	t.BasicConstraintsValid = true // CA:FALSE
-	t.KeyUsage = x509.KeyUsageDigitalSignature
-	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	t.DNSNames = []string{"localhost"}
-	t.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	return t, nil
-}
-
-func template(name string, now time.Time) (*x509.Certificate, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return nil, err
-	}
-	return &x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: name},
-		NotBefore:    now.Add(-time.Hour), // clocks differ
-		NotAfter:     now.Add(Lifetime),
-	}, nil
-}
-
-// writeAuthority keeps ca.pem equal to the authority of the pair.
-func writeAuthority(p *Pair) error {
-	want := p.AuthorityPEM()
-	if have, err := os.ReadFile(p.AuthorityFile); err == nil && bytes.Equal(have, want) {
-		return nil
-	}
-	if err := replace(p.AuthorityFile, want); err != nil {
-		return fmt.Errorf("write authority certificate: %w", err)
-	}
-	return nil
-}
-
-// replace writes a file in one step, readable by the owner alone.
-func replace(name string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // a folder cannot be synced there
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
