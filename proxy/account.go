@@ -100,7 +100,7 @@ func newAccount(cfg AccountConfig, o Options) (*account, error) {
 		threads:  &threads{cache: cfg.Client.Cache("mail/threads/" + id)},
 		verdicts: &verdicts{cache: cfg.Client.Cache("mail/verdicts/" + id)},
 	}
-	a.health = newHealth(o.Now, &journal{cache: cfg.Client.Cache("mail/journal/" + id)})
+	a.health = newHealth(o.Now, newJournal(cfg.Client, id))
 	a.index = newIndex(func(mailbox string) *cloudmls.Cache { return cfg.Client.Cache("mail/index/" + id + "/" + mailbox) })
 	a.index.renumbered = a.health.renumber
 	a.syncing, a.waiting = &syncer{a}, newWaiting()

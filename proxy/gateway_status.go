@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -152,16 +153,11 @@ func canonicalOr(username string) string {
 
 func (g *Gateway) accountStatus(ctx context.Context, p *place) AccountStatus {
 	a := p.now.Load()
-	s := AccountStatus{Address: p.id}
-	f, err := a.facts(ctx)
+	f, err := readFacts(ctx, a.client, a.self, a.health.journal)
 	if err != nil {
-		a.log.Warn("status of an account is incomplete", "why", sentence(err))
+		a.log.Warn("status of an account is incomplete", "err", err)
 	}
-	s.Conversations, s.Contacts, s.Problems = len(f.conversations), len(f.contacts), f.standing()
-	s.Queue.Failed = f.journal.Failed
-	s.KeyServer = KeyServerStatus{
-		LastSync: f.sdk.LastSync, KeyPackages: f.sdk.KeyPackages, LastResort: f.sdk.LastResort, Counted: f.sdk.Counted,
-	}
+	s := f.status(a.self)
 	imapSessions := g.imap.Sessions(func(x imapd.Account) bool { return placeOf(x) == p })
 	smtpSessions := g.smtp.Sessions(func(x smtpd.Account) bool { return placeOf(x) == p })
 	h := a.health
@@ -170,9 +166,6 @@ func (g *Gateway) accountStatus(ctx context.Context, p *place) AccountStatus {
 	s.IMAP = h.imap.provider(a.cfg.IMAP.Addr, imapSessions)
 	s.SMTP = h.smtp.provider(a.cfg.SMTP.Addr, smtpSessions)
 	h.sync.fill(&s.KeyServer)
-	if f.sdk.SyncError != nil && !s.KeyServer.Failing { // a Sync that another part asked for
-		s.KeyServer.LastError, s.KeyServer.Failing = keyServerFault(f.sdk.SyncError, h.now()), true
-	}
 	s.Problems = append(s.Problems, h.mailboxes(h.now())...)
 	sortProblems(s.Problems)
 	return s
@@ -194,20 +187,47 @@ func (l *loopHealth) fill(s *KeyServerStatus) {
 	}
 }
 
-// facts reads the local state. With an error it holds what could be read.
-func (a *account) facts(ctx context.Context) (*facts, error) {
-	f := &facts{journal: &journalRecord{}, now: a.now()}
-	var errs [4]error
-	f.conversations, errs[0] = a.client.Conversations(ctx, a.self)
-	f.contacts, errs[1] = a.client.Contacts(ctx, a.self)
-	f.sdk, errs[2] = a.client.Status(ctx, a.self)
-	if j, err := a.health.journal.read(); err != nil {
-		errs[3] = err
-	} else {
-		f.journal = j
+// LocalStatus tells of an account what the local state knows: for programs that
+// look while no gateway runs.
+func LocalStatus(ctx context.Context, client *cloudmls.Client, address string) (AccountStatus, error) {
+	id, err := groupid.Canonical(address)
+	if err != nil {
+		return AccountStatus{}, fmt.Errorf("address: %w", err)
 	}
-	if errors.Is(errs[0], cloudmls.ErrNoAccount) { // not added yet: there is nothing
-		return f, nil
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	f, err := readFacts(ctx, client, mailAccount(id), newJournal(client, id))
+	if err != nil {
+		return AccountStatus{}, err
+	}
+	s := f.status(mailAccount(id))
+	s.KeyServer.State = SyncStopped
+	return s, nil
+}
+
+// readFacts reads the local state. With an error it holds what could be read.
+func readFacts(ctx context.Context, client *cloudmls.Client, self cloudmls.Account, j *journal) (*facts, error) {
+	f := &facts{journal: &journalRecord{}}
+	var errs [4]error
+	f.conversations, errs[0] = client.Conversations(ctx, self)
+	if errors.Is(errs[0], cloudmls.ErrNoAccount) {
+		return f, nil // not added yet: there is nothing
+	}
+	f.contacts, errs[1] = client.Contacts(ctx, self)
+	f.sdk, errs[2] = client.Status(ctx, self)
+	r, err := j.read()
+	if errs[3] = err; err == nil {
+		f.journal = r
 	}
 	return f, errors.Join(errs[:]...)
+}
+
+func (f *facts) status(self cloudmls.Account) AccountStatus {
+	return AccountStatus{
+		Address: self.ID, Conversations: len(f.conversations), Contacts: len(f.contacts), Problems: f.standing(),
+		Queue: QueueStatus{Failed: f.journal.Failed},
+		KeyServer: KeyServerStatus{
+			LastSync: f.sdk.LastSync, KeyPackages: f.sdk.KeyPackages, LastResort: f.sdk.LastResort, Counted: f.sdk.Counted,
+		},
+	}
 }

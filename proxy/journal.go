@@ -39,6 +39,10 @@ type journalRecord struct {
 
 const journalKey = "journal"
 
+func newJournal(client *cloudmls.Client, id string) *journal {
+	return &journal{cache: client.Cache("mail/journal/" + id)}
+}
+
 func (j *journal) read() (*journalRecord, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

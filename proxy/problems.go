@@ -51,7 +51,6 @@ type facts struct {
 	contacts      []cloudmls.Contact
 	sdk           cloudmls.Status
 	journal       *journalRecord
-	now           time.Time
 }
 
 // standing gives the problems that still stand.

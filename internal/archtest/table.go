@@ -73,6 +73,8 @@ var Rules = []Rule{
 	{Package: "internal/localtls"},
 	{Package: "internal/systemd", Others: []string{"golang.org/x/sys"}, Never: []string{"net/http", "os/exec"}},
 	{Package: "internal/archtest"},
+	{Package: "internal/control", Never: []string{"os/exec"}},
+	{Package: "internal/control/service", Ours: []string{"internal/control", "proxy", "cloudmls", "groupid"}, Never: []string{"net/http", "os", "os/exec"}},
 	{Package: "internal/crashpoint", Never: []string{"net", "net/http", "os/exec", "log"}},
 
 	// The one program wires everything; the fakes below are for tests and the demo.
