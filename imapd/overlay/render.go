@@ -70,7 +70,8 @@ func appendMultipart(dst []byte, b *mime.BodyStructure, extended bool) []byte {
 	}
 	if len(b.Children) == 0 {
 		// The grammar has no multipart without parts.
-		empty := mime.BodyStructure{Type: []byte("text"), Subtype: []byte("plain"), Encoding: []byte("7bit"), Text: true}
+		empty := mime.BodyStructure{Type: []byte("text"), Subtype: []byte("plain"), Encoding: []byte("7bit"), Text: true,
+			Params: []mime.Param{{Name: []byte("charset"), Value: []byte("us-ascii")}}}
 		dst = AppendBodyStructure(dst, &empty, extended)
 	}
 	dst = append(dst, ' ')
@@ -143,13 +144,10 @@ func appendDisposition(dst []byte, b *mime.BodyStructure) []byte {
 }
 
 func appendLanguage(dst []byte, languages [][]byte) []byte {
-	switch len(languages) {
-	case 0:
+	if len(languages) == 0 {
 		return append(dst, "NIL"...)
-	case 1:
-		return wire.AppendString(dst, languages[0])
 	}
-	dst = append(dst, '(')
+	dst = append(dst, '(') // for one language as well: both are legal, this is what clients are used to
 	for i, l := range languages {
 		if i > 0 {
 			dst = append(dst, ' ')
