@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,15 +23,7 @@ type IMAP struct {
 
 func DialIMAP(t testing.TB, addr, caFile, user, password string) *IMAP {
 	t.Helper()
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		t.Fatalf("%s: no certificate", caFile)
-	}
-	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: pool, ServerName: "localhost"})
+	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: Authority(t, caFile), ServerName: "localhost"})
 	if err != nil {
 		t.Fatalf("connect to %s: %v", addr, err)
 	}
