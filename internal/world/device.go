@@ -32,11 +32,12 @@ type Device struct {
 }
 
 type deviceRun struct {
-	client *cloudmls.Client
-	remote *keyclient.Client
-	store  *boltstore.Store
-	cancel context.CancelFunc
-	ended  chan error
+	client  *cloudmls.Client
+	remote  *keyclient.Client
+	store   *boltstore.Store
+	gateway *proxy.Gateway
+	cancel  context.CancelFunc
+	ended   chan error
 }
 
 // Start starts a device that was stopped; it needs no password. It does
@@ -81,8 +82,7 @@ func (d *Device) startParts(r *deviceRun, in signIn) (err error) {
 	if err != nil {
 		return err
 	}
-	g, err := d.gateway(r.client)
-	if err != nil {
+	if r.gateway, err = d.gateway(r.client); err != nil {
 		return err
 	}
 	l, err := d.listen()
@@ -91,7 +91,7 @@ func (d *Device) startParts(r *deviceRun, in signIn) (err error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
-	go func() { r.ended <- g.Run(ctx, l) }()
+	go func() { r.ended <- r.gateway.Run(ctx, l) }()
 	return nil
 }
 
@@ -101,21 +101,47 @@ func (d *Device) gateway(client *cloudmls.Client) (*proxy.Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	provider := d.person.Provider()
-	password := func(context.Context) (string, error) { return providerPassword(d.person.Name), nil }
 	return proxy.New(proxy.Options{
 		Dir: filepath.Join(d.dir, "gateway"), StatusToken: d.token, Logger: w.o.Logger, Now: w.o.Now,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
-		Accounts: []proxy.AccountConfig{{
-			Client: client, Address: d.person.Address, CheckPassword: constantTime(d.password), Policy: d.person.Policy,
-			IMAP: proxy.IMAPUpstream{
-				Addr: provider.IMAPAddr(), TLSConfig: provider.ClientTLS(), Username: d.person.Address, Password: password,
-			},
-			SMTP: smtpd.Upstream{
-				Addr: provider.SMTPAddr(), TLSConfig: provider.ClientTLS(), Username: d.person.Address, Password: password,
-			},
-		}},
+		Accounts:  []proxy.AccountConfig{d.person.account(client, d.password)},
 	})
+}
+
+// account is a person's account at a gateway whose mail programs use a
+// password.
+func (p *Person) account(client *cloudmls.Client, password string) proxy.AccountConfig {
+	provider := p.Provider()
+	upstream := func(context.Context) (string, error) { return providerPassword(p.Name), nil }
+	return proxy.AccountConfig{
+		Client: client, Address: p.Address, CheckPassword: constantTime(password), Policy: p.Policy,
+		IMAP: proxy.IMAPUpstream{Addr: provider.IMAPAddr(), TLSConfig: provider.ClientTLS(), Username: p.Address, Password: upstream},
+		SMTP: smtpd.Upstream{Addr: provider.SMTPAddr(), TLSConfig: provider.ClientTLS(), Username: p.Address, Password: upstream},
+	}
+}
+
+// Gateway is the device's gateway; nil while it is stopped.
+func (d *Device) Gateway() *proxy.Gateway {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running == nil {
+		return nil
+	}
+	return d.running.gateway
+}
+
+// Account is the account of somebody as this running device's gateway would
+// have it: for its own person as it began, for others one more mailbox of the
+// same user. Mail programs use the device's password.
+func (d *Device) Account(of *Person) proxy.AccountConfig {
+	return of.account(d.Client(), d.password)
+}
+
+// MailOf is Mail for one more mailbox of the same user.
+func (d *Device) MailOf(p *Person) *MailProgram {
+	m := d.Mail()
+	m.Username = p.Address
+	return m
 }
 
 func (d *Device) listen() (proxy.Listeners, error) {

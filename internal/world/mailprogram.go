@@ -120,6 +120,13 @@ func ignoreClosed(err error) error {
 	return err
 }
 
+// DialIMAP and DialSMTP open a connection on which nothing was said; the caller
+// closes it.
+func (m *MailProgram) DialIMAP(ctx context.Context) (net.Conn, error) { return m.dial(ctx, m.IMAPAddr) }
+
+// DialSMTP is DialIMAP for submissions.
+func (m *MailProgram) DialSMTP(ctx context.Context) (net.Conn, error) { return m.dial(ctx, m.SMTPAddr) }
+
 // IMAP opens a signed-in connection; the caller closes it.
 func (m *MailProgram) IMAP(ctx context.Context) (*imapclient.Client, error) {
 	conn, err := m.dial(ctx, m.IMAPAddr)
