@@ -17,6 +17,8 @@ type Server interface {
 	KeyPackageCount(ctx context.Context, token string, of keyapi.Account) (keyapi.KeyPackageCount, error)
 	ClaimKeyPackage(ctx context.Context, token string, of keyapi.Account) (keyapi.ClaimedKeyPackage, error)
 	Reachable(ctx context.Context, token string, of keyapi.Account) (keyapi.Reachability, error)
+	Sessions(ctx context.Context, token string) (keyapi.SessionList, error)
+	EndSession(ctx context.Context, token string, id []byte) error
 	Deliveries(ctx context.Context, token string, q DeliveryQuery) (keyapi.Deliveries, error)
 }
 

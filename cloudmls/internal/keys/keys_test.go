@@ -81,6 +81,12 @@ func TestDerivationsArePinned(t *testing.T) {
 	}
 	check("AUTH", auth, wantAuth)
 	check("authenticator", w.Recipient().Authenticator, wantAuthenticator)
+	check("KDF tag", KDFTag(bytes.Repeat([]byte{5}, 32), scope, AuthVersion, kdf()), wantTag)
+	recovery, err := RecoveryAuth("0000-0000-0000-0000-0000-0000-0000-0000-"+recoveryCheck(make([]byte, 20)), scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("recovery AUTH", recovery, wantRecoveryAuth)
 	check("public key", w.Recipient().Public[:16], wantPublic)
 	root, version, err := w.Root(parse(t, wantWrap)[0])
 	if err != nil || version != 9 || !bytes.Equal(root, bytes.Repeat([]byte{7}, 32)) {

@@ -2,6 +2,8 @@ package keys
 
 // Outputs of the first release for the inputs of TestDerivationsArePinned.
 const (
+	wantTag           = "b474b0e2b1622e0ddbeb1d8b3a796e00774f98f7225a703b32ed3eff5a46200e"
+	wantRecoveryAuth  = "0854bd83fae7ca03f3a0ad5980d8e023d14a70464e9da246bf764581b010b373"
 	wantAuth          = "759a6095872652b82137f83d3e9c2f4c73cb5bb09fb796e969f0cb4235dda06c"
 	wantAuthenticator = "f24571c50f12e66e1a7134264495523fd702f976bf1a86b98b3e4abb0ef86fff"
 	wantPublic        = "a5cb3949a3b2d98aa4ef6501f2b13f2c"

@@ -20,6 +20,7 @@ const (
 	PurposeVault   Purpose = "cloudmls/1 vault"   // this device's records; from the vault key
 	PurposeLocal   Purpose = "cloudmls/1 local names"
 	PurposeRootID  Purpose = "cloudmls/1 root id"
+	PurposeSignIn  Purpose = "cloudmls/1 sign-in parameters" // of KDFTag; from the keyring's secret
 )
 
 // NewSecret returns 32 random octets: a ROOT, an archive key, K_index.

@@ -17,6 +17,10 @@ var ErrSignedOut = errors.New("signed out of the key server")
 // ErrCredentials means that the key server refused user name or password.
 var ErrCredentials = errors.New("wrong user name or password")
 
+// ErrRecovery means that the key server refused user name or recovery code: a
+// wrong one, or one that was used before.
+var ErrRecovery = errors.New("wrong user name or recovery code, or the code was used before")
+
 // ErrBusy means that other devices changed the state faster than this one
 // could, in each of a bounded number of attempts. Nothing was changed.
 var ErrBusy = errors.New("state changed by other devices in every attempt")

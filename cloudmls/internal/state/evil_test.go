@@ -23,9 +23,11 @@ type evilServer struct {
 	users   map[string]*evilUser
 	tokens  map[string]*evilUser // by access token
 	refresh map[string]string    // access token → refresh token
-	done    map[[32]byte]keyapi.TxResult
-	bodies  [][]byte // of requests, as JSON
-	calls   map[string]int
+	// recovering are access tokens that a recovery code gave.
+	recovering map[string]bool
+	done       map[[32]byte]keyapi.TxResult
+	bodies     [][]byte // of requests, as JSON
+	calls      map[string]int
 
 	// What the server does wrong; nil: nothing. They run without the lock.
 	fail      func(op string) error // before the request is carried out
@@ -43,7 +45,7 @@ type evilUser struct {
 
 func newEvil() *evilServer {
 	return &evilServer{
-		users: map[string]*evilUser{}, tokens: map[string]*evilUser{}, refresh: map[string]string{},
+		users: map[string]*evilUser{}, tokens: map[string]*evilUser{}, refresh: map[string]string{}, recovering: map[string]bool{},
 		done: map[[32]byte]keyapi.TxResult{}, calls: map[string]int{},
 	}
 }
@@ -152,7 +154,7 @@ func (e *evilServer) Params(_ context.Context, r keyapi.ParamsRequest) (p keyapi
 		return p, err
 	}
 	if u := e.users[r.Username]; u != nil {
-		p = keyapi.AuthParams{AuthVersion: 1, UserID: u.register.UserID, KDF: u.register.KDF}
+		p = keyapi.AuthParams{AuthVersion: 1, UserID: u.register.UserID, KDF: u.register.KDF, KDFTag: u.register.KDFTag}
 	} else {
 		p = keyapi.AuthParams{AuthVersion: 1, UserID: make([]byte, 16), KDF: keyapi.KDF{Algorithm: "argon2id", Salt: make([]byte, 16), Time: 3, MemoryKiB: 64 << 10, Threads: 4}}
 	}
@@ -170,7 +172,7 @@ func (e *evilServer) Register(_ context.Context, r keyapi.RegisterRequest) (s ke
 	if e.users[r.Username] != nil {
 		return s, errors.Join(problem(409, keyapi.CodeTaken), e.leave("register"))
 	}
-	r.Auth = slices.Clone(r.Auth)
+	r.Auth, r.RecoveryAuth = slices.Clone(r.Auth), slices.Clone(r.RecoveryAuth)
 	u := &evilUser{register: r, objects: map[keyapi.ObjectID]keyapi.Object{}, sessions: map[string]ed25519.PublicKey{}}
 	e.users[r.Username] = u
 	s = e.session(u, r.Device.Key)
@@ -187,6 +189,58 @@ func (e *evilServer) Login(_ context.Context, r keyapi.LoginRequest) (s keyapi.S
 	}
 	s = e.session(u, r.Device.Key)
 	return s, e.leave("login")
+}
+
+func (e *evilServer) Recover(_ context.Context, r keyapi.RecoverRequest) (s keyapi.Session, err error) {
+	if err := e.enter("recover", r); err != nil {
+		return s, err
+	}
+	u := e.users[r.Username]
+	if u == nil || string(u.register.RecoveryAuth) != string(r.RecoveryAuth) {
+		return s, errors.Join(problem(401, keyapi.CodeUnauthorized), e.leave("recover"))
+	}
+	s = e.session(u, r.Device.Key)
+	e.recovering[s.AccessToken] = true
+	return s, e.leave("recover")
+}
+
+func (e *evilServer) ChangePassword(_ context.Context, token string, r keyapi.PasswordRequest) (keyapi.TxResult, error) {
+	u, err := e.as("password", token, r)
+	if err != nil {
+		return keyapi.TxResult{}, err
+	}
+	refuse := func(p error) (keyapi.TxResult, error) {
+		if err := e.leave("password"); err != nil {
+			return keyapi.TxResult{}, err
+		}
+		return keyapi.TxResult{}, p
+	}
+	switch {
+	case e.recovering[token] != (len(r.OldAuth) == 0), len(r.OldAuth) == 0 && len(r.RecoveryAuth) == 0, len(r.Tx.Put) == 0:
+		return refuse(problem(400, keyapi.CodeInvalid))
+	case len(r.OldAuth) > 0 && string(r.OldAuth) != string(u.register.Auth):
+		return refuse(problem(403, keyapi.CodeForbidden))
+	}
+	if p := u.apply(r.Tx); p != nil {
+		return refuse(p)
+	}
+	u.register.KDF, u.register.KDFTag, u.register.Auth = r.KDF, r.KDFTag, slices.Clone(r.Auth)
+	if len(r.RecoveryAuth) > 0 {
+		u.register.RecoveryAuth = slices.Clone(r.RecoveryAuth)
+	}
+	delete(e.recovering, token)
+	for t, o := range e.tokens {
+		if o == u && t != token {
+			delete(u.sessions, e.refresh[t])
+			delete(e.tokens, t)
+		}
+	}
+	for refresh := range u.sessions {
+		if refresh != e.refresh[token] {
+			delete(u.sessions, refresh)
+		}
+	}
+	return keyapi.TxResult{Applied: true}, e.leave("password")
 }
 
 func (e *evilServer) Refresh(_ context.Context, r keyapi.RefreshRequest) (s keyapi.Session, err error) {
@@ -330,4 +384,21 @@ func (e *evilServer) lastTx(t *testing.T) (tx keyapi.Tx) {
 	}
 	t.Fatal("no transaction was sent")
 	return tx
+}
+
+// last decodes the body of the latest request that has this member.
+func (e *evilServer) last(t *testing.T, member string, out any) {
+	t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, b := range slices.Backward(e.bodies) {
+		var m map[string]json.RawMessage
+		if json.Unmarshal(b, &m) == nil && m[member] != nil {
+			if err := json.Unmarshal(b, out); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatalf("no request with %q was sent", member)
 }

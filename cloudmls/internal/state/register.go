@@ -70,10 +70,7 @@ func Register(ctx context.Context, username, password string, c Config) (*Store,
 		return nil, "", fmt.Errorf("register: %w", err)
 	}
 	code := v.Pending.Recovery
-	err = c.Local.Update(func(w Writer) error {
-		return l.putPins(w, username, pins{UserID: v.UserID, AuthVersion: keys.AuthVersion, KDF: v.Pending.KDF})
-	})
-	if err == nil {
+	if err = s.pin(v.Pending.KDF); err == nil {
 		err = s.changeVault(func(v *vault) { v.Pending = nil })
 	}
 	if err != nil {
@@ -118,10 +115,19 @@ func newRegistration(username string, c Config) (*vault, error) {
 
 // createUser registers, or signs in where an earlier attempt has registered.
 func (s *Store) createUser(ctx context.Context, username string, auth []byte, resumed bool) error {
-	d := s.device()
+	d, p := s.device(), s.vault.Pending
+	recovery, err := keys.RecoveryAuth(p.Recovery, s.scope)
+	if err != nil {
+		return err
+	}
+	defer clear(recovery)
+	tag, err := p.Ring.kdfTag(s.scope, p.KDF)
+	if err != nil {
+		return err
+	}
 	got, err := s.cfg.Server.Register(ctx, keyapi.RegisterRequest{
 		Username: username, AuthVersion: keys.AuthVersion, UserID: s.scope.User,
-		KDF: s.vault.Pending.KDF, Auth: auth, Device: d,
+		KDF: p.KDF, KDFTag: tag, Auth: auth, RecoveryAuth: recovery, Device: d,
 	})
 	code := problemCode(err)
 	if resumed && code == keyapi.CodeTaken {

@@ -30,6 +30,10 @@ func settled(err error) bool {
 // conflict is compared with what the server has, since the first sending may
 // have been what it conflicts with.
 func (s *Store) send(ctx context.Context, p *step) error {
+	submit := p.via
+	if submit == nil {
+		submit = s.cfg.Server.Tx
+	}
 	var err error
 	for try := range maxSends {
 		if try > 0 {
@@ -38,7 +42,7 @@ func (s *Store) send(ctx context.Context, p *step) error {
 			}
 		}
 		err = s.Authorized(ctx, func(ctx context.Context, token string) error {
-			got, err := s.cfg.Server.Tx(ctx, token, p.wire)
+			got, err := submit(ctx, token, p.wire)
 			if err == nil && !got.Applied {
 				err = errUnclear
 			}

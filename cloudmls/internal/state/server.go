@@ -18,5 +18,7 @@ type Server interface {
 	Logout(ctx context.Context, token string) error
 	ObjectIndex(ctx context.Context, token string) (keyapi.ObjectIndex, error)
 	Objects(ctx context.Context, token string, ids []keyapi.ObjectID) (keyapi.ObjectList, error)
+	Recover(ctx context.Context, r keyapi.RecoverRequest) (keyapi.Session, error)
+	ChangePassword(ctx context.Context, token string, r keyapi.PasswordRequest) (keyapi.TxResult, error)
 	Tx(ctx context.Context, token string, tx keyapi.Tx) (keyapi.TxResult, error)
 }

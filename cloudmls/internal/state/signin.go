@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/hmac"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,15 +25,9 @@ func Open(ctx context.Context, username, password string, c Config) (*Store, err
 	if err != nil {
 		return nil, err
 	}
-	v, err := l.loadVault()
+	v, err := l.signInVault(username)
 	if err != nil {
 		return nil, err
-	}
-	switch {
-	case v != nil && v.Username != username:
-		return nil, ErrOtherUser
-	case v != nil && v.Pending != nil:
-		return nil, ErrUnfinished
 	}
 	p, err := signInParams(ctx, username, c, l, v)
 	if err != nil {
@@ -56,13 +51,25 @@ func Open(ctx context.Context, username, password string, c Config) (*Store, err
 	if err := s.enrol(ctx, wrapper); err != nil {
 		return nil, fmt.Errorf("sign in: %w", err)
 	}
-	err = c.Local.Update(func(w Writer) error {
-		return l.putPins(w, username, pins{UserID: p.UserID, AuthVersion: p.AuthVersion, KDF: p.KDF})
-	})
-	if err != nil {
+	if err := s.pin(p.KDF); err != nil {
 		return nil, fmt.Errorf("sign in: %w", err)
 	}
 	return s, nil
+}
+
+// signInVault gives the vault of a device on which the user may sign in, nil on
+// a new one.
+func (l *locals) signInVault(username string) (*vault, error) {
+	v, err := l.loadVault()
+	switch {
+	case err != nil:
+		return nil, err
+	case v != nil && v.Username != username:
+		return nil, ErrOtherUser
+	case v != nil && v.Pending != nil:
+		return nil, ErrUnfinished
+	}
+	return v, nil
 }
 
 // foldName is how key servers compare user names.
@@ -86,21 +93,34 @@ func signInParams(ctx context.Context, username string, c Config, l *locals, v *
 	if err != nil {
 		return p, err
 	}
-	if pinned != nil {
-		same := pinned.AuthVersion == p.AuthVersion && string(pinned.UserID) == string(p.UserID) &&
-			pinned.KDF.Algorithm == p.KDF.Algorithm && string(pinned.KDF.Salt) == string(p.KDF.Salt) &&
-			pinned.KDF.Time == p.KDF.Time && pinned.KDF.MemoryKiB == p.KDF.MemoryKiB && pinned.KDF.Threads == p.KDF.Threads
-		if !same {
-			return p, ErrPinned
-		}
+	if pinned != nil && !pinned.allow(p, c.Origin) {
+		return p, ErrPinned
 	}
 	if p.AuthVersion != keys.AuthVersion {
-		return p, fmt.Errorf("sign in: key server wants authentication version %d, this program knows %d", p.AuthVersion, keys.AuthVersion)
+		return p, errAuthVersion(p.AuthVersion)
 	}
 	if len(p.UserID) != keys.UserIDSize || v != nil && string(v.UserID) != string(p.UserID) {
 		return p, ErrPinned
 	}
 	return p, keys.CheckKDF(p.KDF)
+}
+
+// allow tells whether parameters are the pinned ones, or others that a device
+// of the user has set since.
+func (x *pins) allow(p keyapi.AuthParams, origin string) bool {
+	if x.AuthVersion != p.AuthVersion || string(x.UserID) != string(p.UserID) {
+		return false
+	}
+	same := x.KDF.Algorithm == p.KDF.Algorithm && string(x.KDF.Salt) == string(p.KDF.Salt) &&
+		x.KDF.Time == p.KDF.Time && x.KDF.MemoryKiB == p.KDF.MemoryKiB && x.KDF.Threads == p.KDF.Threads
+	if same || len(x.Key) == 0 {
+		return same
+	}
+	return hmac.Equal(keys.KDFTag(x.Key, keys.Scope{Origin: origin, User: x.UserID}, p.AuthVersion, p.KDF), p.KDFTag)
+}
+
+func errAuthVersion(v uint8) error {
+	return fmt.Errorf("sign in: key server wants authentication version %d, this program knows %d", v, keys.AuthVersion)
 }
 
 // login proves the password and keeps the session in memory: the vault of a
@@ -180,42 +200,62 @@ func (s *Store) findRoot(ctx context.Context, w *keys.Wrapper, known bool) error
 
 // enrol makes this device one of the user's, and the vault durable.
 func (s *Store) enrol(ctx context.Context, password *keys.Wrapper) error {
-	s.vaultMu.Lock()
-	id := slices.Clone(s.vault.DeviceID)
-	s.vaultMu.Unlock()
-	if d, ok := s.now.Load().profile.device(id); ok {
-		s.slot = d.Slot
-		return s.changeVault(func(v *vault) { v.Slot = d.Slot })
-	}
-	own, err := s.deviceWrapper()
-	if err != nil {
-		return err
+	if d, ok := s.now.Load().profile.device(s.deviceID()); ok {
+		return s.settle(d.Slot)
 	}
 	var slot uint16
 	// The server accepts the change before the vault is written: a crash in
 	// between leaves a device in the list that nobody has, never a device whose
 	// slot is not reserved.
-	err = s.Update(ctx, func(t *Tx) error {
-		p := t.base.profile.clone()
-		if slot, err = p.newSlot(); err != nil {
+	err := s.Update(ctx, func(t *Tx) (err error) {
+		if slot, err = t.addDevice(); err != nil {
 			return err
 		}
-		p.Devices = append(p.Devices, device{ID: id, Slot: slot, Name: s.cfg.DeviceName, Key: s.device().Key, Added: s.cfg.Now().UTC()})
-		b, err := p.marshal()
-		if err != nil {
-			return err
-		}
-		t.putCore(TypeProfile, b, false)
-		ring := t.changeRing()
-		ring.setRecipient(password.Recipient())
-		ring.setRecipient(own.Recipient())
+		t.changeRing().setRecipient(password.Recipient())
 		return t.wrapRoot()
 	})
 	if err != nil {
 		return err
 	}
+	return s.settle(slot)
+}
+
+// settle makes the vault of a device durable that has its slot.
+func (s *Store) settle(slot uint16) error {
 	s.slot = slot
 	return s.changeVault(func(v *vault) { v.Slot = slot })
+}
+
+func (s *Store) deviceID() []byte {
+	s.vaultMu.Lock()
+	defer s.vaultMu.Unlock()
+	return slices.Clone(s.vault.DeviceID)
+}
+
+// addDevice lists this device in profile and keyring, unless it is there. The
+// caller wraps ROOT.
+func (t *Tx) addDevice() (slot uint16, err error) {
+	s := t.store
+	id := s.deviceID()
+	if d, ok := t.base.profile.device(id); ok {
+		return d.Slot, nil
+	}
+	own, err := s.deviceWrapper()
+	if err != nil {
+		return 0, err
+	}
+	p := t.base.profile.clone()
+	if slot, err = p.newSlot(); err != nil {
+		return 0, err
+	}
+	p.Devices = append(p.Devices, device{ID: id, Slot: slot, Name: s.cfg.DeviceName, Key: s.device().Key, Added: s.cfg.Now().UTC()})
+	b, err := p.marshal()
+	if err != nil {
+		return 0, err
+	}
+	t.putCore(TypeProfile, b, false)
+	t.changeRing().setRecipient(own.Recipient())
+	return slot, nil
 }
 
 // wrapRoot writes the wraps of the newest ROOT for all recipients of the

@@ -30,9 +30,7 @@ func (s *Store) SignOut(ctx context.Context) error {
 
 // leave takes the device out of profile and keyring. Its slot stays used.
 func (s *Store) leave(ctx context.Context) error {
-	s.vaultMu.Lock()
-	id := slices.Clone(s.vault.DeviceID)
-	s.vaultMu.Unlock()
+	id := s.deviceID()
 	err := s.Update(ctx, func(t *Tx) error { return t.dropDevice(id) })
 	if err != nil {
 		return fmt.Errorf("remove device: %w", err)

@@ -27,7 +27,11 @@ type Tx struct {
 	senders map[keyapi.ObjectID]uint64
 	// root replaces ROOT.
 	root *newRoot
+	// via submits the transaction as a part of another request.
+	via submitFunc
 }
+
+type submitFunc = func(ctx context.Context, token string, wire keyapi.Tx) (keyapi.TxResult, error)
 
 type write struct {
 	key     Key

@@ -93,7 +93,8 @@ func (t *Tx) forgetSenders() {
 // step is one transaction ready to be sent, and what holds once it is accepted.
 type step struct {
 	wire    keyapi.Tx
-	next    *snapshot // nil: the head does not change
+	via     submitFunc // nil: Server.Tx
+	next    *snapshot  // nil: the head does not change
 	objects map[keyapi.ObjectID][]byte
 	senders map[keyapi.ObjectID]senderData
 }
@@ -136,7 +137,7 @@ func (s *Store) commit(ctx context.Context, t *Tx) error {
 
 // prepare seals what t changed. nil: nothing changed.
 func (s *Store) prepare(ctx context.Context, t *Tx) (*step, error) {
-	p := &step{objects: map[keyapi.ObjectID][]byte{}, senders: map[keyapi.ObjectID]senderData{}}
+	p := &step{via: t.via, objects: map[keyapi.ObjectID][]byte{}, senders: map[keyapi.ObjectID]senderData{}}
 	if len(t.writes) == 0 && t.ring == nil && t.root == nil && t.commit == nil && len(t.acks) == 0 {
 		return nil, nil
 	}

@@ -56,6 +56,9 @@ type pins struct {
 	UserID      []byte     `json:"user_id"`
 	AuthVersion uint8      `json:"auth_version"`
 	KDF         keyapi.KDF `json:"kdf"`
+	// Key verifies the tag of other parameters (keys.KDFTag). It outlives a
+	// sign-out, since the user may change the password meanwhile.
+	Key []byte `json:"key,omitempty"`
 }
 
 const vaultVersion = 1

@@ -1,0 +1,182 @@
+package state
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/keys"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// secrets are what a user signs in with from one change on: a password and,
+// where it is replaced too, a recovery code.
+type secrets struct {
+	kdf          keyapi.KDF
+	auth         []byte
+	password     *keys.Wrapper
+	recovery     *keys.Wrapper // nil: it stays
+	recoveryAuth []byte
+}
+
+func (x *secrets) clear() { clear(x.auth); clear(x.recoveryAuth) }
+
+// ChangePassword replaces the password. One transaction at the key server
+// changes what it verifies, the wrap of ROOT for the password, and ends all
+// other sessions of the user; nothing else is sealed anew. After a crash at any
+// point either the old or the new password works. ErrCredentials: old is wrong.
+func (s *Store) ChangePassword(ctx context.Context, old, password string) error {
+	if _, err := keys.Normalize(password); err != nil {
+		return err
+	}
+	oldAuth, _, err := s.provePassword(ctx, old)
+	if err != nil {
+		return fmt.Errorf("change password: %w", err)
+	}
+	defer clear(oldAuth)
+	next, err := s.newPassword(password)
+	if err != nil {
+		return fmt.Errorf("change password: %w", err)
+	}
+	defer next.clear()
+	if err := s.replaceSecrets(ctx, oldAuth, next, nil); err != nil {
+		return fmt.Errorf("change password: %w", err)
+	}
+	return nil
+}
+
+// ReplaceRecoveryCode makes another recovery code, which is returned once and
+// not kept; the one before is void. All other sessions of the user end.
+func (s *Store) ReplaceRecoveryCode(ctx context.Context, password string) (string, error) {
+	auth, next, err := s.provePassword(ctx, password)
+	if err != nil {
+		return "", fmt.Errorf("replace recovery code: %w", err)
+	}
+	defer next.clear()
+	code, err := next.newRecovery(s.scope)
+	if err != nil {
+		return "", fmt.Errorf("replace recovery code: %w", err)
+	}
+	if err := s.replaceSecrets(ctx, auth, next, nil); err != nil {
+		return "", fmt.Errorf("replace recovery code: %w", err)
+	}
+	return code, nil
+}
+
+// provePassword derives what the key server knows the present password by, and
+// finds out here, without a request that could be counted as a guess, whether
+// it is the right one.
+func (s *Store) provePassword(ctx context.Context, password string) ([]byte, *secrets, error) {
+	if _, err := s.Refresh(ctx); err != nil {
+		return nil, nil, err
+	}
+	pinned, err := s.locals.loadPins(s.Username())
+	if err != nil {
+		return nil, nil, err
+	}
+	if pinned == nil {
+		return nil, nil, errors.New("sign-in parameters are not known on this device; sign in again")
+	}
+	x := &secrets{kdf: pinned.KDF}
+	if x.auth, x.password, err = keys.FromPassword(password, pinned.KDF, s.scope); errors.Is(err, keys.ErrPassword) {
+		return nil, nil, ErrCredentials
+	} else if err != nil {
+		return nil, nil, err
+	}
+	is := func(r keys.Recipient) bool {
+		return r.Kind == keys.KindPassword && subtle.ConstantTimeCompare(r.Authenticator, x.password.Recipient().Authenticator) == 1
+	}
+	if !slices.ContainsFunc(s.now.Load().ring.Recipients, is) {
+		return nil, nil, ErrCredentials
+	}
+	return slices.Clone(x.auth), x, nil
+}
+
+// newPassword stretches a new password, with a salt of its own.
+func (s *Store) newPassword(password string) (*secrets, error) {
+	k, err := keys.NewKDF()
+	if err != nil {
+		return nil, err
+	}
+	if c := s.cfg.KDF; c.Algorithm != "" {
+		k.Time, k.MemoryKiB, k.Threads = c.Time, c.MemoryKiB, c.Threads
+	}
+	x := &secrets{kdf: k}
+	x.auth, x.password, err = keys.FromPassword(password, k, s.scope)
+	return x, err
+}
+
+// newRecovery adds a fresh recovery code.
+func (x *secrets) newRecovery(scope keys.Scope) (code string, err error) {
+	if code, err = keys.NewRecoveryCode(); err != nil {
+		return "", err
+	}
+	if x.recovery, err = keys.FromRecoveryCode(code, scope); err != nil {
+		return "", err
+	}
+	x.recoveryAuth, err = keys.RecoveryAuth(code, scope)
+	return code, err
+}
+
+// replaceSecrets changes the wraps and what the key server verifies in one
+// step. also, if not nil, adds to it. The answer may be lost: then the head
+// tells whether it happened.
+func (s *Store) replaceSecrets(ctx context.Context, oldAuth []byte, x *secrets, also func(*Tx) error) error {
+	err := s.Update(ctx, func(t *Tx) error {
+		if also != nil {
+			if err := also(t); err != nil {
+				return err
+			}
+		}
+		ring := t.changeRing()
+		ring.setRecipient(x.password.Recipient())
+		if x.recovery != nil {
+			ring.setRecipient(x.recovery.Recipient())
+		}
+		tag, err := ring.kdfTag(s.scope, x.kdf)
+		if err != nil {
+			return err
+		}
+		t.via = func(ctx context.Context, token string, wire keyapi.Tx) (keyapi.TxResult, error) {
+			return s.cfg.Server.ChangePassword(ctx, token, keyapi.PasswordRequest{
+				OldAuth: oldAuth, AuthVersion: keys.AuthVersion, KDF: x.kdf, KDFTag: tag, Auth: x.auth,
+				RecoveryAuth: x.recoveryAuth, Tx: wire,
+			})
+		}
+		return t.wrapRoot()
+	})
+	if problemCode(err) == keyapi.CodeForbidden {
+		return ErrCredentials
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.pin(x.kdf); err != nil { // the tag makes up for it at the next sign-in
+		s.cfg.Logger.WarnContext(ctx, "new sign-in parameters were not noted", slog.Any("err", err))
+	}
+	return nil
+}
+
+// pin notes how the user's password is stretched now.
+func (s *Store) pin(k keyapi.KDF) error {
+	key, err := s.now.Load().ring.signInKey()
+	if err != nil {
+		return err
+	}
+	return s.cfg.Local.Update(func(w Writer) error {
+		return s.locals.putPins(w, s.Username(), pins{UserID: s.scope.User, AuthVersion: keys.AuthVersion, KDF: k, Key: key})
+	})
+}
+
+func (r *keyring) signInKey() ([]byte, error) { return keys.Derive(r.Secret, keys.PurposeSignIn) }
+
+func (r *keyring) kdfTag(scope keys.Scope, k keyapi.KDF) ([]byte, error) {
+	key, err := r.signInKey()
+	if err != nil {
+		return nil, err
+	}
+	return keys.KDFTag(key, scope, keys.AuthVersion, k), nil
+}
