@@ -36,6 +36,8 @@ const (
 	Dave  = "dave@a.test"
 	Erin  = "erin@b.test"
 	Frank = "frank@b.test"
+	Grace = "grace@b.test"
+	Heidi = "heidi@b.test"
 )
 
 // Password is the password of an address at its provider.
@@ -51,6 +53,7 @@ type Lab struct {
 	CA        string // file with the authority that the providers' certificates come from
 	Providers map[string]Provider
 
+	Tags    string // build tags of the program; set before Main
 	Program string // the cloudmls executable
 	Root    string // the module's folder
 	missing string // why nothing of this can run here
@@ -125,7 +128,7 @@ func (l *Lab) prepare(dir string) error {
 	}
 	l.Root = filepath.Dir(strings.TrimSpace(string(out)))
 	l.Program = filepath.Join(dir, "cloudmls")
-	build := exec.Command("go", "build", "-o", l.Program, "./cmd/cloudmls")
+	build := exec.Command("go", "build", "-tags", l.Tags, "-o", l.Program, "./cmd/cloudmls")
 	build.Dir = l.Root
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)

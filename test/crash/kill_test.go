@@ -1,0 +1,179 @@
+package crash
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/cloudmls/gateway/test/stack"
+)
+
+// moments is how often something is killed in a run, the crash points among
+// them.
+const moments = 50
+
+// Crash points by whose they are. Those of registration are in
+// TestRegistrationIsKilled.
+var (
+	senderPoints = []string{
+		"submission-received", "reservation-accepted", "reservation-noted", "generation-taken", "sealed", "thread-noted",
+		"outbox-content-stored", "outbox-envelope-written", "outbox-held", "content-sent", "first-accepted",
+		"outbox-released", "submission-done", "outbox-attempt-started", "outbox-accepted", "outbox-envelope-removed",
+		"upload-sealed", "group-staged", "group-created", "handshake-reserved", "commit-staged", "update-sealed",
+		"update-accepted", "update-noted", "commit-merged",
+	}
+	receiverPoints     = []string{"deliveries-processed", "deliveries-acknowledged"}
+	keyServerPoints    = []string{"tx-applied", "tx-durable", "keypackage-taken"}
+	registrationPoints = []string{"keypackages-stored", "keypackages-published"}
+)
+
+// killing is one moment: a crash point, or a kill from outside.
+type killing struct {
+	victim *stack.Process
+	ready  string
+	point  string // empty: from outside
+}
+
+// TestThreat22_KilledAtFiftyMoments: two users, one of them with two devices,
+// write dialogs, groups, blind copies and drafts while gateways and key server
+// are killed at every crash point and at random moments.
+func TestThreat22_KilledAtFiftyMoments(t *testing.T) {
+	lab.Need(t)
+	seeds := 1
+	if s := os.Getenv("CLOUDMLS_CRASH_SEEDS"); s != "" {
+		var err error
+		if seeds, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) { killRun(t, uint64(seed)) })
+	}
+}
+
+func killRun(t *testing.T, seed uint64) {
+	source := rand.New(rand.NewPCG(seed, 22))
+	s := stack.New(t, lab)
+	a := s.AddUser("alice", stack.Alice)
+	b := s.AddUser("erin", stack.Erin, stack.Frank, grace)
+	a2 := s.AddDevice("alice2", "alice", stack.Alice)
+
+	l := &load{why: map[string]int{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	running := busy(ctx, l, seed, a, a2, b)
+	defer func() { cancel(); running.Wait() }()
+
+	plan := plan(source, a.Process, a2.Process, b.Process, s.KeyServer)
+	for i, k := range plan {
+		if k.point == "" {
+			time.Sleep(time.Duration(50+source.IntN(450)) * time.Millisecond) // the random moment
+			k.victim.Kill()
+			k.victim.Start(k.ready)
+			continue
+		}
+		k.victim.Kill()
+		if err := k.victim.CrashAt(k.ready, k.point, 1+source.IntN(2)); err != nil {
+			t.Errorf("moment %d: %v", i, err)
+		}
+		k.victim.Start(k.ready)
+	}
+	cancel()
+	running.Wait()
+	for _, g := range []*stack.Gateway{a, a2, b} {
+		outboxEmpty(t, g)
+	}
+
+	// Everything is read by devices that have nothing but the password: what
+	// counts is what is in the state, not what a cache remembers.
+	people := []string{stack.Alice, stack.Erin, stack.Frank, grace}
+	boxes := arrived(t, l, people)
+	copies, marked := checkCopies(t, l, boxes)
+	freshB := s.AddDevice("erin-fresh", "erin", stack.Erin, stack.Frank, grace)
+	freshA := s.AddDevice("alice-fresh", "alice", stack.Alice)
+	for _, person := range people[1:] {
+		checkContents(t, l, freshB, person)
+	}
+	checkContents(t, l, freshA, stack.Alice)
+	checkDrafts(t, l, freshA, stack.Alice)
+	places := checkGenerations(t, s, "erin", boxes, people[1:]) + checkGenerations(t, s, "alice", boxes, people[:1])
+	checkNothingReadable(t, s, l)
+
+	answered := 0
+	for _, x := range l.all {
+		if x.answered {
+			answered++
+		}
+	}
+	if answered < len(l.all)/2 {
+		t.Errorf("only %d of %d submissions and drafts were answered", answered, len(l.all))
+	}
+	if marked == 0 {
+		t.Error("no copy was marked, although the gateway was killed between the provider's 250 and its record")
+	}
+	t.Logf("%d moments, %d attempts, %d answered, %d copies (%d marked), %d places in senders' sequences", len(plan), len(l.all), answered, copies, marked, places)
+	for why, n := range l.why {
+		t.Logf("%4d × %s", n, why)
+	}
+}
+
+// plan mixes all crash points with kills from outside.
+func plan(source *rand.Rand, a, a2, b, keys *stack.Process) []killing {
+	var all []killing
+	for _, p := range senderPoints {
+		all = append(all, killing{a, stack.GatewayReady, p})
+	}
+	for _, p := range receiverPoints {
+		all = append(all, killing{b, stack.GatewayReady, p})
+	}
+	for _, p := range keyServerPoints {
+		all = append(all, killing{keys, stack.KeyServerReady, p})
+	}
+	outside := []killing{
+		{a, stack.GatewayReady, ""}, {keys, stack.KeyServerReady, ""}, {b, stack.GatewayReady, ""}, {a2, stack.GatewayReady, ""},
+	}
+	for i := 0; len(all) < moments; i++ {
+		all = append(all, outside[i%len(outside)])
+	}
+	source.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+// TestEveryPointIsTried holds the lists above against docs/crash-points.md.
+func TestEveryPointIsTried(t *testing.T) {
+	table, err := os.ReadFile(filepath.Join("..", "..", "docs", "crash-points.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllSubmatch(table, -1) {
+		documented = append(documented, string(m[1]))
+	}
+	tried := slices.Concat(senderPoints, receiverPoints, keyServerPoints, registrationPoints)
+	slices.Sort(documented)
+	slices.Sort(tried)
+	if !slices.Equal(documented, tried) {
+		t.Errorf("documented %v\ntried      %v", documented, tried)
+	}
+}
+
+// outboxEmpty waits until a gateway has sent everything.
+func outboxEmpty(t *testing.T, g *stack.Gateway) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * stack.Deadline); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		waiting, err := filepath.Glob(filepath.Join(g.Dir, "data", "gateway", "outbox", "queue-*", "*.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(waiting) == 0 {
+			return
+		}
+	}
+	t.Errorf("the outbox of %s is not empty\n%s", g.User, g.LogText())
+}

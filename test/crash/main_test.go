@@ -1,0 +1,21 @@
+// Package crash kills the gateway and the key server of a busy system, at
+// random moments and at every crash point (docs/crash-points.md), and makes the
+// providers, the key server and the disks fail. Nothing that was answered 250
+// may be lost, nothing sent twice without a mark, nothing in clear.
+//
+// CLOUDMLS_CRASH_SEEDS=n repeats the killing with n seeds; without it one seed
+// is run.
+package crash
+
+import (
+	"os"
+	"testing"
+
+	"github.com/cloudmls/gateway/test/stack"
+)
+
+// lab is started once, by TestMain, before any test runs. Its program can be
+// told to crash.
+var lab = &stack.Lab{Tags: "crashpoints"}
+
+func TestMain(m *testing.M) { os.Exit(lab.Main(m)) }
