@@ -4,38 +4,53 @@ import (
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/secret"
+	"github.com/cloudmls/gateway/internal/systemd"
 )
 
 // newLogger writes to w what the configuration asks for.
-func newLogger(w io.Writer, c config.Log) *slog.Logger {
-	level := map[string]slog.Level{"debug": slog.LevelDebug, "warn": slog.LevelWarn, "error": slog.LevelError}[c.Level]
+func newLogger(w io.Writer, c config.Log) *slog.Logger { return levelLogger(w, c, &slog.LevelVar{}) }
+
+// levelLogger is newLogger with a level that can change.
+func levelLogger(w io.Writer, c config.Log, level *slog.LevelVar) *slog.Logger {
+	setLevel(level, c)
 	o := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" {
+	switch {
+	case c.Format == "json":
 		return slog.New(slog.NewJSONHandler(w, o))
+	case w == os.Stderr && systemd.ToJournal(os.Stderr):
+		return slog.New(systemd.NewHandler(w, level))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
-// configFlag adds --config, which is required.
+func setLevel(level *slog.LevelVar, c config.Log) {
+	level.Set(map[string]slog.Level{"debug": slog.LevelDebug, "warn": slog.LevelWarn, "error": slog.LevelError}[c.Level])
+}
+
+// configFlag adds --config. Without it CLOUDMLS_CONFIG names the file, else it
+// lies where the system keeps a person's configuration.
 func configFlag(c *cobra.Command, file *string, what string) {
-	c.Flags().StringVarP(file, "config", "c", "", what+" (required)")
+	c.Flags().StringVarP(file, "config", "c", "", what+" (default $CLOUDMLS_CONFIG, or cloudmls/gateway.toml in your configuration folder)")
 	c.PreRunE = func(*cobra.Command, []string) error {
-		if *file == "" {
-			return misuse{errors.New("--config is missing")}
+		if *file != "" {
+			return nil
+		}
+		if *file = os.Getenv("CLOUDMLS_CONFIG"); *file != "" {
+			return nil
+		}
+		var err error
+		if *file, err = config.DefaultGatewayFile(os.Getenv); err != nil {
+			return misuse{fmt.Errorf("--config is missing: %w", err)}
 		}
 		return nil
 	}
@@ -49,38 +64,12 @@ func readSecret(c *cobra.Command, what, file, env string) (secret.Secret, error)
 		return secret.FromFile(file)
 	case env != "":
 		return secret.FromEnv(env)
-	case !term.IsTerminal(int(os.Stdin.Fd())):
-		return secret.Secret{}, fmt.Errorf("no %s: name a password_file or password_env in the configuration, or run this in a terminal", what)
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "%s: ", what)
-	b, err := term.ReadPassword(int(os.Stdin.Fd()))
-	fmt.Fprintln(c.ErrOrStderr())
-	if err != nil {
-		return secret.Secret{}, fmt.Errorf("read the %s: %w", what, err)
+	s, err := newTerminal(c).Secret(what)
+	if errors.Is(err, errNotATerminal) {
+		return s, fmt.Errorf("%w: name a password_file or password_env in the configuration, or run 'cloudmls setup'", err)
 	}
-	if len(b) == 0 {
-		return secret.Secret{}, fmt.Errorf("the %s is empty", what)
-	}
-	defer clear(b)
-	return secret.New(b), nil
-}
-
-// trust gives a TLS configuration that trusts the certificates of a file, or
-// the system's where there is none.
-func trust(caFile string) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if caFile == "" {
-		return c, nil
-	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil, fmt.Errorf("read certificates: %w", err)
-	}
-	c.RootCAs = x509.NewCertPool()
-	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read certificates: %s holds none in PEM form", caFile)
-	}
-	return c, nil
+	return s, err
 }
 
 // derive makes a key for one purpose from the 32 octets of a key file.
@@ -110,5 +99,3 @@ func ended(ctx context.Context, err error) error {
 	}
 	return err
 }
-
-func inDir(dir, name string) string { return filepath.Join(dir, name) }

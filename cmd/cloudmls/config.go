@@ -24,7 +24,7 @@ func configCommand() *cobra.Command {
 				_, err = config.LoadGateway(args[0])
 			}
 			if err != nil {
-				return err
+				return configError{err}
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: ok\n", args[0])
 			return err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/secret"
+	"github.com/cloudmls/gateway/internal/systemd"
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/boltstore"
 )
@@ -35,14 +36,23 @@ mail nor state. Its own keys lie in a file of their own beside the database: kee
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runKeyServer(c, file) },
 	}
-	configFlag(c, &file, "the key server's configuration file")
+	c.Flags().StringVarP(&file, "config", "c", "", "the key server's configuration file (required)")
+	c.PreRunE = func(*cobra.Command, []string) error {
+		if file == "" {
+			return misuse{errors.New("--config is missing")}
+		}
+		return nil
+	}
 	return c
 }
 
 func runKeyServer(c *cobra.Command, file string) (err error) {
+	if err := secret.HardenProcess(); err != nil {
+		return err
+	}
 	f, err := config.LoadKeyServer(file)
 	if err != nil {
-		return err
+		return configError{err}
 	}
 	log := newLogger(c.ErrOrStderr(), f.Log)
 	if err := makeDir(filepath.Dir(f.DataFile)); err != nil {
@@ -67,7 +77,10 @@ func runKeyServer(c *cobra.Command, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.OutOrStdout(), "key server %s listens on %s\n", f.Origin, ln.Addr())
+	fmt.Fprintf(c.OutOrStdout(), "key server %s "+keyServerReady+" %s\n", f.Origin, ln.Addr())
+	if err := systemd.Ready("serving " + f.Origin); err != nil {
+		log.Warn("systemd does not listen", "err", err)
+	}
 	return serveHTTP(c.Context(), keyserver.HTTPServer(s), ln, s.Close)
 }
 

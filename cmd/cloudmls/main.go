@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -12,11 +13,20 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes: 0 done, 1 failed, 2 misused.
+// Exit codes: 0 done, 1 failed, 2 misused, 3 the configuration or the vault
+// needs a person, 4 'status' or 'doctor' found something.
 const (
-	exitFailed  = 1
-	exitMisused = 2
+	exitFailed    = 1
+	exitMisused   = 2
+	exitConfig    = 3
+	exitAttention = 4
 )
+
+// configError is an error that starting again does not mend.
+type configError struct{ err error }
+
+func (e configError) Error() string { return e.err.Error() }
+func (e configError) Unwrap() error { return e.err }
 
 // misuse is an error of the command line rather than of the work.
 type misuse struct{ err error }
@@ -28,16 +38,30 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := root().ExecuteContext(ctx)
 	stop()
+	if code := report(os.Stderr, err); code != 0 {
+		os.Exit(code)
+	}
+}
+
+// report tells what went wrong, and what to do next where that is known.
+func report(w io.Writer, err error) int {
 	if err == nil {
-		return
+		return 0
 	}
-	fmt.Fprintf(os.Stderr, "cloudmls: error: %v\n", err)
+	if errors.Is(err, errAttention) { // has been printed in full
+		return exitAttention
+	}
+	fmt.Fprintf(w, "cloudmls: error: %v\n", err)
 	var m misuse
-	if errors.As(err, &m) {
-		fmt.Fprintln(os.Stderr, "Run 'cloudmls --help', or the command with --help, for its use.")
-		os.Exit(exitMisused)
+	var config configError
+	switch {
+	case errors.As(err, &m):
+		fmt.Fprintln(w, "Run 'cloudmls --help', or the command with --help, for its use.")
+		return exitMisused
+	case errors.As(err, &config):
+		return exitConfig
 	}
-	os.Exit(exitFailed)
+	return exitFailed
 }
 
 func root() *cobra.Command {
@@ -48,16 +72,29 @@ func root() *cobra.Command {
 arrives is decrypted, plain mail passes unchanged. The user's state lies sealed on a key server, so every device
 reads the whole history with the password alone.
 
-  cloudmls demo                              see it work, on this machine only
-  cloudmls keyserver --config keyserver.toml
-  cloudmls register --config gateway.toml    once per user
-  cloudmls run --config gateway.toml         then point the mail client at it`,
+  cloudmls demo     see it work, on this machine only
+  cloudmls setup    your mail address, the key server, your mail client
+  cloudmls run      then point the mail client at it
+  cloudmls status   how it fares, what is wrong, what to do`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse{err} })
-	c.AddCommand(demoCommand(), runCommand(), registerCommand(), keyserverCommand(), clientCommand(), configCommand(), versionCommand())
+	group := func(id, title string, commands ...*cobra.Command) {
+		c.AddGroup(&cobra.Group{ID: id, Title: title})
+		for _, sub := range commands {
+			sub.GroupID = id
+			c.AddCommand(sub)
+		}
+	}
+	group("begin", "To begin:", demoCommand(), setupCommand(), registerCommand())
+	group("daily", "Every day:", runCommand(), statusCommand(), reloadCommand(), doctorCommand())
+	group("mine", "What is yours:", accountCommand(), clientCommand(), deviceCommand(), passwordCommand(), vaultCommand())
+	group("people", "The people you write to:", conversationCommand(), contactCommand())
+	group("operate", "To operate:", keyserverCommand(), configCommand(), serviceCommand(), versionCommand())
+	c.SetHelpCommandGroupID("operate")
+	c.SetCompletionCommandGroupID("operate")
 	return c
 }

@@ -8,14 +8,15 @@ import (
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/config"
+	"github.com/cloudmls/gateway/internal/device"
 )
 
 func registerCommand() *cobra.Command {
 	var file string
 	c := &cobra.Command{
 		Use:   "register",
-		Short: "Create the user of a gateway's configuration at the key server",
-		Long: `Creates the user at the key server, signs this device in, and adds the configured accounts. Prints the recovery code,
+		Short: "Create the user of a configuration file that was written by hand",
+		Long: `For a configuration that was written by hand; 'cloudmls setup' does all of this and more. Creates the user at the key server, signs this device in, and adds the configured accounts. Prints the recovery code,
 once: it is the only way back when the password is forgotten. Further devices need no registration: 'cloudmls run'
 signs them in with the password. Run it again if it was interrupted; it continues.`,
 		Args: cobra.NoArgs,
@@ -28,19 +29,25 @@ signs them in with the password. Run it again if it was interrupted; it continue
 func register(c *cobra.Command, file string) (err error) {
 	g, err := config.LoadGateway(file)
 	if err != nil {
-		return err
+		return configError{err}
 	}
 	password, err := readSecret(c, "password for the key server", g.User.PasswordFile, g.User.PasswordEnv)
 	if err != nil {
 		return err
 	}
-	d, err := openDevice(g, newLogger(c.ErrOrStderr(), g.Log))
+	log := newLogger(c.ErrOrStderr(), g.Log)
+	stopKeyServer, err := localKeyServer(c, g, log)
 	if err != nil {
 		return err
 	}
-	defer closing(&err, "local store", d.close)
+	defer stopKeyServer()
+	d, err := device.Open(g, device.Options{Create: true, Passphrase: passphrase(c, g), Logger: log})
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "local store", d.Close)
 	fmt.Fprintf(c.ErrOrStderr(), "registering %s at %s ...\n", g.User.Name, g.KeyServer.Origin)
-	client, recovery, err := cloudmls.Register(c.Context(), g.User.Name, password.RevealString(), d.options)
+	client, recovery, err := d.Register(c.Context(), g.User.Name, password)
 	if err != nil {
 		if errors.Is(err, cloudmls.ErrOtherUser) {
 			return fmt.Errorf("%w (or choose another data_dir)", err)
@@ -49,7 +56,7 @@ func register(c *cobra.Command, file string) (err error) {
 	}
 	defer closing(&err, "client", client.Close)
 	fmt.Fprintf(c.OutOrStdout(), "recovery code: %s\n", recovery.Code)
-	if err := addAccounts(c.Context(), client, g); err != nil {
+	if err := device.AddAccounts(c.Context(), client, g); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "Write the recovery code down and keep it apart from this machine; it is not shown again.\nNext: cloudmls run --config %s\n", file)

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -14,10 +15,13 @@ import (
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/config"
+	"github.com/cloudmls/gateway/internal/control"
+	controlservice "github.com/cloudmls/gateway/internal/control/service"
+	"github.com/cloudmls/gateway/internal/device"
 	"github.com/cloudmls/gateway/internal/localtls"
 	"github.com/cloudmls/gateway/internal/secret"
+	"github.com/cloudmls/gateway/internal/systemd"
 	"github.com/cloudmls/gateway/proxy"
-	"github.com/cloudmls/gateway/smtpd"
 )
 
 func runCommand() *cobra.Command {
@@ -25,10 +29,14 @@ func runCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway between mail clients and providers",
-		Long: `Runs the gateway of a configuration file ('cloudmls config reference gateway' prints one, every key explained) until it
-is interrupted. A device that has not signed in yet does so with the user's password, and reads everything from then on.
-Mail clients connect to the listen addresses with the account's address as user name and a password of their own, made
-by 'cloudmls client new'.`,
+		Long: `Runs the gateway until it is interrupted; 'cloudmls setup' makes its configuration. A device that has not signed in yet
+does so with the user's password, and reads everything from then on. Mail clients connect to the listen addresses with
+the account's address as user name and a password of their own ('cloudmls client add').
+
+SIGHUP or 'cloudmls reload' makes it read the configuration again; no mail client notices. 'cloudmls status' tells how
+it fares. Under systemd it reports when it is ready and logs to the journal.
+
+Exit code: 0 it was ended, 1 it failed and may work if started again, 3 the configuration or the vault needs a person.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runGateway(c, file) },
 	}
@@ -36,62 +44,143 @@ by 'cloudmls client new'.`,
 	return c
 }
 
+// running is a gateway and what stands around it.
+type running struct {
+	file    string
+	level   *slog.LevelVar
+	log     *slog.Logger
+	device  *device.Device
+	client  *cloudmls.Client
+	gateway *proxy.Gateway
+
+	mu sync.Mutex // guards g, and lets one reload happen at a time
+	g  *config.Gateway
+}
+
 func runGateway(c *cobra.Command, file string) (err error) {
+	if err := secret.HardenProcess(); err != nil {
+		return err
+	}
 	g, err := config.LoadGateway(file)
 	if err != nil {
+		return configError{err}
+	}
+	r := &running{file: file, g: g, level: &slog.LevelVar{}}
+	r.log = levelLogger(c.ErrOrStderr(), g.Log, r.level)
+	// The socket comes first: who has it is the gateway of this data folder.
+	if err := makeDir(g.DataDir); err != nil {
 		return err
 	}
-	log := newLogger(c.ErrOrStderr(), g.Log)
-	d, err := openDevice(g, log)
+	socket, err := control.Listen(controlSocket(g))
 	if err != nil {
 		return err
 	}
-	defer closing(&err, "local store", d.close)
-	client, err := d.signIn(c.Context(), g.User.Name, func() (secret.Secret, error) {
-		return readSecret(c, "password for the key server", g.User.PasswordFile, g.User.PasswordEnv)
+	defer func() { err = errors.Join(err, closeOnce(socket)) }()
+	stopKeyServer, err := localKeyServer(c, g, r.log)
+	if err != nil {
+		return err
+	}
+	defer stopKeyServer()
+	if err := r.openDevice(c); err != nil {
+		return err
+	}
+	defer closing(&err, "local store", r.device.Close)
+	if err := r.signIn(c); err != nil {
+		return err
+	}
+	defer closing(&err, "client", r.client.Close)
+	if err := device.AddAccounts(c.Context(), r.client, g); err != nil {
+		r.log.Warn("accounts could not be checked at the key server; going on with what is known", "err", err)
+	}
+	return r.serve(c, socket)
+}
+
+func (r *running) openDevice(c *cobra.Command) error {
+	d, err := device.Open(r.g, device.Options{Create: true, Passphrase: passphrase(c, r.g), Logger: r.log})
+	if err != nil {
+		for _, locked := range []error{secret.ErrNoVaultKey, secret.ErrVaultKey, secret.ErrVaultKeySource, secret.ErrVaultKeyWrong} {
+			if errors.Is(err, locked) {
+				return configError{err}
+			}
+		}
+		return err
+	}
+	r.device = d
+	return nil
+}
+
+func (r *running) signIn(c *cobra.Command) error {
+	client, err := r.device.SignIn(c.Context(), r.g.User.Name, func() (secret.Secret, error) {
+		return readSecret(c, "password for the key server", r.g.User.PasswordFile, r.g.User.PasswordEnv)
 	})
 	if err != nil {
 		if errors.Is(err, cloudmls.ErrCredentials) {
-			return fmt.Errorf("%w (a new user is created with 'cloudmls register --config %s')", err, file)
+			return configError{fmt.Errorf("%w (a new user is made with 'cloudmls setup' or 'cloudmls register')", err)}
 		}
 		return fmt.Errorf("sign in: %w", err)
 	}
-	defer closing(&err, "client", client.Close)
-	if err := addAccounts(c.Context(), client, g); err != nil {
-		log.Warn("accounts could not be checked at the key server; going on with what is known", "err", err)
-	}
-	o, err := gatewayOptions(g, d, client, log)
+	r.client = client
+	return nil
+}
+
+// serve runs until the command's context ends.
+func (r *running) serve(c *cobra.Command, socket net.Listener) error {
+	token, err := r.device.StatusToken()
 	if err != nil {
 		return err
 	}
-	if g.Listen.TLS == "implicit" {
-		certificates, err := localtls.Open(inDir(g.DataDir, "tls"), time.Now)
+	o := proxy.Options{Dir: filepath.Join(r.g.DataDir, "gateway"), StatusToken: token, Logger: r.log}
+	if o.Accounts, err = gatewayAccounts(r.g, r.device.Vault, r.client, r.log); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(c.Context())
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer stop()
+	if r.g.Listen.TLS == "implicit" {
+		certificates, err := localtls.Open(filepath.Join(r.g.DataDir, "tls"), time.Now)
 		if err != nil {
 			return fmt.Errorf("certificate for mail clients: %w", err)
 		}
 		o.TLSConfig = certificates.TLSConfig()
-		var renewing sync.WaitGroup
-		until, stop := context.WithCancel(c.Context())
-		renewing.Go(func() { renew(until, certificates, log) })
-		defer func() {
-			stop()
-			renewing.Wait()
-		}()
+		others.Go(func() { renew(ctx, certificates, r.log) })
 		fmt.Fprintf(c.OutOrStdout(), "mail clients should trust the certificate %s\n", certificates.Pair().AuthorityFile)
 	}
-	gateway, err := proxy.New(*o)
-	if err != nil {
+	if r.gateway, err = proxy.New(o); err != nil {
 		return err
 	}
-	l, err := listen(c.Context(), g)
+	l, err := listen(ctx, r.g)
 	if err != nil {
 		// Run frees what New has opened; with an ended context it serves nothing.
-		stopped, cancel := context.WithCancel(c.Context())
-		cancel()
-		return errors.Join(err, gateway.Run(stopped, proxy.Listeners{}))
+		stop()
+		return errors.Join(err, r.gateway.Run(ctx, proxy.Listeners{}))
 	}
-	fmt.Fprintf(c.OutOrStdout(), "ready: IMAP %s, SMTP %s, TLS %s\n", l.IMAP.Addr(), l.SMTP.Addr(), g.Listen.TLS)
-	return ended(c.Context(), gateway.Run(c.Context(), l))
+	s, err := controlservice.New(controlservice.Options{
+		Client: r.client, Gateway: r.gateway, Reload: r.reload, Version: version(), Logger: r.log,
+	})
+	if err != nil {
+		stop()
+		return errors.Join(err, r.gateway.Run(ctx, l))
+	}
+	others.Go(func() {
+		if err := control.Serve(ctx, socket, s, r.log); err != nil {
+			r.log.Error("commands cannot reach the gateway any more", "err", err)
+		}
+	})
+	others.Go(func() { r.reloadOnSignal(ctx) })
+	ready := fmt.Sprintf("ready: IMAP %s, SMTP %s, TLS %s", l.IMAP.Addr(), l.SMTP.Addr(), r.g.Listen.TLS)
+	fmt.Fprintln(c.OutOrStdout(), ready)
+	r.tell(systemd.Ready(ready))
+	err = ended(c.Context(), r.gateway.Run(ctx, l))
+	r.tell(systemd.Stopping())
+	return err
+}
+
+// tell logs that systemd could not be told; the gateway serves all the same.
+func (r *running) tell(err error) {
+	if err != nil {
+		r.log.Warn("systemd does not listen", "err", err)
+	}
 }
 
 // renew looks once a day whether the certificate has to be replaced.
@@ -125,95 +214,10 @@ func listen(ctx context.Context, g *config.Gateway) (proxy.Listeners, error) {
 	return proxy.Listeners{IMAP: imap, SMTP: smtp}, nil
 }
 
-// gatewayOptions turns the configuration into the gateway's options.
-func gatewayOptions(g *config.Gateway, d *device, client *cloudmls.Client, log *slog.Logger) (*proxy.Options, error) {
-	token, err := d.statusToken()
-	if err != nil {
-		return nil, err
+// closeOnce closes a listener that may have been closed by who served it.
+func closeOnce(l net.Listener) error {
+	if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
-	o := &proxy.Options{Dir: inDir(g.DataDir, "gateway"), StatusToken: token, Logger: log}
-	for _, a := range g.Accounts {
-		account := proxy.AccountConfig{
-			Client: client, Address: a.Address,
-			Policy: proxy.Policy{
-				Default: proxy.Mode(a.Policy), Omitted: proxy.Omitted(a.Omitted), Recipients: modes(a.Recipients),
-				Domains: modes(a.Domains), KnownLists: a.KnownLists, HideThreading: a.HideThreading,
-			},
-		}
-		if account.CheckPassword, err = clientPasswords(a.Clients); err != nil {
-			return nil, fmt.Errorf("account %s: %w", a.Address, err)
-		}
-		for _, p := range []config.Provider{a.IMAP, a.SMTP} {
-			if p.PasswordFile == "" && p.PasswordEnv == "" {
-				return nil, fmt.Errorf("account %s: no password for %s: name a password_file or password_env", a.Address, p.Host)
-			}
-		}
-		if account.IMAP, err = imapUpstream(a); err != nil {
-			return nil, fmt.Errorf("account %s, imap: %w", a.Address, err)
-		}
-		if account.SMTP, err = smtpUpstream(a); err != nil {
-			return nil, fmt.Errorf("account %s, smtp: %w", a.Address, err)
-		}
-		o.Accounts = append(o.Accounts, account)
-	}
-	return o, nil
-}
-
-func modes(m map[string]string) map[string]proxy.Mode {
-	out := make(map[string]proxy.Mode, len(m))
-	for k, v := range m {
-		out[k] = proxy.Mode(v)
-	}
-	return out
-}
-
-// clientPasswords checks a mail client's password against all of an account's,
-// in the same time whichever of them it is.
-func clientPasswords(clients []config.Client) (func(string) bool, error) {
-	var hashes []secret.PasswordHash
-	for _, c := range clients {
-		h, err := secret.ParsePasswordHash(c.PasswordSHA256)
-		if err != nil {
-			return nil, fmt.Errorf("client %s: %w", c.Name, err)
-		}
-		hashes = append(hashes, h)
-	}
-	return func(password string) bool {
-		ok := false
-		for _, h := range hashes {
-			ok = h.Matches([]byte(password)) || ok
-		}
-		return ok
-	}, nil
-}
-
-var tlsModes = map[string]smtpd.TLSMode{"implicit": smtpd.TLSImplicit, "starttls": smtpd.TLSStartTLS, "none": smtpd.TLSNone}
-
-func imapUpstream(a config.Account) (proxy.IMAPUpstream, error) {
-	tlsConfig, err := trust(a.IMAP.CAFile)
-	return proxy.IMAPUpstream{
-		Addr: net.JoinHostPort(a.IMAP.Host, strconv.Itoa(a.IMAP.Port)), Mode: tlsModes[a.IMAP.TLS], TLSConfig: tlsConfig,
-		Username: a.IMAP.Username, Password: providerPassword(a.IMAP),
-	}, err
-}
-
-func smtpUpstream(a config.Account) (smtpd.Upstream, error) {
-	tlsConfig, err := trust(a.SMTP.CAFile)
-	return smtpd.Upstream{
-		Addr: net.JoinHostPort(a.SMTP.Host, strconv.Itoa(a.SMTP.Port)), Mode: tlsModes[a.SMTP.TLS], TLSConfig: tlsConfig,
-		Username: a.SMTP.Username, Password: providerPassword(a.SMTP),
-	}, err
-}
-
-// providerPassword reads the password anew for each connection, so a changed
-// file needs no restart.
-func providerPassword(p config.Provider) func(context.Context) (string, error) {
-	return func(context.Context) (string, error) {
-		from, where := secret.FromFile, p.PasswordFile
-		if where == "" {
-			from, where = secret.FromEnv, p.PasswordEnv
-		}
-		s, err := from(where)
-		return s.RevealString(), err
-	}
+	return nil
 }

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudmls/gateway/internal/control"
+	"github.com/cloudmls/gateway/internal/secret"
+)
+
+func deviceCommand() *cobra.Command {
+	c := &cobra.Command{Use: "device", Aliases: []string{"devices"}, Short: "Your devices: list them, end one's access", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	var out output
+	list := serviceCommandOf(func(c *cobra.Command, s *service, _ []string) error {
+		devices, err := s.Devices(c.Context())
+		if err != nil {
+			return err
+		}
+		return out.print(c, devices, func(w io.Writer) { writeDevices(w, devices, time.Now()) })
+	})
+	list.Use, list.Short, list.Args = "list", "List the devices that are signed in as you", cobra.NoArgs
+	out.flag(list)
+	revoke := serviceCommandOf(func(c *cobra.Command, s *service, args []string) error {
+		if err := s.RevokeDevice(c.Context(), args[0]); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(c.OutOrStdout(), "the device's access has ended. If it is in wrong hands, change the password too: cloudmls password")
+		return err
+	})
+	revoke.Use, revoke.Short, revoke.Args = "revoke ID", "End the access of a lost device", cobra.ExactArgs(1)
+	c.AddCommand(list, revoke)
+	return c
+}
+
+func writeDevices(w io.Writer, devices []control.Device, now time.Time) {
+	rows := [][]string{{"ID", "NAME", "ADDED", "LAST SEEN", ""}}
+	for _, d := range devices {
+		note := ""
+		switch {
+		case d.This:
+			note = "this one"
+		case !d.SignedIn:
+			note = "signed out"
+		}
+		rows = append(rows, []string{d.ID, d.Name, day(d.Added), ago(d.LastSeen, now), note})
+	}
+	table(w, rows...)
+}
+
+func passwordCommand() *cobra.Command {
+	var old, fresh secretSource
+	c := serviceCommandOf(func(c *cobra.Command, s *service, _ []string) error {
+		in, t := newStdinLines(c.InOrStdin()), newTerminal(c)
+		current, err := oneSecret(in, old, "current password", t.Secret)
+		if err != nil {
+			return err
+		}
+		next, err := oneSecret(in, fresh, "new password", t.NewSecret)
+		if err != nil {
+			return err
+		}
+		if err := s.ChangePassword(c.Context(), control.Secret(current.RevealString()), control.Secret(next.RevealString())); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), "the password is changed; other devices ask for it when they sign in again")
+		return err
+	})
+	c.Use, c.Short, c.Args = "password", "Change the password at the key server", cobra.NoArgs
+	c.Long = `Changes the password at the key server. Nothing that was encrypted has to be encrypted again, and no other device loses
+anything but its session.`
+	old.flags(c, "old", "the current password")
+	fresh.flags(c, "new", "the new password")
+	return c
+}
+
+// oneSecret reads from where the command line says, else asks.
+func oneSecret(in *stdinLines, from secretSource, what string, ask func(string) (secret.Secret, error)) (secret.Secret, error) {
+	if !from.given() {
+		return ask(what)
+	}
+	s, err := from.read(in)
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", what, err)
+	}
+	return s, nil
+}
