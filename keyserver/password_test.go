@@ -2,15 +2,18 @@ package keyserver_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/boltstore"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/keyserver/keyservertest"
 )
@@ -355,4 +358,58 @@ func readAll(t *testing.T, path string) []byte {
 		}
 	}
 	return all
+}
+
+// hookedStore runs a function before the next Update.
+type hookedStore struct {
+	keyserver.Store
+	before func()
+}
+
+// Update runs before, once.
+func (s *hookedStore) Update(ctx context.Context, fn func(keyserver.Writer) error) error {
+	if b := s.before; b != nil {
+		s.before = nil
+		b()
+	}
+	return s.Store.Update(ctx, fn)
+}
+
+// A sign-in that was under way while the password was replaced opens no session
+// that outlives it.
+func TestThreat06_SignInRacesPasswordChange(t *testing.T) {
+	store, err := boltstore.Open(filepath.Join(t.TempDir(), "keyserver.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	hooked := &hookedStore{Store: store}
+	w := newWorld(t, keyserver.Options{Store: hooked})
+	p := w.register("alice")
+	n := uint64(0)
+	replace := func() {
+		n++
+		r := p.change(p.auth, random(32), put("wraps", n, "x"))
+		r.RecoveryAuth = random(32)
+		if _, err := w.c.ChangePassword(t.Context(), p.token(), r); err != nil {
+			t.Error(err)
+		}
+		p.auth, p.recovery = r.Auth, r.RecoveryAuth
+	}
+	hooked.before = replace
+	_, err = p.login(newKey(), p.auth)
+	wantCode(t, err, keyapi.CodeUnauthorized)
+	hooked.before = replace
+	_, err = p.recover(p.recovery)
+	wantCode(t, err, keyapi.CodeUnauthorized)
+	if l, err := w.c.Sessions(t.Context(), p.token()); err != nil || len(l.Sessions) != 1 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if _, err := p.login(newKey(), p.auth); err != nil {
+		t.Error(err)
+	}
 }
