@@ -36,6 +36,7 @@ func less(m corpus.Message) []byte {
 // another: whole, by parts and in pieces. Nothing of it lies readable anywhere.
 func TestCorpus(t *testing.T) {
 	s := stack.New(t, lab)
+	lab.Empty(t, stack.Erin, "INBOX") // of what other tests left there
 	j := &journey{Stack: s, alice: s.AddUser("alice", stack.Alice), erin: s.AddUser("erin", stack.Erin),
 		uid: map[string]int{}, whole: map[string][]byte{}}
 	var err error

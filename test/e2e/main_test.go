@@ -1,5 +1,5 @@
 // Package e2e runs the program itself against real servers: Dovecot and Postfix
-// of the mail lab as providers, swaks, curl and Python as mail clients.
+// of the mail lab as providers, swaks, curl, mbsync and Python as mail clients.
 package e2e
 
 import (
@@ -12,4 +12,4 @@ import (
 // lab is started once, by TestMain, before any test runs.
 var lab = &stack.Lab{}
 
-func TestMain(m *testing.M) { os.Exit(lab.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(lab.Main(m, "mbsync", "gpgv")) }

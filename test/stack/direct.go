@@ -25,3 +25,13 @@ func (l *Lab) SendDirect(t testing.TB, from, to string, msg []byte) {
 		t.Fatalf("submit directly: %v\n%s", err, out)
 	}
 }
+
+// Empty removes all messages of a mailbox at the provider itself.
+func (l *Lab) Empty(t testing.TB, address, mailbox string) {
+	t.Helper()
+	c := l.Direct(t, address)
+	c.OK("SELECT " + mailbox)
+	c.OK(`UID STORE 1:* +FLAGS.SILENT (\Deleted)`)
+	c.OK("EXPUNGE")
+	c.OK("LOGOUT")
+}

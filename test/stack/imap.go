@@ -91,6 +91,14 @@ func (c *IMAP) Do(command string) (untagged [][]byte, tagged string) {
 	}
 }
 
+// Write sends octets as they are, for commands that a test does not finish.
+func (c *IMAP) Write(octets []byte) {
+	c.t.Helper()
+	if _, err := c.conn.Write(octets); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // OK is do for commands that must succeed.
 func (c *IMAP) OK(command string) [][]byte {
 	c.t.Helper()

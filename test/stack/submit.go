@@ -3,6 +3,7 @@ package stack
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net/smtp"
 	"os"
 	"testing"
@@ -44,22 +45,7 @@ func (s *Submission) Send(to []string, msg []byte) error {
 }
 
 func (s *Submission) send(to []string, msg []byte) error {
-	id, err := s.c.Text.Cmd("MAIL FROM:<%s> BODY=8BITMIME", s.from)
-	if err != nil {
-		return err
-	}
-	s.c.Text.StartResponse(id)
-	_, _, err = s.c.Text.ReadResponse(250)
-	s.c.Text.EndResponse(id)
-	if err != nil {
-		return err
-	}
-	for _, r := range to {
-		if err := s.c.Rcpt(r); err != nil {
-			return err
-		}
-	}
-	w, err := s.c.Data()
+	w, err := s.Begin(to)
 	if err != nil {
 		return err
 	}
@@ -67,6 +53,27 @@ func (s *Submission) send(to []string, msg []byte) error {
 		return err
 	}
 	return w.Close()
+}
+
+// Begin goes as far as DATA. What is written goes to the server; Close ends the
+// message and returns the server's answer.
+func (s *Submission) Begin(to []string) (io.WriteCloser, error) {
+	id, err := s.c.Text.Cmd("MAIL FROM:<%s> BODY=8BITMIME", s.from)
+	if err != nil {
+		return nil, err
+	}
+	s.c.Text.StartResponse(id)
+	_, _, err = s.c.Text.ReadResponse(250)
+	s.c.Text.EndResponse(id)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range to {
+		if err := s.c.Rcpt(r); err != nil {
+			return nil, err
+		}
+	}
+	return s.c.Data()
 }
 
 // Authority reads a file of certificates that are trusted.
