@@ -1,15 +1,106 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cloudmls/gateway/config"
+	"github.com/cloudmls/gateway/internal/control"
+	"github.com/cloudmls/gateway/internal/mailtest"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"cloudmls": main})
 }
 
+// TestScripts runs the program as people do. Each script has a home of its own,
+// a mail provider in memory with alice and bob (passwords secret-alice and
+// secret-bob), free addresses, and the configuration of a key server
+// (keyserver.toml) that is not started.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata"})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			p := mailtest.NewT(e.T().(testing.TB), mailtest.Options{
+				Security: mailtest.ImplicitTLS,
+				Users:    []mailtest.User{{Address: "alice@a.test", Password: "secret-alice"}, {Address: "bob@a.test", Password: "secret-bob"}},
+			})
+			ca := filepath.Join(e.WorkDir, "provider.pem")
+			if err := os.WriteFile(ca, p.AuthorityPEM(), 0o600); err != nil {
+				return err
+			}
+			home := filepath.Join(e.WorkDir, "home")
+			if err := os.Mkdir(home, 0o700); err != nil {
+				return err
+			}
+			e.Setenv("HOME", home)
+			e.Setenv("PROVIDER_IMAP", local(p.IMAPAddr()))
+			e.Setenv("PROVIDER_SMTP", local(p.SMTPAddr()))
+			e.Setenv("PROVIDER_CA", ca)
+			for _, name := range []string{"KEYS", "IMAP1", "SMTP1", "IMAP2", "SMTP2"} {
+				addr, err := freeAddress()
+				if err != nil {
+					return err
+				}
+				e.Setenv(name, addr)
+			}
+			url := "http://" + e.Getenv("KEYS")
+			e.Setenv("KEYSERVER", url)
+			text := fmt.Sprintf("listen = %q\norigin = %q\ndata_file = %q\n", e.Getenv("KEYS"), url, filepath.Join(e.WorkDir, "keys", "data.db"))
+			return os.WriteFile(filepath.Join(e.WorkDir, "keyserver.toml"), []byte(text), 0o600)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"ready": ready, "serving": serving},
+	})
+}
+
+// local names the provider as its certificate does.
+func local(addr string) string {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		panic(err)
+	}
+	return "localhost:" + port
+}
+
+func freeAddress() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return ln.Addr().String(), ln.Close()
+}
+
+// serving waits until somebody listens on an address.
+func serving(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if listening(context.Background(), args[0]) {
+			return
+		}
+	}
+	ts.Fatalf("nobody listens on %s", args[0])
+}
+
+// ready waits until the gateway of a configuration file answers; negated, until
+// it has ended.
+func ready(ts *testscript.TestScript, neg bool, args []string) {
+	g, err := config.LoadGateway(ts.MkAbs(args[0]))
+	ts.Check(err)
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		s, err := control.Dial(context.Background(), controlSocket(g))
+		if err == nil {
+			_, err = s.Status(context.Background())
+			_ = s.Close()
+		}
+		if (err == nil) != neg {
+			return
+		}
+	}
+	ts.Fatalf("the gateway of %s did not come to the wanted state", args[0])
 }
