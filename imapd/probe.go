@@ -25,6 +25,7 @@ const (
 	StepNoPassword  = session.StepNoPassword
 	StepCredentials = session.StepCredentials
 	StepCapability  = session.StepCapability
+	StepConnection  = session.StepConnection
 )
 
 // Probe signs in at a provider as a session does and leaves again. The

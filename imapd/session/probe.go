@@ -20,6 +20,7 @@ const (
 	StepNoPassword  ProbeStep = "no password"  // no way to sign in with a password is offered
 	StepCredentials ProbeStep = "credentials"  // the sign-in was refused
 	StepCapability  ProbeStep = "capabilities" // they could not be learnt
+	StepConnection  ProbeStep = "connection"   // it broke, or nothing came in time
 )
 
 // Probed is what a trial learnt.
@@ -126,9 +127,14 @@ func (h *handshake) probeStartTLS(ctx context.Context, preauth bool) error {
 func (h *handshake) failed(step ProbeStep, err error) *ProbeError {
 	e := &ProbeError{Step: step, Caps: h.up.caps, Err: err}
 	var p *providerError
-	if errors.As(err, &p) {
+	switch {
+	case errors.As(err, &p):
 		_, said, _ := strings.Cut(p.text, ": ")
 		e.Said = oneLine(said)
+	case step == StepGreeting || step == StepCapability || step == StepCredentials:
+		// Not the server's word: a password was not refused because the
+		// network failed.
+		e.Step = StepConnection
 	}
 	return e
 }

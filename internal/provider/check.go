@@ -84,7 +84,7 @@ func CheckIMAP(ctx context.Context, s Server, password secret.Secret, o CheckOpt
 	}
 	said := printable(e.Said)
 	switch {
-	case e.Step == imapd.StepTLS || isLink(err):
+	case e.Step == imapd.StepTLS || e.Step == imapd.StepConnection || isLink(err):
 		return nil, fail.link(err)
 	case e.Step == imapd.StepStartTLS:
 		return nil, fail.with(ProblemNoStartTLS, said, err)

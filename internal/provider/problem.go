@@ -75,7 +75,7 @@ func (e *CheckError) Error() string {
 	case ProblemTLS:
 		return text + fmt.Sprintf("TLS failed (%v); the port may want the other way of TLS (implicit or starttls)", e.Err)
 	case ProblemNoStartTLS:
-		return text + "it does not offer STARTTLS, and nothing is sent without encryption; try implicit TLS (port 993 or 465)"
+		return text + "it does not offer STARTTLS, and nothing is sent without encryption; try implicit TLS (port 993 or 465)" + e.said()
 	case ProblemProtocol:
 		return text + fmt.Sprintf("what answers there is no %s server, or it sends us away%s; check host, port and TLS", e.Protocol, e.said())
 	case ProblemTemporary:
