@@ -95,14 +95,7 @@ func (j *journey) send(t *testing.T) {
 		sent++
 	}
 	j.served = j.erin.Mail(stack.Erin)
-	var uids []int
-	for deadline := time.Now().Add(2 * stack.Deadline); len(uids) < sent; uids = j.served.Search("ALL") {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d messages arrived", len(uids), sent)
-		}
-		time.Sleep(50 * time.Millisecond) // another process delivers; there is nothing to wait on
-		j.served.OK("SELECT INBOX")
-	}
+	uids := arrived(t, j.served, sent)
 	lost := map[string][]byte{}
 	byContent := map[string]string{}
 	for _, m := range j.mails {
@@ -131,6 +124,23 @@ func (j *journey) send(t *testing.T) {
 	}
 	for name, octets := range lost {
 		t.Errorf("%s was not read back byte for byte: %.300q", name, octets)
+	}
+}
+
+// arrived waits until INBOX, which it selects, holds so many messages, and
+// returns their UIDs.
+func arrived(t *testing.T, c *stack.IMAP, n int) []int {
+	t.Helper()
+	for deadline := time.Now().Add(2 * stack.Deadline); ; {
+		c.OK("SELECT INBOX")
+		uids := c.Search("ALL")
+		if len(uids) == n {
+			return uids
+		}
+		if time.Now().After(deadline) || len(uids) > n {
+			t.Fatalf("INBOX holds %d messages, want %d", len(uids), n)
+		}
+		time.Sleep(50 * time.Millisecond) // another process delivers; there is nothing to wait on
 	}
 }
 
