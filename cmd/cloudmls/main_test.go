@@ -28,36 +28,38 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
-			p := mailtest.NewT(e.T().(testing.TB), mailtest.Options{
-				Security: mailtest.ImplicitTLS,
-				Users:    []mailtest.User{{Address: "alice@a.test", Password: "secret-alice"}, {Address: "bob@a.test", Password: "secret-bob"}},
-			})
-			ca := filepath.Join(e.WorkDir, "provider.pem")
-			if err := os.WriteFile(ca, p.AuthorityPEM(), 0o600); err != nil {
-				return err
-			}
-			home := filepath.Join(e.WorkDir, "home")
-			if err := os.Mkdir(home, 0o700); err != nil {
-				return err
-			}
-			e.Setenv("HOME", home)
-			e.Setenv("PROVIDER_IMAP", local(p.IMAPAddr()))
-			e.Setenv("PROVIDER_SMTP", local(p.SMTPAddr()))
-			e.Setenv("PROVIDER_CA", ca)
-			for _, name := range []string{"KEYS", "IMAP1", "SMTP1", "IMAP2", "SMTP2"} {
-				addr, err := freeAddress()
-				if err != nil {
-					return err
-				}
-				e.Setenv(name, addr)
-			}
-			url := "http://" + e.Getenv("KEYS")
-			e.Setenv("KEYSERVER", url)
-			text := fmt.Sprintf("listen = %q\norigin = %q\ndata_file = %q\n", e.Getenv("KEYS"), url, filepath.Join(e.WorkDir, "keys", "data.db"))
-			return os.WriteFile(filepath.Join(e.WorkDir, "keyserver.toml"), []byte(text), 0o600)
+			return scriptEnvironment(e, []mailtest.User{{Address: "alice@a.test", Password: "secret-alice"}, {Address: "bob@a.test", Password: "secret-bob"}})
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"ready": ready, "serving": serving},
 	})
+}
+
+// scriptEnvironment gives a script its home, a provider and free addresses.
+func scriptEnvironment(e *testscript.Env, people []mailtest.User) error {
+	p := mailtest.NewT(e.T().(testing.TB), mailtest.Options{Security: mailtest.ImplicitTLS, Users: people})
+	ca := filepath.Join(e.WorkDir, "provider.pem")
+	if err := os.WriteFile(ca, p.AuthorityPEM(), 0o600); err != nil {
+		return err
+	}
+	home := filepath.Join(e.WorkDir, "home")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return err
+	}
+	e.Setenv("HOME", home)
+	e.Setenv("PROVIDER_IMAP", local(p.IMAPAddr()))
+	e.Setenv("PROVIDER_SMTP", local(p.SMTPAddr()))
+	e.Setenv("PROVIDER_CA", ca)
+	for _, name := range []string{"KEYS", "IMAP1", "SMTP1", "IMAP2", "SMTP2"} {
+		addr, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		e.Setenv(name, addr)
+	}
+	url := "http://" + e.Getenv("KEYS")
+	e.Setenv("KEYSERVER", url)
+	text := fmt.Sprintf("listen = %q\norigin = %q\ndata_file = %q\n", e.Getenv("KEYS"), url, filepath.Join(e.WorkDir, "keys", "data.db"))
+	return os.WriteFile(filepath.Join(e.WorkDir, "keyserver.toml"), []byte(text), 0o600)
 }
 
 // local names the provider as its certificate does.

@@ -20,7 +20,7 @@ func vaultCommand() *cobra.Command {
 
 func vaultMove() *cobra.Command {
 	var file string
-	var from secretSource
+	var fresh, old secretSource
 	c := &cobra.Command{Use: "move {file|keyring|passphrase|credential}", Short: "Keep the vault's key elsewhere", ValidArgs: []string{"file", "keyring", "passphrase", "credential"},
 		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		Long: `Moves the key of the vault: it is written to the new place, read back from there, and only then removed from the old.
@@ -36,13 +36,11 @@ The gateway must not run meanwhile. A credential of systemd is made by the admin
 			} else if !errors.Is(err, control.ErrNotRunning) {
 				return err
 			}
-			ask := passphrase(c, g)
-			to := secret.VaultKeyOptions{Source: secret.VaultKeySource(args[0]), Dir: g.DataDir, CredentialName: g.Vault.Credential, Passphrase: ask}
-			if from.given() {
-				in := newStdinLines(c.InOrStdin())
-				to.Passphrase = func(bool) (secret.Secret, error) { return from.read(in) }
-			}
-			now := secret.VaultKeyOptions{Source: secret.VaultKeySource(g.Vault.Key), Dir: g.DataDir, CredentialName: g.Vault.Credential, Passphrase: ask}
+			in := newStdinLines(c.InOrStdin())
+			now := secret.VaultKeyOptions{Source: secret.VaultKeySource(g.Vault.Key), Dir: g.DataDir, CredentialName: g.Vault.Credential}
+			now.Passphrase = passphraseFrom(in, old, passphrase(c, g))
+			to := now
+			to.Source, to.Passphrase = secret.VaultKeySource(args[0]), passphraseFrom(in, fresh, passphrase(c, g))
 			if err := secret.ChangeVaultKeySource(now, to); err != nil {
 				return err
 			}
@@ -53,6 +51,15 @@ The gateway must not run meanwhile. A credential of systemd is made by the admin
 			return err
 		}}
 	configFlag(c, &file, "the gateway's configuration file")
-	from.flags(c, "passphrase", "the new passphrase, for 'move passphrase'")
+	fresh.flags(c, "passphrase", "the new passphrase, for 'move passphrase'")
+	old.flags(c, "old-passphrase", "the present passphrase, where the key is under one")
 	return c
+}
+
+// passphraseFrom reads from where the command line says, else asks.
+func passphraseFrom(in *stdinLines, from secretSource, ask func(bool) (secret.Secret, error)) func(bool) (secret.Secret, error) {
+	if !from.given() {
+		return ask
+	}
+	return func(bool) (secret.Secret, error) { return from.read(in) }
 }
