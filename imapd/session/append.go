@@ -62,7 +62,7 @@ func (s *session) append(cmd *clientCommand) error {
 		return s.refuseUpload(cmd, "CANNOT", "This form of APPEND is not available through the gateway")
 	}
 	if !cmd.upload.nonSync {
-		if err := s.out.line([]byte("+ Ready for the message\r\n")); err != nil {
+		if err := s.out.line([]byte("+ OK\r\n")); err != nil {
 			return errGone
 		}
 		s.flush()
@@ -177,7 +177,7 @@ func (s *session) upload(c *command, line []byte, content io.Reader, size int64)
 	if err := s.write(line); err != nil {
 		return err
 	}
-	ok, err := s.announce(c, size, false)
+	ok, err := s.announce(c, size, false, true)
 	if err != nil || !ok {
 		return err
 	}

@@ -129,29 +129,24 @@ func (s *session) setBox(b *mailbox) {
 	s.dropContent()
 }
 
-// enable drops the extensions that are hidden, so that the provider does not
+// hiddenName stands in ENABLE for an extension that is hidden: a provider
+// ignores what it does not know (RFC 5161 section 3.1).
+const hiddenName = "X-HIDDEN"
+
+// enable keeps extensions that are hidden from the provider, so that it does not
 // change its answers behind the relay's back (RFC 5161).
 func (s *session) enable(cmd *clientCommand) error {
 	names := strings.Fields(string(cmd.arguments()))
-	var pass []string
-	for _, n := range names {
-		if policy.Capability(n) != policy.Hide {
-			pass = append(pass, n)
+	hidden := false
+	for i, n := range names {
+		if policy.Capability(n) == policy.Hide {
+			names[i], hidden = hiddenName, true
 		}
 	}
-	if len(pass) == len(names) {
-		return s.forward(cmd, nil)
+	if hidden {
+		cmd.raw = []byte(cmd.tag + " ENABLE " + strings.Join(names, " ") + "\r\n")
+		cmd.literals = nil
 	}
-	if len(pass) == 0 {
-		if err := s.drain(); err != nil {
-			return err
-		}
-		if err := s.out.line([]byte("* ENABLED\r\n")); err != nil {
-			return errGone
-		}
-		return s.tagged(cmd.tag, "OK Enabled what is available")
-	}
-	cmd.raw = []byte(cmd.tag + " ENABLE " + strings.Join(pass, " ") + "\r\n")
 	return s.forward(cmd, nil)
 }
 
@@ -197,17 +192,14 @@ func (s *session) store(cmd *clientCommand) error {
 // idle relays IDLE (RFC 2177). DONE may come in one packet with the commands
 // after it.
 func (s *session) idle(cmd *clientCommand) error {
-	c := &command{}
+	c := &command{passCont: true}
 	if err := s.forward(cmd, c); err != nil {
 		return err
 	}
 	s.flush()
 	select {
-	case line := <-c.cont:
+	case <-c.cont:
 		s.setIdle(c, true)
-		if err := s.out.line([]byte(line + "\r\n")); err != nil {
-			return errGone
-		}
 	case <-c.done:
 		return c.err // refused: the tagged response has been passed on
 	}

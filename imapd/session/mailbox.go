@@ -112,6 +112,8 @@ func (b *mailbox) vanish(set wire.Set) {
 	}
 	if b.uids != nil {
 		b.uids = kept
+	} else {
+		b.vanishUncounted(set)
 	}
 	// Those that were not classified yet. Servers send no UIDs here that the
 	// client could not know.
@@ -119,6 +121,20 @@ func (b *mailbox) vanish(set wire.Set) {
 		for uid := max(r.Lo, b.classifiedTo+1); uid <= r.Hi && b.exists > b.classified; uid++ {
 			b.exists--
 		}
+	}
+}
+
+// vanishUncounted is vanish for classified messages whose UIDs were not asked
+// for: QRESYNC was enabled with the mailbox open. The provider names no message
+// that was not there (RFC 7162 section 3.2.10).
+func (b *mailbox) vanishUncounted(set wire.Set) {
+	for _, r := range set {
+		if r.Lo > b.classifiedTo {
+			continue
+		}
+		n := min(min(r.Hi, b.classifiedTo)-r.Lo+1, b.classified)
+		b.classified -= n
+		b.exists -= n
 	}
 }
 

@@ -17,8 +17,9 @@ type command struct {
 	// claim is offered each untagged response and tells whether it took it. It
 	// runs on the relay goroutine.
 	claim func(*response) (bool, error)
-	// cont receives continuation requests.
-	cont chan string
+	// cont receives continuation requests; passCont: the client gets them too.
+	cont     chan struct{}
+	passCont bool
 
 	// done is closed when the tagged response is there, or err.
 	done   chan struct{}
@@ -30,7 +31,7 @@ type command struct {
 // start registers a command before it is written.
 func (s *session) start(c *command) error {
 	c.done = make(chan struct{})
-	c.cont = make(chan string, 1)
+	c.cont = make(chan struct{}, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead != nil {
@@ -121,7 +122,21 @@ func (s *session) own(text []byte, claim func(*response) (bool, error)) (*comman
 		name, _, _ := bytes.Cut(text, []byte{' '})
 		return c, &refusal{command: string(name), text: string(c.line)}
 	}
-	return c, nil
+	return c, s.passHighest(c)
+}
+
+// passHighest tells the client of a HIGHESTMODSEQ that the provider put into its
+// answer to a command of the relay's own: it tells each only once (RFC 7162
+// section 3.1.2.1).
+func (s *session) passHighest(c *command) error {
+	_, rest, _ := bytes.Cut(c.line, []byte{' '})
+	if !hasPrefixFold(rest, "[HIGHESTMODSEQ ") || s.abandoned() {
+		return nil
+	}
+	if err := s.out.line([]byte("* "), c.line, []byte("\r\n")); err != nil {
+		return errGone
+	}
+	return nil
 }
 
 // write sends pieces to the provider.
@@ -167,7 +182,7 @@ func (s *session) writeCommand(c *command, raw []byte, literals []literalPos) er
 		if err := s.write(raw[at:l.announce]); err != nil {
 			return err
 		}
-		ok, err := s.announce(c, int64(l.end-l.data), l.binary)
+		ok, err := s.announce(c, int64(l.end-l.data), l.binary, l.nonSync)
 		if err != nil || !ok {
 			return err
 		}
@@ -177,13 +192,15 @@ func (s *session) writeCommand(c *command, raw []byte, literals []literalPos) er
 }
 
 // announce writes the announcement of a literal, and waits for the provider
-// where that is necessary. false means that the command has been answered.
-func (s *session) announce(c *command, size int64, binary bool) (bool, error) {
+// where that is necessary, or where the client waited too: some providers read a
+// literal that they refused as commands. false means that the command has been
+// answered.
+func (s *session) announce(c *command, size int64, binary, nonSync bool) (bool, error) {
 	tilde := ""
 	if binary {
 		tilde = "~"
 	}
-	if s.up.nonSync(size) {
+	if nonSync && s.up.nonSync(size) {
 		return true, s.write(fmt.Appendf(nil, "%s{%d+}\r\n", tilde, size))
 	}
 	if err := s.write(fmt.Appendf(nil, "%s{%d}\r\n", tilde, size)); err != nil {

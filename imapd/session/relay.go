@@ -168,16 +168,32 @@ func (s *session) route(seg wire.Segment) error {
 }
 
 // continuation hands a continuation request to the command that waits for it.
+// The client's own is passed on from here: what the provider says next must
+// stand behind it.
 func (s *session) continuation(line []byte) error {
+	c := s.waiting()
+	if c == nil {
+		return errProtocol("continuation request without reason")
+	}
+	if c.passCont {
+		if err := s.out.line(line, []byte("\r\n")); err != nil {
+			return err
+		}
+	}
+	c.cont <- struct{}{} // has room: waiting says so, and only this goroutine sends
+	return nil
+}
+
+// waiting returns the command for which a continuation request is meant.
+func (s *session) waiting() *command {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := len(s.pending) - 1; i >= 0; i-- {
 		if cap(s.pending[i].cont) > len(s.pending[i].cont) {
-			s.pending[i].cont <- string(line)
-			return nil
+			return s.pending[i]
 		}
 	}
-	return errProtocol("continuation request without reason")
+	return nil
 }
 
 func (s *session) taggedResponse(line []byte) error {

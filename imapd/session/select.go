@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cloudmls/gateway/imapd/overlay"
 	"github.com/cloudmls/gateway/imapd/wire"
@@ -19,19 +20,24 @@ type selection struct {
 	fetches [][]byte
 	size    int
 	uidNext uint32
+	// closed: the provider said that the old mailbox is closed (RFC 7162
+	// section 3.2.11).
+	closed bool
 }
 
 // selectMailbox runs SELECT and EXAMINE: it reads the answer, classifies the
 // messages, gives those that opened since a new UID, and passes the answer on.
 func (s *session) selectMailbox(cmd *clientCommand) error {
-	name, ok := mailboxName(cmd.arguments())
-	if !ok {
-		return s.bad(cmd.tag, "Invalid mailbox name")
+	name, known := mailboxName(cmd.arguments())
+	if !known {
+		// The provider says what is wrong. Where it finds nothing wrong, the
+		// text stands for the name.
+		name = strings.TrimSpace(string(cmd.arguments()))
 	}
 	// What arrives meanwhile belongs behind the answer.
 	s.out.hold()
 	s.mayExpunge = true
-	err := s.selectHeld(cmd, name)
+	err := s.selectHeld(cmd, name, !known)
 	s.mayExpunge = false
 	if rerr := s.out.release(); err == nil && rerr != nil {
 		err = errGone
@@ -39,11 +45,14 @@ func (s *session) selectMailbox(cmd *clientCommand) error {
 	return err
 }
 
-func (s *session) selectHeld(cmd *clientCommand, name string) error {
+// selectHeld is selectMailbox while the output is held. odd: the name is not one
+// that could be written again, so nothing is stored in this mailbox.
+func (s *session) selectHeld(cmd *clientCommand, name string, odd bool) error {
 	sel, c, err := s.runSelect(cmd, cmd.tag, name)
 	if err != nil {
 		return err
 	}
+	sel.box.readOnly = sel.box.readOnly || odd
 	if c.status == "OK" {
 		if err := s.openMailbox(sel); err != nil {
 			s.setBox(nil)
@@ -72,8 +81,6 @@ func (s *session) selectHeld(cmd *clientCommand, name string) error {
 
 // runSelect sends the command under a tag and collects the answer.
 func (s *session) runSelect(cmd *clientCommand, tag, name string) (*selection, *command, error) {
-	// Whatever its outcome, the old mailbox is left (RFC 9051 section 6.3.2).
-	s.setBox(nil)
 	sel := &selection{box: &mailbox{name: name, sealed: make(map[uint32]*sealedEntry), selecting: true}}
 	c := &command{tag: tag, capture: true, claim: func(r *response) (bool, error) {
 		return sel.claim(r, s.cfg.Limits.ResponseBytes)
@@ -84,7 +91,7 @@ func (s *session) runSelect(cmd *clientCommand, tag, name string) (*selection, *
 	at := len(cmd.tag)
 	literals := make([]literalPos, len(cmd.literals))
 	for i, l := range cmd.literals {
-		literals[i] = literalPos{l.announce - at, l.data - at, l.end - at, l.binary}
+		literals[i] = literalPos{l.announce - at, l.data - at, l.end - at, l.binary, l.nonSync}
 	}
 	if err := s.write([]byte(tag)); err != nil {
 		return nil, nil, err
@@ -94,6 +101,11 @@ func (s *session) runSelect(cmd *clientCommand, tag, name string) (*selection, *
 	}
 	if err := s.wait(c); err != nil {
 		return nil, nil, err
+	}
+	// OK and NO leave the old mailbox (RFC 9051 section 6.3.2). After a BAD that
+	// does not say so it may still be open: then it stays what it is.
+	if c.status != "BAD" || sel.closed {
+		s.setBox(nil)
 	}
 	_, code := splitStatus(append([]byte("x "), c.line...))
 	sel.box.readOnly = cmd.name == "EXAMINE" || hasPrefixFold(code, "[READ-ONLY]")
@@ -123,6 +135,9 @@ func (sel *selection) claim(r *response, limit int) (bool, error) {
 	case "EXISTS", "EXPUNGE", "VANISHED":
 		box.apply(r)
 	case "OK":
+		if _, rest := splitStatus(line); hasPrefixFold(rest, "[CLOSED]") {
+			sel.closed = true
+		}
 		if n, ok := parseCode(line, "UIDVALIDITY"); ok {
 			box.uidValidity = n
 		} else if n, ok := parseCode(line, "UIDNEXT"); ok {
