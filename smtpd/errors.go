@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"regexp"
 	"strings"
 	"unicode"
@@ -129,10 +131,19 @@ func (e *linkError) smtpError() *smtp.SMTPError {
 		return &e.closing.SMTPError
 	case e.unknown:
 		return fixed(451, "4.4.2", "your mail provider ("+host+") did not confirm the message; it may have been delivered. Look into Sent before you send it again")
+	case timedOut(e.err):
+		return fixed(451, "4.4.1", "your mail provider ("+host+") does not answer; nothing was sent. Try again later")
 	case e.stage == "connect":
 		return fixed(451, "4.4.1", "your mail provider ("+host+") cannot be reached; nothing was sent. Try again later")
 	}
 	return fixed(451, "4.4.2", "the connection to your mail provider ("+host+") broke; nothing was sent. Try again later")
+}
+
+// timedOut tells a silent provider from one that closed the connection.
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // smtpError turns any error into the reply for the client. Those that say

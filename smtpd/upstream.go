@@ -50,6 +50,9 @@ func dial(ctx context.Context, up Upstream, t Timeouts) (*link, error) {
 	defer stop()
 	l, err := greet(ctx, conn, host, up, t)
 	if err != nil {
+		if broken := (*linkError)(nil); ctx.Err() != nil && errors.As(err, &broken) {
+			broken.err = errors.Join(ctx.Err(), broken.err) // it was we who closed the connection
+		}
 		return nil, errors.Join(err, ignoreClosed(conn.Close()))
 	}
 	return l, nil
