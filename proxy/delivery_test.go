@@ -131,6 +131,7 @@ func TestHideThreading(t *testing.T) {
 func TestMissingFieldsAreMadeOutsideOnly(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{})
+	w.Compare("bob", alice)
 	l := world.Letter{From: alice, To: []string{bob}, Subject: "bare", Body: "no date, no id\n"}
 	w.Send("alice", l)
 	m := lastMail(t, w, "bob")

@@ -76,6 +76,7 @@ func warned(t *testing.T, w *gatewaytest.World, name, messageID, why string) *wo
 func TestThreat62_FromMustBeTheSender(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{People: gatewaytest.Three()})
+	w.Compare("bob", alice, carol) // so that only what is wrong keeps a message from being verified
 	w.Send("carol", letter("hello", carol, bob))
 	dialog := groupid.Dialog(cloudmls.PlatformEmail, bob, carol)
 
@@ -122,6 +123,7 @@ func TestThreat62_FromMustBeTheSender(t *testing.T) {
 func TestForeignGroupOnOurConversation(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{People: gatewaytest.Three()})
+	w.Compare("bob", alice, carol) // so that only what is wrong keeps a message from being verified
 	w.Send("alice", letter("ours", alice, bob))
 	w.Send("carol", letter("hers", carol, bob))
 	ours := groupid.Dialog(cloudmls.PlatformEmail, alice, bob)
@@ -171,6 +173,7 @@ var base64Line = regexp.MustCompile(`(?m)^[A-Za-z0-9+/]{60,76}={0,2}\r$`)
 func TestAlteredCiphertexts(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{})
+	w.Compare("bob", alice) // so that only what is wrong keeps a message from being verified
 	small := letter("small", alice, bob)
 	small.Body = "canary-small\n"
 	large := letter("large", alice, bob)
@@ -282,6 +285,7 @@ func rawFetch(t *testing.T, p *world.MailProgram, mailbox string) (said []byte, 
 func TestForgedControlParts(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{})
+	w.Compare("bob", alice) // so that only what is wrong keeps a message from being verified
 	for i, control := range [][]byte{
 		nil, []byte("x"), []byte("CMS1"), bytes.Repeat([]byte{0}, 500), append([]byte{0, 1, 0, 2}, bytes.Repeat([]byte{0xff}, 300)...),
 		append([]byte("CMS1"), bytes.Repeat([]byte{7}, 400)...),
@@ -307,6 +311,7 @@ func TestForgedControlParts(t *testing.T) {
 func TestThreat63_ForgedStatus(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{People: gatewaytest.Three()})
+	w.Compare("bob", alice, carol) // so that only what is wrong keeps a message from being verified
 	l := letter("inner", carol, bob)
 	l.Extra = []string{"CloudMLS-Status: 00000000000000000000000000000000; verified; sender=" + alice}
 	w.Send("carol", l)
@@ -334,6 +339,7 @@ func TestThreat63_ForgedStatus(t *testing.T) {
 func TestThreat64_NothingOutside(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{})
+	w.Compare("bob", alice) // so that only what is wrong keeps a message from being verified
 	l := letter("canaries", `"Canary-Alice Lastname" <`+alice+`>`, `"Canary-Bob" <`+bob+`>`)
 	l.MessageID = "<canaries@example.org>"
 	l.Subject = "Canary-Subject"
@@ -361,6 +367,7 @@ func TestThreat64_NothingOutside(t *testing.T) {
 func TestThreat59_NothingIsMixed(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{})
+	w.Compare("bob", alice) // so that only what is wrong keeps a message from being verified
 	l := letter("secret", alice, bob)
 	l.Body = "efail-canary\n"
 	w.Send("alice", l)
@@ -414,6 +421,7 @@ func boundaryLine(contentType string) string {
 func TestReplayedCiphertext(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{})
+	w.Compare("bob", alice) // so that only what is wrong keeps a message from being verified
 	l := letter("again", alice, bob)
 	w.Send("alice", l)
 	first := opens(t, w, "bob", "INBOX", l)
@@ -429,6 +437,7 @@ func TestReplayedCiphertext(t *testing.T) {
 func TestViewNeverChanges(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{People: gatewaytest.Three()})
+	w.Compare("bob", alice, carol) // so that only what is wrong keeps a message from being verified
 	w.Send("carol", letter("v1", carol, bob))
 	dialog := groupid.Dialog(cloudmls.PlatformEmail, bob, carol)
 	w.Deliver("bob", insider{name: "carol", conversation: dialog, letter: letter("v2", alice, bob)}.seal(t, w))

@@ -37,8 +37,14 @@ func answer(l world.Letter, ids ...string) world.Letter {
 }
 
 // opens checks that the person reads the letter byte for byte, encrypted and
-// verified, and that their provider holds none of it.
+// authentic, and that their provider holds none of it. It is verified if the
+// sender's key was compared.
 func opens(t *testing.T, w *gatewaytest.World, name, mailbox string, l world.Letter) *world.Mail {
+	t.Helper()
+	return opensAs(t, w, name, mailbox, l, w.Compared(name, world.BareAddress(l.From)))
+}
+
+func opensAs(t *testing.T, w *gatewaytest.World, name, mailbox string, l world.Letter, verified bool) *world.Mail {
 	t.Helper()
 	m := w.Read(name, mailbox, l.MessageID)
 	want := l
@@ -46,11 +52,12 @@ func opens(t *testing.T, w *gatewaytest.World, name, mailbox string, l world.Let
 	if got := w.Inner(m); !bytes.Equal(got, want.Bytes()) {
 		t.Errorf("%s reads\n%s\nwant\n%s", name, got, want.Bytes())
 	}
-	if !m.Has(imapd.KeywordEncrypted) || !m.Has(imapd.KeywordVerified) || m.Has(imapd.KeywordWarning) {
+	if !m.Has(imapd.KeywordEncrypted) || m.Has(imapd.KeywordVerified) != verified || m.Has(imapd.KeywordWarning) {
 		t.Errorf("%s sees the keywords %v, status %q", name, m.Flags, m.Status())
 	}
+	verdict := map[bool]string{true: "verified", false: "authentic"}[verified]
 	token := w.Person(name).Device().StatusToken()
-	if wantStatus := token + "; verified; sender=" + world.BareAddress(l.From); !strings.HasPrefix(m.Status(), wantStatus) {
+	if wantStatus := token + "; " + verdict + "; sender=" + world.BareAddress(l.From); !strings.HasPrefix(m.Status(), wantStatus) {
 		t.Errorf("%s sees the status %q, want %q", name, m.Status(), wantStatus)
 	}
 	return m
@@ -225,6 +232,7 @@ func TestSelfMail(t *testing.T) {
 func TestSecondDevice(t *testing.T) {
 	t.Parallel()
 	w := gatewaytest.New(t, gatewaytest.Options{People: gatewaytest.Three()})
+	w.Compare("alice", bob, carol)
 	dialog := letter("d1", alice, bob)
 	w.Send("alice", dialog)
 	reply := answer(letter("d2", bob, alice), dialog.MessageID)

@@ -149,7 +149,7 @@ func (a *account) judge(outerHeader []byte, ref string, o *opened, control *mail
 		}
 	}
 	ver := &verdict{Findings: findings, Conversation: o.plain.Conversation}
-	ver.Status, ver.Keywords = openedStatus(a.token, o.plain.Sender.ID, control.Kind == mailseal.KindBlind, findings)
+	ver.Status, ver.Keywords = openedStatus(a.token, o.plain.Sender.ID, control.Kind == mailseal.KindBlind, o.plain.SenderVerified, findings)
 	if err := a.noteOpened(outerHeader, inner, o.plain); err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func (a *account) judgePersonal(control *mailseal.Control, inner *mailseal.Heade
 }
 
 // check compares what the message says of itself with who sent it in which
-// conversation. No finding means verified. Dates are no input.
+// conversation. No finding means authentic. Dates are no input.
 func check(p *cloudmls.Plaintext, c *mailseal.Control, inner *mailseal.Header) []finding {
 	var findings []finding
 	if groupid.ID(c.Conversation) != p.Conversation {

@@ -30,8 +30,11 @@ func (a *account) parents(ctx context.Context, s *submission) (thread, error) {
 // carriesOpened reports whether a submission holds the status line of a
 // message that was opened here: as an attachment, or quoted with its header.
 func (a *account) carriesOpened(s *submission) (bool, error) {
-	return carries(s.message.Content, s.message.Size,
-		[]byte(statusLine(a.token, statusVerified)), []byte(statusLine(a.token, statusNotVerified)))
+	var lines [][]byte
+	for _, first := range openedItems() {
+		lines = append(lines, []byte(statusLine(a.token, first)))
+	}
+	return carries(s.message.Content, s.message.Size, lines...)
 }
 
 // references are all message ids that a submission names, the closest first.

@@ -196,7 +196,7 @@ func TestCheckFindsEachContradiction(t *testing.T) {
 		if c.want == "" && len(got) > 0 || c.want != "" && (len(got) != 1 || got[0] != c.want) {
 			t.Errorf("%s: got %v, want %q", name, got, c.want)
 		}
-		status, keywords := openedStatus(strings.Repeat("0", 32), p.Sender.ID, false, got)
+		status, keywords := openedStatus(strings.Repeat("0", 32), p.Sender.ID, false, true, got)
 		verified := keywords[1] == imapd.KeywordVerified
 		if verified != (c.want == "") || strings.ContainsAny(status, "\r\n") || len(status) > 900 {
 			t.Errorf("%s: %v, %q", name, keywords, status)

@@ -35,9 +35,13 @@ var warningFindings = map[cloudmls.Warning]finding{
 
 // First items of the status line of an opened message.
 const (
-	statusVerified    = "verified"
-	statusNotVerified = "not verified"
+	statusVerified    = "verified"     // and people have compared the sender's identity key
+	statusAuthentic   = "authentic"    // the key is the one that was pinned for the sender
+	statusNotVerified = "not verified" // there are warnings
 )
+
+// openedItems are all of them: what carriesOpened looks for.
+func openedItems() []string { return []string{statusVerified, statusAuthentic, statusNotVerified} }
 
 // statusLine is the value of the status field: the installation's token, which
 // tells it from a forged one, and what was found.
@@ -46,12 +50,18 @@ func statusLine(token string, items ...string) string {
 }
 
 // openedStatus gives the status value and the keywords of an opened message.
-func openedStatus(token, sender string, blind bool, findings []finding) (string, []string) {
-	items := []string{statusVerified, "sender=" + printable(sender)}
-	keywords := []string{imapd.KeywordEncrypted, imapd.KeywordVerified}
-	if len(findings) > 0 {
+// compared says that people have compared the sender's identity key: without
+// that a message may be as it should be, and is not called verified.
+func openedStatus(token, sender string, blind, compared bool, findings []finding) (string, []string) {
+	items := []string{statusAuthentic, "sender=" + printable(sender)}
+	keywords := []string{imapd.KeywordEncrypted}
+	switch {
+	case len(findings) > 0:
 		items[0] = statusNotVerified
-		keywords[1] = imapd.KeywordWarning
+		keywords = append(keywords, imapd.KeywordWarning)
+	case compared:
+		items[0] = statusVerified
+		keywords = append(keywords, imapd.KeywordVerified)
 	}
 	if blind {
 		items = append(items, "blind copy, the other recipients do not know of you")

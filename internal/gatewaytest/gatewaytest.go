@@ -19,6 +19,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/internal/mailtest"
 	"github.com/cloudmls/gateway/internal/world"
 )
@@ -201,6 +202,45 @@ func Holds(content []byte, canary string) bool {
 		// What depends on neighbours is cut: the first and the last quantum.
 		if len(enc) > 12 && bytes.Contains(joined, []byte(enc[4:len(enc)-4])) {
 			return true
+		}
+	}
+	return false
+}
+
+// Compare makes a person compare the identity keys of others with them, who are
+// verified from then on.
+func (w *World) Compare(name string, others ...string) {
+	w.TB.Helper()
+	p := w.Person(name)
+	self := cloudmls.Account{Platform: cloudmls.PlatformEmail, ID: p.Address}
+	for _, o := range others {
+		other := cloudmls.Account{Platform: cloudmls.PlatformEmail, ID: o}
+		c := p.Device().Client()
+		code, err := c.ComparisonCode(w.TB.Context(), self, other)
+		if err == nil {
+			err = c.VerifyKey(w.TB.Context(), self, other, code.Key())
+		}
+		if err != nil {
+			w.TB.Fatalf("%s compares with %s: %v", name, o, err)
+		}
+	}
+}
+
+// Compared reports whether a person has compared an address's key; everybody
+// has their own.
+func (w *World) Compared(name, address string) bool {
+	w.TB.Helper()
+	p := w.Person(name)
+	if p.Address == address {
+		return true
+	}
+	all, err := p.Device().Client().Contacts(w.TB.Context(), cloudmls.Account{Platform: cloudmls.PlatformEmail, ID: p.Address})
+	if err != nil {
+		w.TB.Fatal(err)
+	}
+	for _, c := range all {
+		if c.Account.ID == address {
+			return c.State == cloudmls.ContactVerified
 		}
 	}
 	return false
