@@ -46,6 +46,8 @@ func describe(err error) *control.Error {
 			Hint: "compare once more; if they stay different, somebody may sit in between: send nothing confidential"}
 	case errors.Is(err, cloudmls.ErrCredentials):
 		return &control.Error{Code: control.CodeDenied, Message: "the password is wrong"}
+	case errors.Is(err, cloudmls.ErrPassword):
+		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
 	case errors.As(err, &changed):
 		return &control.Error{Code: control.CodeConflict, Message: "the identity key of " + changed.Account.ID + " changed",
 			Hint: "compare: cloudmls contact code " + changed.Account.ID}
