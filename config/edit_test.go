@@ -117,6 +117,20 @@ func TestEditKeepsTheRest(t *testing.T) {
 	}
 }
 
+// What stands directly above the next header belongs to that.
+func TestRemoveKeepsTheNextComment(t *testing.T) {
+	second := "# second\n[[accounts]]\naddress = \"b@c\"\nimap.host = \"h\"\nsmtp.host = \"h\"\n"
+	if got, want := edit(t, minimal+"# port = 1\n\n# alone\n\n"+second, RemoveAccount("alice@example.org")), minimal[:strings.Index(minimal, "[[accounts]]")]+"# alone\n\n"+second; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got, want := edit(t, minimal+second, RemoveAccount("alice@example.org")), minimal[:strings.Index(minimal, "[[accounts]]")]+second; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got, want := edit(t, minimal+second, AddClient("alice@example.org", Client{"n", digest(1)})), minimal+"\n[[accounts.clients]]\nname = \"n\"\npassword_sha256 = \""+digest(1)+"\"\n"+second; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestEditRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		old    string

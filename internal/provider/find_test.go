@@ -296,6 +296,7 @@ func TestAutoconfigLimits(t *testing.T) {
 		"depth":    configFile(strings.Repeat("<a>", maxAutoconfigDepth) + strings.Repeat("</a>", maxAutoconfigDepth)),
 		"text":     configFile("<displayName>" + strings.Repeat("x", maxAutoconfigText+1) + "</displayName>"),
 		"entities": `<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">]>` + configFile("<displayName>&a;</displayName>"),
+		"doctype":  "<!DOCTYPE clientConfig>" + configFile(""),
 		"entity":   configFile("<displayName>&a;</displayName>"),
 		"root":     "<html></html>",
 		"empty":    "",
