@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/textproto"
 	"slices"
 	"strings"
 	"testing"
@@ -48,7 +50,9 @@ func TestCorpus(t *testing.T) {
 		t.Logf("%s: %s", what, time.Since(step).Round(time.Millisecond))
 		step = time.Now()
 	}
-	j.send(t)
+	if refused := j.send(t); refused > 0 {
+		t.Errorf("%d messages were refused", refused)
+	}
 	took("send and read whole")
 	j.signatures(t)
 	took("signatures")
@@ -82,20 +86,49 @@ func TestCorpus(t *testing.T) {
 	took("control")
 }
 
-// send submits everything and finds each message again by its octets.
-func (j *journey) send(t *testing.T) {
+// TestMutants does the same with 200 damaged messages: what is accepted comes
+// out as it went in, and is told apart into parts as Dovecot does.
+func TestMutants(t *testing.T) {
+	s := stack.New(t, lab)
+	lab.Empty(t, stack.Erin, "INBOX")
+	j := &journey{Stack: s, alice: s.AddUser("alice", stack.Alice), erin: s.AddUser("erin", stack.Erin),
+		uid: map[string]int{}, whole: map[string][]byte{}}
+	var err error
+	if j.mails, err = corpus.Mutants(200, 2026); err != nil {
+		t.Fatal(err)
+	}
+	if refused := j.send(t); refused > 40 {
+		t.Errorf("%d of 200 mutants were refused: too few are left to mean anything", refused)
+	}
+	plain := lab.Direct(t, stack.Erin)
+	plain.Do("CREATE Corpus")
+	plain.OK("SELECT Corpus")
+	t.Cleanup(func() { plain.Do("CLOSE"); plain.Do("DELETE Corpus") })
+	j.compare(t, plain)
+}
+
+// send submits everything, finds each message again by its octets, and returns
+// how many were refused for good.
+func (j *journey) send(t *testing.T) (refused int) {
 	t.Helper()
 	out := j.alice.Submission(stack.Alice)
-	sent := 0
+	var sent []corpus.Message
 	for _, m := range j.mails {
-		if err := out.Send([]string{stack.Erin}, m.Octets); err != nil {
+		err := out.Send([]string{stack.Erin}, m.Octets)
+		var reply *textproto.Error
+		switch {
+		case err == nil:
+			sent = append(sent, m)
+		case errors.As(err, &reply) && reply.Code/100 == 5 && strings.Contains(reply.Msg, "Not sent: "):
+			t.Logf("%s: %v", m.Name, err)
+			refused++
+		default:
 			t.Errorf("%s: submit: %v", m.Name, err)
-			continue
 		}
-		sent++
 	}
+	j.mails = sent
 	j.served = j.erin.Mail(stack.Erin)
-	uids := arrived(t, j.served, sent)
+	uids := arrived(t, j.served, len(sent))
 	lost := map[string][]byte{}
 	byContent := map[string]string{}
 	for _, m := range j.mails {
@@ -118,13 +151,14 @@ func (j *journey) send(t *testing.T) {
 		if got := items["RFC822.SIZE"].Text(); got != fmt.Sprint(len(whole)) {
 			t.Errorf("%s: RFC822.SIZE %s, want %d", name, got, len(whole))
 		}
-		if flags := items["FLAGS"].String(); !strings.Contains(flags, "$MLSVerified") || strings.Contains(flags, "$MLSWarning") {
+		if flags := items["FLAGS"].String(); !strings.Contains(flags, "$MLSEncrypted") || strings.Contains(flags, "$MLSWarning") {
 			t.Errorf("%s: flags %s", name, flags)
 		}
 	}
 	for name, octets := range lost {
 		t.Errorf("%s was not read back byte for byte: %.300q", name, octets)
 	}
+	return refused
 }
 
 // arrived waits until INBOX, which it selects, holds so many messages, and

@@ -41,7 +41,7 @@ func (w *world) reading(t *testing.T) {
 		if strings.TrimSpace(got.Body) != want {
 			t.Errorf("%s: shown %q, want %q", l.id, got.Body, want)
 		}
-		if !strings.Contains(strings.ToLower(got.Keywords), "$mlsverified") || strings.Contains(strings.ToLower(got.Keywords), "$mlswarning") {
+		if !strings.Contains(strings.ToLower(got.Keywords), "$mlsencrypted") || strings.Contains(strings.ToLower(got.Keywords), "$mlswarning") {
 			t.Errorf("%s: keywords %q", l.id, got.Keywords)
 		}
 		if len(got.ShownNotifications) > 0 {

@@ -45,7 +45,7 @@ func (w *world) writing(t *testing.T) {
 		if !strings.Contains(got, body) || !strings.Contains(field(got, "Subject"), subject) {
 			t.Errorf("%s reads:\n%s", r.address, got)
 		}
-		if status := field(got, "CloudMLS-Status"); !strings.Contains(status, "verified") {
+		if status := field(got, "CloudMLS-Status"); !strings.Contains(status, "; authentic; ") {
 			t.Errorf("%s: status %q", r.address, status)
 		}
 		if field(got, "Bcc") != "" {
