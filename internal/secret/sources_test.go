@@ -179,7 +179,13 @@ func TestChangeVaultKeySource(t *testing.T) {
 	credentials(t, key.Reveal())
 	entry := ""
 	for _, to := range []VaultKeyOptions{
-		{Source: VaultKeyPassphrase, Dir: dir, Passphrase: passphrase("correct horse")},
+		{Source: VaultKeyPassphrase, Dir: dir, Passphrase: func(bool) (Secret, error) {
+			// A crash from here on leaves two keys in the folder.
+			if m, err := findMarker(dir); err != nil || m.unchecked {
+				t.Errorf("a second key is about to be written and no marker says which counts: %+v, %v", m, err)
+			}
+			return New([]byte("correct horse")), nil
+		}},
 		{Source: VaultKeyPassphrase, Dir: dir, Passphrase: passphrase("battery staple")},
 		{Source: VaultKeyKeyring, Dir: dir},
 		{Source: VaultKeyFile, Dir: dir},

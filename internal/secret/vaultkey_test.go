@@ -339,8 +339,12 @@ func TestVaultKeyRaceOfSources(t *testing.T) {
 	first := mustOpen(t, VaultKeyOptions{Source: VaultKeyPassphrase, Dir: dir, Passphrase: passphrase("correct horse"), Create: true}, true)
 	// The loser is past the look at the marker.
 	o := VaultKeyOptions{Source: VaultKeyKeyring, Dir: dir, Create: true}
-	if _, _, err := makeVaultKey(o, keyringKeeper{}); !errors.Is(err, ErrVaultKeySource) {
+	loser := &recording{keeper: keyringKeeper{}}
+	if _, _, err := makeVaultKey(o, loser); !errors.Is(err, ErrVaultKeySource) {
 		t.Errorf("makeVaultKey = %v, want ErrVaultKeySource", err)
+	}
+	if _, err := keyring.Get(keyringService, keyringEntry(loser.id)); loser.id == (vaultID{}) || !errors.Is(err, keyring.ErrNotFound) {
+		t.Errorf("the loser's entry is still in the keyring: %v", err)
 	}
 	o.Source, o.Passphrase = VaultKeyPassphrase, passphrase("correct horse")
 	if key := mustOpen(t, o, false); !key.Equal(first) {
@@ -356,6 +360,17 @@ func TestVaultKeyRaceOfSources(t *testing.T) {
 	if m, err := findMarker(dir); err != nil || m.unchecked {
 		t.Errorf("the marker was not made up for: %+v, %v", m, err)
 	}
+}
+
+// recording remembers the id that a key was made under.
+type recording struct {
+	keeper
+	id vaultID
+}
+
+func (r *recording) make(id vaultID) (Secret, error) {
+	r.id = id
+	return r.keeper.make(id)
 }
 
 // Two key files without a marker: nobody guesses.
