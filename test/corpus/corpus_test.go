@@ -24,16 +24,9 @@ func TestLegal(t *testing.T) {
 			t.Errorf("%s: twice", m.Name)
 		}
 		names[m.Name] = true
-		if !bytes.HasSuffix(m.Octets, []byte("\r\n")) || bytes.IndexByte(m.Octets, 0) >= 0 {
-			t.Errorf("%s: no line end at the end, or a NUL", m.Name)
-		}
+		legal(t, m)
 		if !bytes.Contains(m.Octets, []byte("\r\n\r\n")) {
 			t.Errorf("%s: no end of the header", m.Name)
-		}
-		for l := range bytes.SplitSeq(bytes.TrimSuffix(m.Octets, []byte("\r\n")), []byte("\r\n")) {
-			if len(l) > 998 || bytes.ContainsAny(l, "\r\n") {
-				t.Errorf("%s: line of %d octets, or a bare CR or LF: %.60q", m.Name, len(l), l)
-			}
 		}
 		if len(m.Canaries) == 0 || m.Note == "" {
 			t.Errorf("%s: no canary or no note", m.Name)
@@ -51,6 +44,39 @@ func TestLegal(t *testing.T) {
 		if i < 0 || len(all[i].Octets) != size {
 			t.Errorf("%s has not %d octets", name, size)
 		}
+	}
+}
+
+// legal checks what SMTP asks of a message.
+func legal(t *testing.T, m Message) {
+	t.Helper()
+	if !bytes.HasSuffix(m.Octets, crlf) || bytes.IndexByte(m.Octets, 0) >= 0 {
+		t.Errorf("%s: no line end at the end, or a NUL", m.Name)
+	}
+	for l := range bytes.SplitSeq(bytes.TrimSuffix(m.Octets, crlf), crlf) {
+		if len(l) > 998 || bytes.ContainsAny(l, "\r\n") {
+			t.Errorf("%s: line of %d octets, or a bare CR or LF: %.60q", m.Name, len(l), l)
+		}
+	}
+}
+
+// TestMutants: mutants are legal, unlike each other, and the same each time.
+func TestMutants(t *testing.T) {
+	one, err := Mutants(500, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := Mutants(500, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for i, m := range one {
+		legal(t, m)
+		if seen[string(m.Octets)] || !bytes.Equal(m.Octets, two[i].Octets) {
+			t.Errorf("%s occurs twice, or is another at the second time", m.Name)
+		}
+		seen[string(m.Octets)] = true
 	}
 }
 

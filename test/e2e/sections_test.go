@@ -40,7 +40,7 @@ func (j *journey) compare(t *testing.T, plain *stack.IMAP) {
 			}
 		}
 	}
-	if parts < 3*len(j.mails) {
+	if parts < 2*len(j.mails) {
 		t.Errorf("only %d sections were compared", parts)
 	}
 	t.Logf("%d sections of %d messages compared", parts, len(j.mails))
@@ -56,7 +56,16 @@ func same(t *testing.T, name string, got, want map[string]stack.Value) {
 		g, ok := got[item]
 		if !ok {
 			t.Errorf("%s: no %s in the answer", name, item)
-		} else if g.String() != w.String() {
+			continue
+		}
+		if before, _, fields := strings.Cut(item, ".FIELDS"); fields && !strings.HasSuffix(want[before+"]"].Text(), "\r\n\r\n") {
+			// The header has no end: RFC 9051 lets a server give one to the
+			// fields all the same, and Dovecot does so now and then.
+			if g.Text() == w.Text()+"\r\n" || g.Text()+"\r\n" == w.Text() {
+				continue
+			}
+		}
+		if g.String() != w.String() {
 			t.Errorf("%s: %s differs\n gateway %.900s\n Dovecot %.900s", name, item, g, w)
 		}
 	}
