@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+
+	"github.com/cloudmls/gateway/smtpd/outbox"
 )
 
 // ErrCredentials is what [Backend.Login] returns for an unknown user name or a
@@ -101,6 +103,8 @@ type Envelope struct {
 	// LongestLine is the length in octets of the content's longest line,
 	// without its CRLF.
 	LongestLine int
+
+	notify outbox.Notify
 }
 
 // Message is the content of a submission: exactly the octets of DATA or BDAT,
@@ -138,6 +142,8 @@ type Transaction struct {
 	Resent bool
 	// Close frees the content; nil does nothing. smtpd calls it once.
 	Close func() error
+
+	notify outbox.Notify
 }
 
 // Refusal is an error that the client reads as it is.

@@ -180,7 +180,7 @@ const ResentField = "CloudMLS-Resent: an earlier copy was not confirmed\r\n"
 func (b *Outbox) transaction(e outbox.Entry) Transaction {
 	t := Transaction{
 		ID: e.ID, From: e.From, Recipients: e.Recipients, Size: e.Size, UTF8: e.UTF8, EightBit: e.EightBit,
-		Sealed: true, Note: e.Note, Resent: e.Resent,
+		Sealed: true, Note: e.Note, Resent: e.Resent, notify: e.Notify,
 		Open: func() (io.ReadCloser, error) { return b.q.OpenContent(e) },
 	}
 	if e.Resent {
@@ -214,7 +214,7 @@ func (b *Outbox) hold(username string, transactions []Transaction) (*heldBatch, 
 		}
 		items = append(items, outbox.Item{Open: t.Open, Entry: outbox.Entry{
 			ID: t.ID, Username: username, From: t.From, Recipients: t.Recipients, Size: t.Size,
-			UTF8: t.UTF8, EightBit: t.EightBit, Note: t.Note,
+			UTF8: t.UTF8, EightBit: t.EightBit, Note: t.Note, Notify: t.notify,
 		}})
 	}
 	batch, err := b.q.Hold(items, b.o.Now())

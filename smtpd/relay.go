@@ -89,14 +89,14 @@ func (r *relay) retryOnce(ctx context.Context, step func() error) error {
 }
 
 // begin opens a transaction: MAIL.
-func (r *relay) begin(ctx context.Context, from string, utf8 bool) error {
-	return r.retryOnce(ctx, func() error { return r.l.begin(from, utf8) })
+func (r *relay) begin(ctx context.Context, o opening) error {
+	return r.retryOnce(ctx, func() error { return r.l.begin(o) })
 }
 
 // recipient adds a recipient to the open transaction: RCPT.
-func (r *relay) recipient(ctx context.Context, from string, utf8 bool, earlier []string, rcpt string) error {
+func (r *relay) recipient(ctx context.Context, o opening, earlier []string, rcpt string) error {
 	return r.retryOnce(ctx, func() error {
-		return r.l.open(from, utf8, append(slices.Clone(earlier), rcpt))
+		return r.l.open(o, append(slices.Clone(earlier), rcpt))
 	})
 }
 
@@ -114,7 +114,7 @@ func (r *relay) send(ctx context.Context, t Transaction) (*reply, error) {
 				"the message has %d octets as it would be sent, and your mail provider takes %d at most; nothing was sent",
 				t.Size, r.l.size)}
 		}
-		return r.l.open(t.From, t.UTF8, t.Recipients)
+		return r.l.open(openingOf(t), t.Recipients)
 	})
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (r *relay) send(ctx context.Context, t Transaction) (*reply, error) {
 	var data *smtp.DataCommand
 	err = r.retryOnce(ctx, func() error {
 		// On a new connection the whole transaction starts again.
-		if err := r.l.open(t.From, t.UTF8, t.Recipients); err != nil {
+		if err := r.l.open(openingOf(t), t.Recipients); err != nil {
 			return err
 		}
 		var err error
@@ -156,9 +156,12 @@ func (r *relay) send(ctx context.Context, t Transaction) (*reply, error) {
 }
 
 // begin says MAIL, after RSET if a transaction is open.
-func (l *link) begin(from string, utf8 bool) error {
-	if utf8 && !l.utf8 {
+func (l *link) begin(o opening) error {
+	switch {
+	case o.utf8 && !l.utf8:
 		return errNoUTF8
+	case o.asks() && !l.dsn:
+		return errNoDSN
 	}
 	l.conn.heard.Store(0)
 	if l.begun {
@@ -166,28 +169,32 @@ func (l *link) begin(from string, utf8 bool) error {
 			return l.broken("reset", err)
 		}
 	}
-	l.from, l.rcpts, l.sentUTF8, l.begun = "", nil, false, false
+	l.opening, l.rcpts, l.begun = opening{}, nil, false
 	// 8BITMIME is asked for by the library wherever it is offered; SIZE stays
 	// out because the sealed size is not known yet.
-	if err := l.client.Mail(from, &smtp.MailOptions{UTF8: utf8}); err != nil {
+	if err := l.client.Mail(o.from, o.mailOptions()); err != nil {
 		return l.broken("name the sender", err)
 	}
-	l.from, l.sentUTF8, l.begun, l.used = from, utf8, true, true
+	l.opening, l.begun, l.used = o, true, true
 	return nil
 }
 
 // open makes the transaction under way one with exactly this envelope. What is
 // there already is kept.
-func (l *link) open(from string, utf8 bool, rcpts []string) error {
-	same := l.begun && l.from == from && l.sentUTF8 == utf8 &&
+func (l *link) open(o opening, rcpts []string) error {
+	same := l.begun && l.opening.sameMail(o) &&
 		len(l.rcpts) <= len(rcpts) && slices.Equal(l.rcpts, rcpts[:len(l.rcpts)])
 	if !same {
-		if err := l.begin(from, utf8); err != nil {
+		if err := l.begin(o); err != nil {
 			return err
 		}
 	}
 	for _, rcpt := range rcpts[len(l.rcpts):] {
-		if err := l.client.Rcpt(rcpt, nil); err != nil {
+		options := o.rcptOptions(rcpt)
+		if options != nil && !l.dsn {
+			return errNoDSN
+		}
+		if err := l.client.Rcpt(rcpt, options); err != nil {
 			return l.broken("name a recipient", err)
 		}
 		l.rcpts = append(l.rcpts, rcpt)
@@ -202,7 +209,7 @@ var errContent = errors.New("content not sent")
 
 // content sends the octets of the message and returns the final reply.
 func (l *link) content(data *smtp.DataCommand, r io.Reader, size int64) (*reply, error) {
-	l.begun, l.from, l.rcpts, l.sentUTF8 = false, "", nil, false
+	l.begun, l.opening, l.rcpts = false, opening{}, nil
 	check := &checker{}
 	source := &sourceReader{r: io.TeeReader(r, check)}
 	n, err := io.Copy(data, source)

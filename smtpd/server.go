@@ -78,7 +78,8 @@ func (s *Server) newSMTP() *smtp.Server {
 	srv.AllowInsecureAuth = true
 	// EHLO comes before the login, so the offer cannot depend on the provider;
 	// MAIL refuses what the provider does not take.
-	srv.EnableSMTPUTF8 = true
+	srv.EnableSMTPUTF8 = announced("SMTPUTF8")
+	srv.EnableDSN = announced("DSN")
 	srv.ErrorLog = libraryLog{s.log}
 	// ReadTimeout stays 0: it would limit a whole message. See guard.
 	return srv

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/cloudmls/gateway/smtpd/outbox"
 	"github.com/cloudmls/gateway/smtpd/spool"
 )
 
@@ -45,6 +47,7 @@ func (s *session) current() (Account, Envelope) {
 	e := s.envelope
 	e.Username = s.username
 	e.Recipients = slices.Clone(e.Recipients)
+	e.notify.Recipients = maps.Clone(e.notify.Recipients)
 	return s.account, e
 }
 
@@ -78,6 +81,7 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 		}
 		from = wire
 	}
+	notify := outbox.Notify{Return: string(o.Return), EnvelopeID: o.EnvelopeID}
 	s.relayMu.Lock()
 	defer s.relayMu.Unlock()
 	if s.relay == nil {
@@ -90,12 +94,12 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 	if err := s.checkSize(o.Size); err != nil {
 		return err
 	}
-	if err := s.relay.begin(s.ctx, from, o.UTF8); err != nil {
+	if err := s.relay.begin(s.ctx, opening{from, o.UTF8, notify}); err != nil {
 		return s.fail("mail", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.envelope = Envelope{From: from, UTF8: o.UTF8}
+	s.envelope = Envelope{From: from, UTF8: o.UTF8, notify: notify}
 	return nil
 }
 
@@ -116,7 +120,7 @@ func (s *session) checkSize(size int64) error {
 }
 
 // Rcpt implements smtp.Session: own policy first, then the provider's word.
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	account, envelope := s.current()
 	if account == nil {
 		return errAuthRequired
@@ -136,12 +140,14 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	}
 	s.relayMu.Lock()
 	defer s.relayMu.Unlock()
-	if err := s.relay.recipient(s.ctx, envelope.From, envelope.UTF8, envelope.Recipients, rcpt); err != nil {
+	noteRecipient(&envelope.notify, rcpt, o)
+	if err := s.relay.recipient(s.ctx, opening{envelope.From, envelope.UTF8, envelope.notify}, envelope.Recipients, rcpt); err != nil {
 		return s.fail("rcpt", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.envelope.Recipients = append(s.envelope.Recipients, rcpt)
+	s.envelope.notify = envelope.notify
 	return nil
 }
 

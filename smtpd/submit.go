@@ -27,6 +27,9 @@ func (s *session) submit(account Account, e Envelope, msg Message) (*reply, erro
 		return nil, err
 	}
 	unsealedFirst(transactions)
+	for i := range transactions {
+		transactions[i].notify = notifyFor(e.notify, transactions[i].Recipients)
+	}
 	first, later := transactions[0], transactions[1:]
 	var held *heldBatch
 	if len(later) > 0 {

@@ -26,11 +26,11 @@ type link struct {
 	size     int64 // the provider's SIZE; 0 if unknown or unlimited
 	utf8     bool
 	eightBit bool
+	dsn      bool
 	used     bool // a transaction was begun on it
 	begun    bool // a transaction is open
-	from     string
+	opening  opening
 	rcpts    []string
-	sentUTF8 bool
 }
 
 // dial connects and logs in. Its errors are *linkError or *Refusal.
@@ -83,6 +83,7 @@ func greet(ctx context.Context, raw net.Conn, host string, up Upstream, t Timeou
 	}
 	l.utf8, _ = l.client.Extension("SMTPUTF8")
 	l.eightBit, _ = l.client.Extension("8BITMIME")
+	l.dsn, _ = l.client.Extension("DSN")
 	return l, l.authenticate(ctx, up)
 }
 

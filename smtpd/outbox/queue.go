@@ -64,6 +64,7 @@ type Entry struct {
 	UTF8       bool      `json:"utf8,omitempty"`
 	EightBit   bool      `json:"eight_bit,omitempty"`
 	Note       string    `json:"note,omitempty"`
+	Notify     Notify    `json:"notify,omitzero"`
 	Created    time.Time `json:"created"`
 	Attempts   int       `json:"attempts"`
 	Next       time.Time `json:"next"`
