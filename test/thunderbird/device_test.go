@@ -15,20 +15,20 @@ import (
 // received and sent, drafts, and a large attachment in pieces.
 func TestSecondDevice(t *testing.T) {
 	w := newStack(t)
-	dave, grace := w.AddUser("dave", stack.Dave), w.AddUser("grace", graceAddress)
+	dave, other := w.AddUser("dave", stack.Dave), w.AddUser("grace", grace)
 	file := make([]byte, 3<<20)
 	for i := range file {
 		file[i] = byte(w.source.Uint32())
 	}
-	large := letter{id: "<device-large@b.test>", from: graceAddress, to: stack.Dave, subject: "Large " + w.secret(), text: "see attachment", file: file, name: "large.bin"}
-	submit(t, grace, graceAddress).send(t, large.bytes(), stack.Dave)
+	large := letter{id: "<device-large@b.test>", from: grace, to: stack.Dave, subject: "Large " + w.secret(), text: "see attachment", file: file, name: "large.bin"}
+	submit(t, other, grace).send(t, large.bytes(), stack.Dave)
 	dave.Mail(stack.Dave).Arrives("INBOX", large.id)
 
 	first := startThunderbird(t, nil)
 	first.setUp(t, dave, stack.Dave)
 	body := w.secret()
-	sent := first.compose(t, args{"account": stack.Dave, "to": graceAddress, "subject": "Sent " + w.secret(), "text": body + "\n"})
-	draft := first.compose(t, args{"account": stack.Dave, "to": graceAddress, "subject": "Draft " + w.secret(), "text": body + "\n", "action": "draft"})
+	sent := first.compose(t, args{"account": stack.Dave, "to": grace, "subject": "Sent " + w.secret(), "text": body + "\n"})
+	draft := first.compose(t, args{"account": stack.Dave, "to": grace, "subject": "Draft " + w.secret(), "text": body + "\n", "action": "draft"})
 	first.quiet(t)
 
 	second := w.AddDevice("dave2", "dave", stack.Dave)
@@ -69,7 +69,7 @@ func TestSecondDevice(t *testing.T) {
 
 	// It writes, too, and the first device sees that.
 	answer := tb.compose(t, args{"account": stack.Dave, "mode": "reply", "folder": "inbox", "id": bare(large.id), "text": "got it " + w.secret() + "\n"})
-	reader{grace, graceAddress}.opened(t, answer.MessageID)
+	reader{other, grace}.opened(t, answer.MessageID)
 	sealed(t, stack.Dave, "Sent", answer.MessageID, large.subject)
 	first.find(t, stack.Dave, "sent", answer.MessageID)
 	if got := first.read(t, stack.Dave, "sent", answer.MessageID); !strings.Contains(got.Body, "got it") {

@@ -45,3 +45,20 @@ func sealed(t *testing.T, address, mailbox, messageID string, hidden ...string) 
 func writeFile(dir string, b []byte) error {
 	return os.WriteFile(filepath.Join(dir, "message.eml"), b, 0o600)
 }
+
+// empty deletes all mail of an address at its provider.
+func empty(t *testing.T, address string) {
+	t.Helper()
+	d := lab.Direct(t, address)
+	for _, l := range d.OK(`LIST "" "*"`) {
+		fields := strings.SplitN(strings.TrimSpace(string(l)), ` "/" `, 2)
+		if len(fields) < 2 {
+			continue
+		}
+		d.OK("SELECT " + fields[1])
+		if len(d.Search("ALL")) > 0 {
+			d.OK(`STORE 1:* +FLAGS.SILENT (\Deleted)`)
+			d.OK("EXPUNGE")
+		}
+	}
+}

@@ -40,9 +40,9 @@ func TestThunderbird(t *testing.T) {
 }
 
 // setUp: the exported certificate and the printed settings suffice, without
-// any dialog.
+// any dialog, in the form that a user fills in.
 func (w *world) setUp(t *testing.T) {
-	w.tb.setUp(t, w.alice, stack.Alice)
+	w.tb.setUpByHand(t, w.alice, stack.Alice, func(string) {})
 	w.tb.setUp(t, w.erin, stack.Erin)
 	for _, address := range []string{stack.Alice, stack.Erin} {
 		var uses []string

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,8 +28,7 @@ type world struct {
 const (
 	// heidi has no account at the key server: mail to her leaves in clear.
 	heidi = "heidi@b.test"
-	// graceAddress is of the second device's test, whose mailboxes are its own.
-	graceAddress = "grace@b.test"
+	grace = "grace@b.test"
 )
 
 func newWorld(t *testing.T) *world {
@@ -44,6 +44,9 @@ func newWorld(t *testing.T) *world {
 func newStack(t *testing.T) *world {
 	t.Helper()
 	w := &world{Stack: stack.New(t, lab), source: rand.New(rand.NewPCG(11, 12))}
+	for _, address := range []string{stack.Alice, stack.Bob, stack.Carol, stack.Dave, stack.Erin, stack.Frank, grace, heidi} {
+		empty(t, address) // an earlier test's key server is gone, and with it the keys to its mail
+	}
 	t.Cleanup(func() {
 		if !t.Failed() {
 			return
@@ -115,6 +118,35 @@ func (tb *thunderbird) setUp(t *testing.T, g *stack.Gateway, address string) {
 	call[any](t, tb, "importCA", args{"pem": authority(t, g)})
 	call[any](t, tb, "addAccount", account(t, g, address))
 	call[any](t, tb, "login", args{"account": address})
+	tb.begin(t, address)
+}
+
+// setUpByHand is setUp in the account hub, page by page as a user does it. seen
+// is called with the name of each page when it is filled in.
+func (tb *thunderbird) setUpByHand(t *testing.T, g *stack.Gateway, address string, seen func(page string)) {
+	t.Helper()
+	type page struct{ Told []string }
+	a := account(t, g, address)
+	a["password"] = g.Password
+	call[any](t, tb, "importCA", args{"pem": authority(t, g)})
+	call[page](t, tb, "hubIncoming", a)
+	seen("incoming")
+	if told := call[page](t, tb, "hubOutgoing", a).Told; !slices.Contains(told, hubTested) {
+		t.Errorf("the account hub's test of the settings says %q, want %q", told, hubTested)
+	}
+	seen("outgoing")
+	call[page](t, tb, "hubPassword", a)
+	seen("password")
+	call[page](t, tb, "hubFinish", a)
+	tb.begin(t, address)
+}
+
+// hubTested is what the account hub says when it has reached both servers.
+const hubTested = "The following settings were found by probing the given server:"
+
+// begin shows an account's inbox, as a user does first.
+func (tb *thunderbird) begin(t *testing.T, address string) {
+	t.Helper()
 	tb.folders(t, address)
 	call[any](t, tb, "sync", args{"account": address})
 	call[any](t, tb, "openFolder", args{"account": address})
