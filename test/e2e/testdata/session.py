@@ -180,7 +180,7 @@ true("read now", rb"\Seen" in fetch(uid, "FLAGS")[0], None)
 
 equal("STORE", m.uid("STORE", uid, "+FLAGS", r"(\Flagged own)")[0], "OK")
 flags = fetch(uid, "FLAGS")[0]
-true("flags", rb"\Flagged" in flags and b"own" in flags and b"$MLSVerified" in flags, flags)
+true("flags", rb"\Flagged" in flags and b"own" in flags and b"$MLSEncrypted" in flags and b"$MLSWarning" not in flags, flags)
 equal("8 bit, octet by octet", opened(body(uid_of("INBOX", "<python-eight@a.test>"))), eight)
 for name, msg in (("both", both.as_bytes()), ("piped", piped)):
     equal(name, opened(body(uid_of("INBOX", f"<python-{name}@a.test>"))), msg)
