@@ -6,10 +6,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -58,15 +60,15 @@ func runKeyServer(c *cobra.Command, file string) (err error) {
 	if err := makeDir(filepath.Dir(f.DataFile)); err != nil {
 		return err
 	}
+	o, err := keyServerOptions(f, log) // the keys come first: no database without them
+	if err != nil {
+		return err
+	}
 	store, err := boltstore.Open(f.DataFile)
 	if err != nil {
 		return err
 	}
 	defer closing(&err, "database", store.Close)
-	o, err := keyServerOptions(f, log)
-	if err != nil {
-		return err
-	}
 	o.Store = store
 	s, err := keyserver.New(*o)
 	if err != nil {
@@ -88,6 +90,9 @@ func keyServerOptions(f *config.KeyServerFile, log *slog.Logger) (*keyserver.Opt
 	keyFile := f.KeyFile
 	if keyFile == "" {
 		keyFile = f.DataFile + ".keys"
+	}
+	if err := sameKeys(f.DataFile, keyFile); err != nil {
+		return nil, err
 	}
 	key, created, err := secret.EnsureVaultKey(keyFile)
 	if err != nil {
@@ -119,6 +124,20 @@ func keyServerOptions(f *config.KeyServerFile, log *slog.Logger) (*keyserver.Opt
 		o.TrustedProxies = append(o.TrustedProxies, prefix)
 	}
 	return o, nil
+}
+
+// sameKeys refuses to make new keys for a database that was kept under others:
+// it would answer nobody's password any more.
+func sameKeys(data, keys string) error {
+	if _, err := os.Stat(keys); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return configError{fmt.Errorf("the server's keys %s are missing, but the database %s is there: restore them from the copy, or name them with key_file", keys, data)}
 }
 
 func keyServerListener(ctx context.Context, f *config.KeyServerFile) (net.Listener, error) {
