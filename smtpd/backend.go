@@ -52,6 +52,13 @@ type Account interface {
 	Sent(ctx context.Context, t Transaction)
 }
 
+// MustSealer is what an [Account] may be as well.
+type MustSealer interface {
+	// MustSeal says that mail to rcpt never leaves in clear, as far as that is
+	// known without the network. It must be cheap.
+	MustSeal(rcpt string) bool
+}
+
 // TLSMode says how the connection to the provider is protected.
 type TLSMode uint8
 
@@ -104,7 +111,8 @@ type Envelope struct {
 	// without its CRLF.
 	LongestLine int
 
-	notify outbox.Notify
+	notify   outbox.Notify
+	declared int64 // SIZE at MAIL; 0 if there was none
 }
 
 // Message is the content of a submission: exactly the octets of DATA or BDAT,

@@ -36,7 +36,7 @@ func Extensions() []Extension {
 		{"PIPELINING", 2920, true, "Commands may come together; the provider gets one after the other."},
 		{"REQUIRETLS", 8689, false, "Few providers offer it. The connection to the provider is always protected."},
 		{"RRVS", 7293, false, "Addresses are held against pinned identities instead."},
-		{"SIZE", 1870, true, "The gateway's own limit. Refused at MAIL (552 5.3.4) if the declared size is above what the account's provider takes; what would not fit once sealed, and after the content what does not fit, is refused with both numbers."},
+		{"SIZE", 1870, true, "The gateway's own limit. Refused at MAIL (552 5.3.4) if the declared size is above what the account's provider takes; above what fits once sealed it is refused at RCPT if the policy has mail to the recipient always encrypted, else after the content if it came to that."},
 		{"SMTPUTF8", 6531, true, "Refused at MAIL (550 5.6.7) if the provider lacks it."},
 		{"STARTTLS", 3207, false, "The listener speaks TLS from the first octet."},
 		{"VRFY", 5321, false, "Answered 252 without looking."},

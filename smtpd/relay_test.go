@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -395,5 +396,42 @@ func TestLongLines(t *testing.T) {
 	w.account.seal = nil
 	if _, err := send(c, alice, []string{bob}, strings.Repeat("l", MaxPlainLine)+"\r\n", nil); err != nil {
 		t.Errorf("a line of exactly %d octets: %v", MaxPlainLine, err)
+	}
+}
+
+// sealing is an account that knows of some recipients that they get sealed mail.
+type sealing struct{ *testAccount }
+
+func (sealing) MustSeal(rcpt string) bool { return rcpt == bob }
+
+type sealingBackend struct{ account sealing }
+
+func (b sealingBackend) Login(context.Context, string, string) (Account, error) {
+	return b.account, nil
+}
+
+// TestSizeOfWhatMustBeSealed: between what the provider takes sealed and what it
+// takes in clear, the recipient decides, before the content.
+func TestSizeOfWhatMustBeSealed(t *testing.T) {
+	const limit = 1 << 20
+	w := newWorld(t, worldOptions{provider: mailtest.Options{MaxMessageBytes: limit}})
+	w.start(Options{
+		Backend: sealingBackend{sealing{w.account}}, OversizePlain: true, SpoolDir: t.TempDir(),
+		TLSConfig: w.server.o.TLSConfig,
+	})
+	c := w.client()
+	wantSMTP(t, c.Mail(alice, &smtp.MailOptions{Size: limit + 1}), 552, smtp.EnhancedCode{5, 3, 4}, "")
+	if err := c.Mail(alice, &smtp.MailOptions{Size: Capacity(limit) + 1}); err != nil {
+		t.Fatal(err)
+	}
+	wantSMTP(t, c.Rcpt(bob, nil), 552, smtp.EnhancedCode{5, 3, 4}, "always encrypted")
+	if err := c.Rcpt(carol, nil); err != nil {
+		t.Errorf("mail in clear that fits: %v", err)
+	}
+	if err := c.Mail(alice, &smtp.MailOptions{Size: Capacity(limit)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Rcpt(bob, nil); err != nil {
+		t.Errorf("a message that fits: %v", err)
 	}
 }

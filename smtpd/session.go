@@ -99,7 +99,7 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.envelope = Envelope{From: from, UTF8: o.UTF8, notify: notify}
+	s.envelope = Envelope{From: from, UTF8: o.UTF8, notify: notify, declared: o.Size}
 	return nil
 }
 
@@ -117,6 +117,22 @@ func (s *session) checkSize(size int64) error {
 	}
 	return fixed(552, "5.3.4", fmt.Sprintf(
 		"the message has %d octets; encrypted mail to your provider may have %d at most", size, limit))
+}
+
+// checkSealedSize refuses at RCPT a message whose declared size the provider
+// would take in clear only, where it is known already that this recipient gets
+// it sealed: the mail client need not send all of it to learn that.
+func (s *session) checkSealedSize(account Account, size int64, rcpt string) error {
+	sealer, ok := account.(MustSealer)
+	if !ok || s.relay == nil || s.relay.l == nil || s.relay.l.size <= 0 {
+		return nil
+	}
+	limit := Capacity(s.relay.l.size)
+	if size <= limit || !sealer.MustSeal(rcpt) {
+		return nil
+	}
+	return fixed(552, "5.3.4", fmt.Sprintf(
+		"the message has %d octets; encrypted mail to your provider may have %d at most, and mail to this recipient is always encrypted", size, limit))
 }
 
 // Rcpt implements smtp.Session: own policy first, then the provider's word.
@@ -140,6 +156,9 @@ func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	}
 	s.relayMu.Lock()
 	defer s.relayMu.Unlock()
+	if err := s.checkSealedSize(account, envelope.declared, rcpt); err != nil {
+		return err
+	}
 	noteRecipient(&envelope.notify, rcpt, o)
 	if err := s.relay.recipient(s.ctx, opening{envelope.From, envelope.UTF8, envelope.notify}, envelope.Recipients, rcpt); err != nil {
 		return s.fail("rcpt", err)
