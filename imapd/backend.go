@@ -1,6 +1,8 @@
 package imapd
 
 import (
+	"net"
+
 	"github.com/cloudmls/gateway/imapd/overlay"
 	"github.com/cloudmls/gateway/imapd/policy"
 	"github.com/cloudmls/gateway/imapd/session"
@@ -42,6 +44,11 @@ type (
 	// StubError is a View that explains why a message cannot be opened.
 	StubError = overlay.StubError
 )
+
+// NewBuffered wraps the connection below TLS that an Account dials, so that one
+// system call moves several TLS records. Where it is missing all works as well,
+// only slower.
+func NewBuffered(conn net.Conn) net.Conn { return session.NewBuffered(conn) }
 
 // The keywords that a View may carry. Same-named ones of the provider or of a
 // mail client never survive.

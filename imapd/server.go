@@ -76,6 +76,8 @@ func New(o Options) (*Server, error) {
 		// ALPN "imap" keeps browsers out: their TLS offers only HTTP.
 		s.tls = o.TLSConfig.Clone()
 		s.tls.NextProtos = []string{"imap"}
+		// Small first records are for slow networks, not for loopback.
+		s.tls.DynamicRecordSizingDisabled = true
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
@@ -168,7 +170,7 @@ func (s *Server) start(conn net.Conn) {
 			s.mu.Unlock()
 		}()
 		if s.tls != nil {
-			conn = tls.Server(conn, s.tls)
+			conn = tls.Server(session.NewBuffered(conn), s.tls)
 		}
 		session.Serve(s.ctx, conn, s.config, loggedIn)
 	}()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/groupid"
+	"github.com/cloudmls/gateway/imapd"
 	"github.com/cloudmls/gateway/smtpd"
 )
 
@@ -143,7 +144,7 @@ func (a *account) dialIMAP(ctx context.Context) (net.Conn, error) {
 	if up.Mode != smtpd.TLSImplicit {
 		return conn, nil
 	}
-	t := tls.Client(conn, imapTLS(up))
+	t := tls.Client(imapd.NewBuffered(conn), imapTLS(up))
 	if err := t.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the provider: %w", err), conn.Close())
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // writeChunk is the largest write that one progress deadline covers.
-const writeChunk = 32 << 10
+const writeChunk = 64 << 10
 
 // timedConn gives a connection deadlines by progress: every write has one, and
 // reads have one while armed. A long response to a slow peer never times out
@@ -20,28 +20,54 @@ type timedConn struct {
 	net.Conn
 	progress time.Duration
 	// before is called ahead of each read, to flush what the peer may be
-	// waiting for.
+	// waiting for; where raw is there, it does so.
 	before func()
+	raw    *Buffered // below TLS, or nil
 
 	mu    sync.Mutex
 	armed bool
+	// lazy: whoever arms is who reads, so that the deadline itself can wait for
+	// the next read. set: there is one.
+	lazy, set bool
 }
 
 // arm turns the read deadline on, from now, or off.
 func (c *timedConn) arm(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.lazy || on && c.armed { // every read and write moves an armed deadline
+		c.armed = on
+		return
+	}
 	c.armed = on
 	c.setReadDeadline()
+}
+
+// armLazily says that only the reading goroutine arms from now on.
+func (c *timedConn) armLazily() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lazy = true
 }
 
 // setReadDeadline ignores errors: they mean that the connection is closed,
 // which the next read tells.
 func (c *timedConn) setReadDeadline() {
+	c.set = c.armed
 	if c.armed {
 		_ = c.Conn.SetReadDeadline(time.Now().Add(c.progress))
 	} else {
 		_ = c.Conn.SetReadDeadline(time.Time{})
+	}
+}
+
+// beforeWaiting sets what is called before a read that has to wait. A TLS
+// handshake must be over: the function may write to this connection.
+func (c *timedConn) beforeWaiting(f func()) {
+	if c.raw != nil {
+		c.raw.before = f
+	} else {
+		c.before = f
 	}
 }
 
@@ -59,7 +85,7 @@ func (c *timedConn) Read(p []byte) (int, error) {
 func (c *timedConn) extend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.armed {
+	if c.armed || c.set {
 		c.setReadDeadline()
 	}
 }
@@ -71,7 +97,7 @@ func (c *timedConn) Write(p []byte) (int, error) {
 		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.progress)); err != nil {
 			return total, err
 		}
-		n, err := c.Conn.Write(p[:min(len(p), writeChunk)])
+		n, err := c.writeSome(p[:min(len(p), writeChunk)])
 		total += n
 		if err != nil {
 			return total, err
@@ -80,6 +106,17 @@ func (c *timedConn) Write(p []byte) (int, error) {
 		c.extend() // a peer that takes an upload need not speak
 	}
 	return total, nil
+}
+
+func (c *timedConn) writeSome(p []byte) (int, error) {
+	if c.raw == nil {
+		return c.Conn.Write(p)
+	}
+	return c.raw.together(func() (int, error) { return c.Conn.Write(p) })
+}
+
+func newTimedConn(conn net.Conn, progress time.Duration) *timedConn {
+	return &timedConn{Conn: conn, progress: progress, raw: below(conn)}
 }
 
 // upstream is the provider's side of a session.
@@ -91,7 +128,7 @@ type upstream struct {
 }
 
 func newUpstream(conn net.Conn, progress time.Duration) *upstream {
-	t := &timedConn{Conn: conn, progress: progress}
+	t := newTimedConn(conn, progress)
 	return &upstream{conn: t, r: wire.NewReader(t), w: bufio.NewWriterSize(t, writeChunk)}
 }
 

@@ -126,7 +126,7 @@ func (h *handshake) startTLS(ctx context.Context) error {
 		config = config.Clone()
 		config.ServerName = h.target.ServerName
 	}
-	conn := tls.Client(h.up.conn.Conn, config)
+	conn := tls.Client(NewBuffered(h.up.conn.Conn), config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("upgrade to tls: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 // connection ends.
 func (s *session) commandLoop() error {
 	s.client.arm(false)
+	s.client.armLazily()
 	for {
 		cmd, err := s.readCommand()
 		switch {

@@ -62,10 +62,10 @@ func (s *session) passFetch(r *response) error {
 		return s.out.line(rewriteWhole(r.whole, own))
 	}
 	return s.out.stream(func(w io.Writer) error {
-		f := flagFilter{own: own}
+		f := flagFilter{own: own, plain: !sealed}
 		seg := r.seg
 		for {
-			if _, err := w.Write(f.segment(seg.Raw)); err != nil {
+			if _, err := w.Write(f.next(seg.Raw)); err != nil {
 				return err
 			}
 			if !seg.Literal {
@@ -140,6 +140,11 @@ func flagValue(flags, own []string) []byte {
 // between which there are literals.
 type flagFilter struct {
 	own []string
+	// plain: the message is not sealed, so that there is nothing to do but in
+	// segments with names of ours. Those before are kept in unread, since what a
+	// segment means depends on them.
+	plain  bool
+	unread []byte
 
 	depth  int
 	quoted bool
@@ -147,6 +152,22 @@ type flagFilter struct {
 	// word is the last complete word at depth 1: the item's name.
 	word  []byte
 	start bool // the next octet begins a word
+}
+
+// maxUnread bounds what a flagFilter keeps instead of reading it.
+const maxUnread = 4 << 10
+
+// next is segment for what has to be read only.
+func (f *flagFilter) next(raw []byte) []byte {
+	if f.plain && !containsFold(raw, ownMark) {
+		if len(f.unread)+len(raw) <= maxUnread {
+			f.unread = append(f.unread, raw...)
+			return raw
+		}
+	}
+	f.segment(f.unread)
+	f.unread = f.unread[:0]
+	return f.segment(raw)
 }
 
 // segment returns a segment of the response, rewritten where it holds FLAGS.

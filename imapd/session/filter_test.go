@@ -15,6 +15,7 @@ func TestFlagFilter(t *testing.T) {
 		in, sealed, plain []string
 	}{
 		{[]string{"* 1 FETCH (FLAGS (\\Seen $mlsverified) UID 1)\r\n"}, []string{"* 1 FETCH (FLAGS (\\Seen $MLSEncrypted) UID 1)\r\n"}, []string{"* 1 FETCH (FLAGS (\\Seen) UID 1)\r\n"}},
+		{[]string{"* 1 FETCH (BODY[1] {3}\r\n", " X (\"FLAGS (\" {3}\r\n", ") FLAGS (a $MLSVerified))\r\n"}, []string{"* 1 FETCH (BODY[1] {3}\r\n", " X (\"FLAGS (\" {3}\r\n", ") FLAGS (a $MLSEncrypted))\r\n"}, []string{"* 1 FETCH (BODY[1] {3}\r\n", " X (\"FLAGS (\" {3}\r\n", ") FLAGS (a))\r\n"}},
 		{[]string{"* 1 FETCH (FLAGS ())\r\n"}, []string{"* 1 FETCH (FLAGS ($MLSEncrypted))\r\n"}, []string{"* 1 FETCH (FLAGS ())\r\n"}},
 		{[]string{"* 1 FETCH (BODY[] {3}\r\n", " flags (a))\r\n"}, []string{"* 1 FETCH (BODY[] {3}\r\n", " flags (a $MLSEncrypted))\r\n"}, nil},
 		{[]string{"* 1 FETCH (BODY[HEADER.FIELDS (FLAGS X)] {3}\r\n", " UID 3)\r\n"}, nil, nil},
@@ -33,6 +34,12 @@ func TestFlagFilter(t *testing.T) {
 			for i, seg := range tt.in {
 				if got := string(f.segment([]byte(seg))); got != c.want[i] {
 					t.Errorf("%q with %v: got %q, want %q", seg, c.own, got, c.want[i])
+				}
+			}
+			f = flagFilter{own: c.own, plain: c.own == nil}
+			for i, seg := range tt.in {
+				if got := string(f.next([]byte(seg))); got != c.want[i] {
+					t.Errorf("%q read only where necessary, with %v: got %q, want %q", seg, c.own, got, c.want[i])
 				}
 			}
 		}

@@ -24,6 +24,8 @@ func (s *session) authenticate(onLogin func()) error {
 	if err := s.out.line([]byte(greeting)); err != nil {
 		return errGone
 	}
+	s.flush() // and with it the TLS handshake
+	s.client.beforeWaiting(s.flush)
 	failures := 0
 	for range preAuthCommands {
 		cmd, err := s.preAuthCommand()

@@ -45,11 +45,7 @@ func (s *session) start(c *command) error {
 // armLocked puts a deadline on the provider's next octet while something other
 // than IDLE is awaited.
 func (s *session) armLocked() {
-	busy := false
-	for _, c := range s.pending {
-		busy = busy || !c.idle
-	}
-	s.up.conn.arm(busy)
+	s.up.conn.arm(slices.ContainsFunc(s.pending, func(c *command) bool { return !c.idle }))
 }
 
 // lookup returns the pending command with that tag, nil if there is none.

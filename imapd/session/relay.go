@@ -137,7 +137,7 @@ func errProtocol(what string) error {
 // relayLoop reads the provider's responses until its connection ends. It
 // returns why.
 func (s *session) relayLoop() error {
-	s.up.conn.before = func() { _ = s.out.flushRelay() } // errors show at the next write
+	s.up.conn.beforeWaiting(func() { _ = s.out.flushRelay() }) // errors show at the next write
 	for {
 		seg, err := s.up.r.ReadSegment(s.cfg.Limits.ResponseBytes)
 		switch {
@@ -221,11 +221,8 @@ func (s *session) taggedResponse(line []byte) error {
 func (s *session) untagged(r *response) error {
 	s.mu.Lock()
 	var claim func(*response) (bool, error)
-	for _, c := range s.pending {
-		if c.claim != nil {
-			claim = c.claim
-			break
-		}
+	if len(s.pending) > 0 {
+		claim = s.pending[0].claim // those that claim run alone
 	}
 	s.mu.Unlock()
 	if claim != nil {

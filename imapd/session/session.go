@@ -94,13 +94,12 @@ func Serve(ctx context.Context, conn net.Conn, c *Config, onLogin func()) {
 		log:    c.Logger.With("conn", c.nextID.Add(1)),
 		ctx:    ctx,
 		end:    cancel,
-		client: &timedConn{Conn: conn, progress: c.Limits.Progress},
+		client: newTimedConn(conn, c.Limits.Progress),
 	}
 	s.drained, s.leave = sync.NewCond(&s.mu), func() {}
 	s.cr = wire.NewReader(s.client)
 	s.cr.Strict = true
 	s.out = newOutput(s.client, c.Limits.ResponseBytes)
-	s.client.before = s.flush
 
 	stop := context.AfterFunc(ctx, func() {
 		var f farewell

@@ -12,7 +12,7 @@ import (
 // of the line has not been read.
 var ErrTooLong = errors.New("imap line too long")
 
-const readBuffer = 32 << 10
+const readBuffer = 64 << 10
 
 // Segment is the text of a command or response from where reading stood to the
 // end of the line or to a literal. Its slices are valid until the next read.
