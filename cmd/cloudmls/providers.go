@@ -18,7 +18,11 @@ func findProvider(ctx context.Context, address string) (*setup.Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &setup.Found{IMAP: found(s.IMAP, address), SMTP: found(s.SMTP, address), Source: s.Source, Notes: s.Notes, Doubt: strings.Join(s.Confirm, "; ")}, nil
+	f := &setup.Found{IMAP: found(s.IMAP, address), SMTP: found(s.SMTP, address), Source: s.Source, Notes: s.Notes, Doubt: strings.Join(s.Confirm, "; ")}
+	if s.IMAP.OAuth2 && !s.IMAP.PasswordAuth {
+		f.Refused = address + ": " + strings.Join(s.Notes, "; ")
+	}
+	return f, nil
 }
 
 func found(s provider.Server, address string) setup.Server {

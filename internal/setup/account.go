@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -70,6 +71,9 @@ func (r *run) find(ctx context.Context) error {
 	f, err := r.Find(ctx, r.account.Address)
 	if err != nil {
 		return fmt.Errorf("%w (name the servers with --imap HOST:PORT and --smtp HOST:PORT)", err)
+	}
+	if f.Refused != "" {
+		return errors.New(f.Refused)
 	}
 	if r.account.IMAP.Host == "" {
 		merge(&r.account.IMAP, f.IMAP)

@@ -89,6 +89,7 @@ type Found struct {
 	Source     string   // where this comes from, for people
 	Notes      []string // what to know before the login
 	Doubt      string   // why a person has to confirm it; empty: they need not
+	Refused    string   // why this provider cannot be used; empty: it can
 }
 
 // Result is what the person needs to know.
