@@ -4,7 +4,7 @@ FUZZTIME ?= 30s
 VECTORS  := mls/testdata/vectors
 VECTORS_REPO   := https://github.com/mlswg/mls-implementations
 
-.PHONY: all build demo test race check fuzz vectors e2e bench govulncheck clean
+.PHONY: all build demo test race check fuzz vectors e2e bench microbench soak screenshots govulncheck clean
 
 all: build
 
@@ -32,12 +32,24 @@ vectors: ## the official RFC 9420 test vectors: found beside the checkout, in ML
 	./test/vectors $(VECTORS) $(VECTORS_REPO)
 	$(GO) test -count=1 -v -run 'TestVectors' ./mls/
 
-e2e: ## real Dovecot and Postfix, swaks and curl (Debian, root)
-	./test/maillab/install
-	CLOUDMLS_E2E=require $(GO) test -count=1 -v ./test/e2e/
+e2e: ## real Dovecot and Postfix, swaks, curl, mbsync, Thunderbird (Debian, root)
+	./test/install
+	CLOUDMLS_E2E=require $(GO) test -count=1 -v ./test/...
 
-bench: ## benchmarks of the MLS core and the mail format
+bench: ## what the gateway costs, one line a figure (Debian, root; some ten minutes); figures that fall short fail nothing
+	./test/install
+	CLOUDMLS_E2E=require $(GO) test -count=1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/ | grep -v '^Benchmark\|^goos\|^goarch\|^pkg'
+
+microbench: ## benchmarks of the MLS core and the mail format
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./mls/ ./internal/mailseal/
+
+soak: ## kills and faults for a long time: SOAK=30m
+	./test/install
+	CLOUDMLS_E2E=require CLOUDMLS_SOAK=$${SOAK:-30m} $(GO) test -count=1 -timeout 24h -v -run Soak ./test/crash/
+
+screenshots: ## docs/guide/images anew, by a real Thunderbird (Debian, root)
+	./test/install
+	./test/thunderbird/screenshots
 
 govulncheck: ## known vulnerabilities in what we build on
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
