@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -41,20 +40,22 @@ type killing struct {
 	point  string // empty: from outside
 }
 
-// TestThreat22_KilledAtFiftyMoments: two users, one of them with two devices,
-// write dialogs, groups, blind copies and drafts while gateways and key server
-// are killed at every crash point and at random moments.
-func TestThreat22_KilledAtFiftyMoments(t *testing.T) {
+// TestThreat22_KillSoak: two users, one of them with two devices, write dialogs,
+// groups, blind copies and drafts while gateways and key server are killed at
+// fifty moments: every crash point and random ones. CLOUDMLS_SOAK=30m goes on
+// with further seeds until that time has passed.
+func TestThreat22_KillSoak(t *testing.T) {
 	lab.Need(t)
-	seeds := 1
-	if s := os.Getenv("CLOUDMLS_CRASH_SEEDS"); s != "" {
-		var err error
-		if seeds, err = strconv.Atoi(s); err != nil {
+	var until time.Time
+	if s := os.Getenv("CLOUDMLS_SOAK"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
 			t.Fatal(err)
 		}
+		until = time.Now().Add(d)
 	}
-	for seed := range seeds {
-		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) { killRun(t, uint64(seed)) })
+	for seed := uint64(0); seed == 0 || time.Now().Before(until) && !t.Failed(); seed++ {
+		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) { killRun(t, seed) })
 	}
 }
 

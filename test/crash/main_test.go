@@ -3,8 +3,8 @@
 // providers, the key server and the disks fail. Nothing that was answered 250
 // may be lost, nothing sent twice without a mark, nothing in clear.
 //
-// CLOUDMLS_CRASH_SEEDS=n repeats the killing with n seeds; without it one seed
-// is run.
+// CLOUDMLS_SOAK=30m goes on killing with further seeds for that time; without it
+// one seed is run.
 package crash
 
 import (
