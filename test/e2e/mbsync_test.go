@@ -40,6 +40,9 @@ func TestMbsync(t *testing.T) {
 	g := s.AddUser("grace", stack.Grace)
 	direct := lab.Direct(t, stack.Grace)
 	direct.Do("CREATE Moved")
+	for _, box := range []string{"INBOX", "Drafts", "Moved"} {
+		lab.Empty(t, stack.Grace, box)
+	}
 	all, err := corpus.All()
 	if err != nil {
 		t.Fatal(err)
