@@ -128,7 +128,7 @@ func TestFirstTransactionDecides(t *testing.T) {
 	if n := len(w.provider.Submissions()); n != 0 || box.Len() != 0 {
 		t.Errorf("%d submissions and %d in the outbox, want nothing", n, box.Len())
 	}
-	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 0 {
+	if left, err := filepath.Glob(filepath.Join(dir, "*-*")); err != nil || len(left) != 0 {
 		t.Errorf("the outbox keeps %v, %v", left, err)
 	}
 }

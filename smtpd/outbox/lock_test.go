@@ -17,8 +17,8 @@ func TestOneAtATime(t *testing.T) {
 	if _, _, err := Open(dir); !errors.Is(err, ErrLocked) {
 		t.Fatalf("second Open: %v, want ErrLocked", err)
 	}
-	if names, err := q.list("."); err != nil || len(names) != 1 {
-		t.Errorf("the refused Open left %v (%v), want the held batch", names, err)
+	if names, err := q.list("."); err != nil || len(names) != 2 {
+		t.Errorf("the refused Open left %v (%v), want the held batch and the lock", names, err)
 	}
 	if err := q.Close(); err != nil {
 		t.Fatal(err)

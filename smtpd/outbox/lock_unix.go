@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
 // lock takes the folder for this process until the result is closed; the
 // system frees it when the process ends, however it ends.
 func lock(dir string) (io.Closer, error) {
-	f, err := os.Open(dir)
+	// A file, not the folder itself: over NFS only what is open for writing can
+	// be locked.
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

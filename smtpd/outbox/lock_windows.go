@@ -18,7 +18,7 @@ const fileFlagDeleteOnClose = 0x04000000
 // lock takes the folder for this process until the result is closed: a file
 // that is shared with nobody and goes with its handle.
 func lock(dir string) (io.Closer, error) {
-	name, err := syscall.UTF16PtrFromString(filepath.Join(dir, ".lock"))
+	name, err := syscall.UTF16PtrFromString(filepath.Join(dir, lockFile))
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@
 //	   00.msg        the octets
 //	   00.json       the envelope, the SHA-256 of the octets, the attempts
 //	   00.bad        an envelope that could not be read; kept for people
+//	lock             empty; locked while the queue is open
 //
 // A batch enters the queue by the renaming of its folder, so all of it enters
 // or none. An entry leaves with its 00.json. Every change is on disk, folder

@@ -94,7 +94,7 @@ func TestSurvivesReopening(t *testing.T) {
 	if got := contents(t, q); len(got) != 2 || got[0] != "2=two" || got[1] != "1=one" {
 		t.Errorf("contents = %v", got)
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "*-*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
@@ -130,7 +130,7 @@ func TestHeldBatchIsNotSent(t *testing.T) {
 	if q.Len() != 0 {
 		t.Error("a held batch came back")
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "*-*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
 	if err := b.Release(); err == nil {
@@ -146,7 +146,7 @@ func TestFailedHoldLeavesNothing(t *testing.T) {
 	if _, err := q.Hold([]Item{item("1", "one"), bad}, time.Now()); err == nil {
 		t.Error("a short content was stored")
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "*-*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
 	huge := item("3", "x")
