@@ -332,3 +332,34 @@ func TestBackendFailureIsAReadableNo(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestOversizeParts: a message whose outer header or control part is longer than
+// one of ours can be is explained, and so is the connection's other mail served.
+func TestOversizeParts(t *testing.T) {
+	sealed := string(seal([]byte(innerMail), sealOptions{}))
+	head, body, _ := strings.Cut(sealed, "\r\nContent-Type: multipart/encrypted")
+	body = "\r\nContent-Type: multipart/encrypted" + body
+	fields := strings.Repeat("X-Long: "+strings.Repeat("x", 900)+"\r\n", 50)
+	huge := string(seal([]byte("Subject: huge\r\n\r\n"+strings.Repeat("text ", 20_000)), sealOptions{}))
+	w := newWorld(t, func(_ *backend, o *imapd.Options) { o.Limits.ResponseBytes = 100_000 })
+	w.deliver("INBOX", []byte(head+"\r\n"+strings.TrimSuffix(fields, "\r\n")+body))
+	w.deliver("INBOX", []byte(huge))
+	w.deliver("INBOX", []byte(sealed))
+	w.deliver("INBOX", []byte(plainMail))
+	for range 2 { // and they stay what they were shown as
+		c := w.login()
+		c.ok("SELECT INBOX")
+		for n := 1; n <= 2; n++ {
+			if got := c.fetchLiteral(fmt.Sprintf("FETCH %d BODY.PEEK[]", n)); !strings.Contains(got, "cannot be opened: damaged") {
+				t.Errorf("message %d: %.200q", n, got)
+			}
+		}
+		if got := c.fetchLiteral("FETCH 3 BODY.PEEK[]"); got != statusField+innerMail {
+			t.Errorf("the message of ordinary size: %.200q", got)
+		}
+		if got := c.fetchLiteral("FETCH 4 BODY.PEEK[]"); got != plainMail {
+			t.Errorf("the plain message: %.200q", got)
+		}
+		c.ok("NOOP")
+	}
+}
