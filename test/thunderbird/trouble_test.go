@@ -44,10 +44,9 @@ func (w *world) refusing(t *testing.T) {
 	refused(args{"to": stack.Erin, "cc": heidi, "subject": "mixed " + w.secret()},
 		"Not sent: heidi@b.test cannot read encrypted mail, while erin@b.test can.", "Send to them separately, or leave the first out.")
 	// An answer to an encrypted message would leave in clear.
-	since := w.tb.mark(t)
 	l := letter{id: "<trouble-sealed@b.test>", from: stack.Erin, to: stack.Alice, subject: "Secret " + w.secret(), text: w.secret()}
 	submit(t, w.erin, stack.Erin).send(t, l.bytes(), stack.Alice)
-	w.tb.arrives(t, stack.Alice, l.id, since)
+	w.delivered(t, stack.Alice, l.id)
 	refused(args{"mode": "reply", "folder": "inbox", "id": bare(l.id), "to": heidi, "subject": "Fw " + w.secret()},
 		"Not sent: this message answers an encrypted one, and heidi@b.test cannot read encrypted mail.")
 	// The key server is away: no guess is made.

@@ -196,6 +196,14 @@ func (tb *thunderbird) find(t *testing.T, address, folder, messageID string) mes
 	return found[0]
 }
 
+// delivered waits until a message is at the provider, and has Thunderbird look.
+func (w *world) delivered(t *testing.T, address, messageID string) {
+	t.Helper()
+	g := map[string]*stack.Gateway{stack.Alice: w.alice, stack.Erin: w.erin}[address]
+	g.Mail(address).Arrives("INBOX", "<"+bare(messageID)+">")
+	w.tb.find(t, address, "inbox", messageID)
+}
+
 // arrives waits until a message is shown in a folder, without asking the server.
 func (tb *thunderbird) arrives(t *testing.T, address, messageID string, since int) event {
 	t.Helper()

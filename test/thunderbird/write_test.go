@@ -75,15 +75,13 @@ func (w *world) writing(t *testing.T) {
 // answering: reply to all, from the other provider, and the flag on the original.
 func (w *world) answering(t *testing.T) {
 	subject := "Question " + w.secret()
-	since := w.tb.mark(t)
 	m := w.tb.compose(t, args{"account": stack.Alice, "to": stack.Erin, "cc": stack.Bob, "subject": subject, "text": "Who comes? " + w.secret() + "\n"})
-	w.tb.arrives(t, stack.Erin, m.MessageID, since)
+	w.delivered(t, stack.Erin, m.MessageID)
 	call[any](t, w.tb, "read", args{"account": stack.Erin, "id": m.MessageID})
 
-	since = w.tb.mark(t)
 	answer := "Me and " + w.secret()
 	r := w.tb.compose(t, args{"account": stack.Erin, "mode": "replyAll", "folder": "inbox", "id": m.MessageID, "html": "<p>" + answer + "</p>"})
-	w.tb.arrives(t, stack.Alice, r.MessageID, since)
+	w.delivered(t, stack.Alice, r.MessageID)
 	got := w.tb.read(t, stack.Alice, "inbox", r.MessageID)
 	if got.Subject != "Re: "+subject || !strings.Contains(got.Body, answer) || !strings.Contains(got.Body, "Who comes?") {
 		t.Errorf("the answer reads %q: %q", got.Subject, got.Body)
@@ -129,9 +127,8 @@ func (w *world) drafting(t *testing.T) {
 	}
 	sealed(t, stack.Alice, "Drafts", second.MessageID, subject)
 
-	since := w.tb.mark(t)
 	sent := w.tb.compose(t, args{"account": stack.Alice, "mode": "editDraft", "folder": "drafts", "id": second.MessageID, "text": "three "})
-	w.tb.arrives(t, stack.Erin, sent.MessageID, since)
+	w.delivered(t, stack.Erin, sent.MessageID)
 	got := w.tb.read(t, stack.Erin, "inbox", sent.MessageID)
 	if words := strings.Fields(got.Body); len(words) != 5 || words[0] != "three" || words[1] != "two" || words[3] != "one" {
 		t.Errorf("the sent draft reads %q", got.Body)

@@ -201,7 +201,15 @@ export const setup = {
     win.moveTo(0, 0);
     win.resizeTo(width, height);
     await until("the window's size", timeout, () => win.outerWidth == width && win.outerHeight == height);
-    await sleep(500); // until it is painted
     return { width, height };
+  },
+
+  // Waits until the newest window shows what it holds: transitions and texts
+  // that are filled in later end within a second.
+  async painted() {
+    const win = Services.wm.getMostRecentWindow(null);
+    await sleep(1000);
+    await Promise.race([new Promise(r => win.requestAnimationFrame(() => win.requestAnimationFrame(r))), sleep(2000)]);
+    return { title: win.document.title };
   },
 };
