@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			return scriptEnvironment(e, []mailtest.User{{Address: "alice@a.test", Password: "secret-alice"}, {Address: "bob@a.test", Password: "secret-bob"}})
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"ready": ready, "serving": serving},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"ready": ready, "serving": serving, "reloads": reloads},
 	})
 }
 
@@ -77,6 +78,25 @@ func freeAddress() (string, error) {
 		return "", err
 	}
 	return ln.Addr().String(), ln.Close()
+}
+
+// reloads waits until the gateway has read its configuration so many times
+// again: reloads CONFIG N
+func reloads(ts *testscript.TestScript, _ bool, args []string) {
+	g, err := config.LoadGateway(ts.MkAbs(args[0]))
+	ts.Check(err)
+	s, err := control.Dial(context.Background(), controlSocket(g))
+	ts.Check(err)
+	defer func() { _ = s.Close() }()
+	got := 0
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		status, err := s.Status(context.Background())
+		ts.Check(err)
+		if got = status.Reloads; strconv.Itoa(got) == args[1] {
+			return
+		}
+	}
+	ts.Fatalf("%d reloads, want %s", got, args[1])
 }
 
 // serving waits until somebody listens on an address.

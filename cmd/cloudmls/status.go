@@ -120,7 +120,11 @@ func keyServerLine(k control.KeyServerStatus, now time.Time) string {
 			line += ", next attempt " + ago(k.RetryAt, now)
 		}
 	}
-	line += ", last sync " + ago(k.LastSync, now)
+	if k.LastSync.IsZero() && !k.Failing {
+		line = "not asked since the start"
+	} else {
+		line += ", last sync " + ago(k.LastSync, now)
+	}
 	if !k.Counted.IsZero() {
 		line += ", " + plural(k.KeyPackages, "KeyPackage", "KeyPackages") + " left"
 	}
