@@ -32,7 +32,7 @@ func TestScreenshots(t *testing.T) {
 	}
 	tb := startThunderbird(t, args{"xvfb": "1100x780"})
 	call[any](t, tb, "fit", nil)
-	tb.setUpByHand(t, alice, stack.Alice, func(page string) { tb.picture(t, to, "thunderbird-account-"+page) })
+	tb.setUpByHand(t, alice, stack.Alice, func(page string) { tb.picture(t, to, "thunderbird-"+page) })
 	tb.quiet(t)
 
 	plain := letter{id: "<parcel@b.test>", from: "Parcel Service <frank@b.test>", to: stack.Alice, subject: "Your parcel is on its way", text: "It will be there tomorrow."}

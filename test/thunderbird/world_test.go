@@ -121,22 +121,27 @@ func (tb *thunderbird) setUp(t *testing.T, g *stack.Gateway, address string) {
 	tb.begin(t, address)
 }
 
-// setUpByHand is setUp in the account hub, page by page as a user does it. seen
-// is called with the name of each page when it is filled in.
+// setUpByHand is setUp as a user does it: the certificate manager's import with
+// "identify websites" ticked, then the account hub, page by page. seen is called
+// with the name of each page when it is filled in.
 func (tb *thunderbird) setUpByHand(t *testing.T, g *stack.Gateway, address string, seen func(page string)) {
 	t.Helper()
 	type page struct{ Told []string }
 	a := account(t, g, address)
 	a["password"] = g.Password
-	call[any](t, tb, "importCA", args{"pem": authority(t, g)})
+	if asked := call[struct{ Asked string }](t, tb, "importCAByHand", args{"path": g.CA}).Asked; !strings.Contains(asked, "CloudMLS") {
+		t.Errorf("the question about the certificate does not name its maker: %q", asked)
+	}
+	seen("certificate")
+	call[any](t, tb, "importCAAccept", nil)
 	call[page](t, tb, "hubIncoming", a)
-	seen("incoming")
+	seen("account-incoming")
 	if told := call[page](t, tb, "hubOutgoing", a).Told; !slices.Contains(told, hubTested) {
 		t.Errorf("the account hub's test of the settings says %q, want %q", told, hubTested)
 	}
-	seen("outgoing")
+	seen("account-outgoing")
 	call[page](t, tb, "hubPassword", a)
-	seen("password")
+	seen("account-password")
 	call[page](t, tb, "hubFinish", a)
 	tb.begin(t, address)
 }

@@ -1,4 +1,4 @@
-// Programs, accounts, certificates, preferences.
+// The program, its windows, accounts, preferences.
 import { MailServices } from "resource:///modules/MailServices.sys.mjs";
 import { AccountConfig } from "resource:///modules/accountcreation/AccountConfig.sys.mjs";
 import { CreateInBackend } from "resource:///modules/accountcreation/CreateInBackend.sys.mjs";
@@ -37,29 +37,6 @@ export const setup = {
         identities: a.identities.map(i => i.email),
       })),
     };
-  },
-
-  importCA({ pem, trust = "CT,C,C" }) {
-    const db = Cc["@mozilla.org/security/x509certdb;1"].getService(Ci.nsIX509CertDB);
-    let n = 0;
-    for (const m of pem.matchAll(/-----BEGIN CERTIFICATE-----([\s\S]*?)-----END CERTIFICATE-----/g)) {
-      db.addCertFromBase64(m[1].replace(/\s/g, ""), trust);
-      n++;
-    }
-    return { imported: n };
-  },
-
-  // Accepts one given certificate for one host and port, as "Confirm Security
-  // Exception" does.
-  overrideCert({ pem, host, port }) {
-    const db = Cc["@mozilla.org/security/x509certdb;1"].getService(Ci.nsIX509CertDB);
-    const cert = db.constructX509FromBase64(
-      pem.match(/-----BEGIN CERTIFICATE-----([\s\S]*?)-----END CERTIFICATE-----/)[1].replace(/\s/g, "")
-    );
-    Cc["@mozilla.org/security/certoverride;1"]
-      .getService(Ci.nsICertOverrideService)
-      .rememberValidityOverride(host, port, {}, cert, false);
-    return { host, port };
   },
 
   async addAccount({ name, email, imap, smtp, prefs = {} }) {
