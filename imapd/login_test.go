@@ -64,7 +64,7 @@ func TestSignInForms(t *testing.T) {
 	}
 }
 
-func TestWrongPasswordIsRefusedAndSlowedDown(t *testing.T) {
+func TestThreat80_WrongPasswordIsRefusedAndSlowedDown(t *testing.T) {
 	const delay = 300 * time.Millisecond
 	w := newWorld(t, func(_ *backend, o *imapd.Options) {
 		o.Limits.MaxFailures = 3
@@ -90,7 +90,7 @@ func TestWrongPasswordIsRefusedAndSlowedDown(t *testing.T) {
 	}
 }
 
-func TestNothingBeforeSignIn(t *testing.T) {
+func TestThreat80_NothingBeforeSignIn(t *testing.T) {
 	w := newWorld(t, nil)
 	c := dial(t, w.addr)
 	c.line()
@@ -103,7 +103,7 @@ func TestNothingBeforeSignIn(t *testing.T) {
 	}
 }
 
-func TestPreAuthLimits(t *testing.T) {
+func TestThreat80_PreAuthLimits(t *testing.T) {
 	for name, send := range map[string]string{
 		"long line":    "a LOGIN " + strings.Repeat("x", 20_000) + "\r\n",
 		"no line end":  strings.Repeat("y", 20_000),

@@ -18,56 +18,64 @@ const (
 	Hide
 )
 
-// capabilities lists what is not simply passed. A name that ends in "=" stands
-// for every capability with that beginning.
-var capabilities = map[string]Treatment{
-	// Of this connection, not of the provider's: the relay has its own.
-	"STARTTLS":          Hide,
-	"AUTH=":             Hide,
-	"SASL-IR":           Hide, // ours before login, of no use after it
-	"LOGINDISABLED":     Hide,
-	"LOGIN-REFERRALS":   Hide, // the client would leave the relay
-	"MAILBOX-REFERRALS": Hide,
-	"UNAUTHENTICATE":    Hide, // the account of a connection never changes
-	"COMPRESS=":         Hide, // useless on loopback, opaque to the relay
-	"LITERAL+":          Handle,
-	"LITERAL-":          Handle,
+// CapabilityRow says how one capability is treated and why.
+type CapabilityRow struct {
+	// Name is in capitals. One that ends in "=" stands for every capability with
+	// that beginning.
+	Name      string
+	Treatment Treatment
+	Reason    string
+}
 
-	// Content would leave or reach the provider past the sealing.
-	"CATENATE":    Hide,
-	"URLAUTH":     Hide,
-	"URLAUTH=":    Hide,
-	"URL-PARTIAL": Hide,
-	"BURL":        Hide,
-	"CONVERT":     Hide,
-	"MULTIAPPEND": Hide, // one APPEND, one sealed message
-	"REPLACE":     Hide,
-	"FILTERS":     Hide,
+// Capabilities is what is not simply passed, in the order of the documentation
+// (docs/imap-capabilities.md is made from it).
+var Capabilities = []CapabilityRow{
+	{"STARTTLS", Hide, "belongs to one connection; the listener has TLS from the first octet"},
+	{"AUTH=", Hide, "belongs to one connection; the gateway offers PLAIN and LOGIN itself"},
+	{"SASL-IR", Hide, "the gateway's own before sign-in, of no use after it"},
+	{"LOGINDISABLED", Hide, "belongs to one connection"},
+	{"LOGIN-REFERRALS", Hide, "the client would leave the gateway for another server"},
+	{"MAILBOX-REFERRALS", Hide, "the client would leave the gateway for another server"},
+	{"UNAUTHENTICATE", Hide, "the account of a connection never changes"},
+	{"COMPRESS=", Hide, "useless on loopback, and nothing could be read between the two sides"},
+	{"LITERAL+", Handle, "always offered; the gateway asks the provider where that one wants to be asked"},
+	{"LITERAL-", Handle, "LITERAL+ includes it"},
+	{"APPENDLIMIT=", Handle, "scaled down to what fits after encryption"},
 
-	// Answers about sealed messages would come from the ciphertext, in forms
-	// that the overlay does not make.
-	"BINARY":                Hide,
-	"PREVIEW":               Hide,
-	"PREVIEW=":              Hide,
-	"SNIPPET=":              Hide,
-	"ANNOTATE-EXPERIMENT-1": Hide,
-	"IMAP4REV2":             Hide, // implies BINARY and UTF-8 strings
-	"UTF8=":                 Hide, // changes string forms in both directions
-	"NOTIFY":                Hide, // FETCH responses without a FETCH command
-	"CONTEXT=":              Hide,
-	"UIDONLY":               Hide, // responses without sequence numbers
-	"PARTIAL":               Hide, // counts over plain and sealed messages together
-	"INPROGRESS":            Pass,
+	{"CATENATE", Hide, "content would be put together at the provider, past the encryption"},
+	{"URLAUTH", Hide, "content would leave the provider past the gateway"},
+	{"URLAUTH=", Hide, "content would leave the provider past the gateway"},
+	{"URL-PARTIAL", Hide, "goes with URLAUTH and CATENATE"},
+	{"BURL", Hide, "content would leave the provider past the gateway"},
+	{"CONVERT", Hide, "the provider would convert ciphertext"},
+	{"MULTIAPPEND", Hide, "one APPEND is one message to encrypt"},
+	{"REPLACE", Hide, "an upload in a form that the gateway does not encrypt"},
+	{"FILTERS", Hide, "filters stored at the provider see ciphertext"},
+
+	{"BINARY", Hide, "parts of encrypted messages are not made in this form"},
+	{"PREVIEW", Hide, "the provider would preview ciphertext"},
+	{"PREVIEW=", Hide, "the provider would preview ciphertext"},
+	{"SNIPPET=", Hide, "the provider would preview ciphertext"},
+	{"ANNOTATE-EXPERIMENT-1", Hide, "annotations of parts would name those of the ciphertext"},
+	{"IMAP4REV2", Hide, "implies BINARY and UTF-8 strings"},
+	{"UTF8=", Hide, "changes the form of strings in both directions"},
+	{"NOTIFY", Hide, "brings content without a command that asks for it"},
+	{"CONTEXT=", Hide, "lasting searches would be answered from ciphertext"},
+	{"UIDONLY", Hide, "answers without message numbers"},
+	{"PARTIAL", Hide, "counts over plain and encrypted messages together"},
 }
 
 // Capability returns the treatment of one capability.
 func Capability(name string) Treatment {
 	name = strings.ToUpper(name)
-	if t, ok := capabilities[name]; ok {
-		return t
-	}
+	family := name
 	if i := strings.IndexByte(name, '='); i >= 0 {
-		return capabilities[name[:i+1]]
+		family = name[:i+1]
+	}
+	for _, row := range Capabilities {
+		if row.Name == name || row.Name == family {
+			return row.Treatment
+		}
 	}
 	return Pass
 }
@@ -79,10 +87,9 @@ func FilterCapabilities(upstream []string) []string {
 	out := make([]string, 0, len(upstream)+1)
 	for _, c := range upstream {
 		switch {
-		case Capability(c) != Pass:
 		case len(c) > len(appendLimit) && strings.EqualFold(c[:len(appendLimit)], appendLimit):
 			out = append(out, c[:len(appendLimit)]+scaleLimit(c[len(appendLimit):]))
-		default:
+		case Capability(c) == Pass:
 			out = append(out, c)
 		}
 	}
