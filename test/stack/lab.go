@@ -112,7 +112,7 @@ func whatIsMissing(tools []string) string {
 	}
 	for _, tool := range append([]string{"dovecot", "postfix", "swaks", "curl", "openssl", "python3"}, tools...) {
 		if _, err := exec.LookPath(tool); err != nil {
-			return tool + " is not installed: run test/maillab/install"
+			return tool + " is not installed: run test/maillab/install and, for Thunderbird, test/tbdriver/install"
 		}
 	}
 	return ""

@@ -57,8 +57,9 @@ func (w *world) refusing(t *testing.T) {
 	w.tb.compose(t, args{"account": stack.Alice, "to": stack.Erin, "subject": "back " + w.secret(), "text": "x\n"})
 }
 
-// restarting: the gateway ends and comes back while Thunderbird is connected.
-// Nobody is asked anything; mail arrives, opens and can be sent.
+// restarting: the gateway ends and comes back while Thunderbird is connected,
+// then Thunderbird does. Nobody is asked anything; mail arrives, opens and can
+// be sent.
 func (w *world) restarting(t *testing.T) {
 	for _, how := range []struct {
 		name string
@@ -83,4 +84,10 @@ func (w *world) restarting(t *testing.T) {
 		submit(t, w.erin, stack.Erin).send(t, l.bytes(), stack.Alice)
 		w.tb.arrives(t, stack.Alice, l.id, since)
 	}
+
+	// Thunderbird itself ends and starts again: it remembers the passwords.
+	call[any](t, w.tb, "restart", nil)
+	w.tb.known = 0
+	w.tb.begin(t, stack.Alice)
+	w.tb.find(t, stack.Alice, "inbox", "<restart-kill-push@b.test>")
 }
