@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cloudmls/gateway/imapd"
 	"github.com/cloudmls/gateway/imapd/session"
@@ -127,20 +128,18 @@ func TestVanishedWithoutKnownUIDs(t *testing.T) {
 		"FETCH 1:4 (UID BODYSTRUCTURE)": structures + "TAG OK done\r\n",
 		"FETCH 4 (UID)":                 "* 4 FETCH (UID 40)\r\nTAG OK done\r\n",
 		"ENABLE QRESYNC":                "* ENABLED QRESYNC\r\nTAG OK done\r\n",
-		"NOOP":                          "* VANISHED 20,40\r\nTAG OK done\r\n",
-		"FETCH 1:2 (FLAGS)":             "* 1 FETCH (FLAGS ())\r\n* 2 FETCH (FLAGS ())\r\nTAG OK done\r\n",
+		"NOOP":                          "* VANISHED 20,40\r\n* 3 EXISTS\r\nTAG OK done\r\n",
+		"FETCH 3 (UID BODYSTRUCTURE)":   "* 3 FETCH (UID 50 BODYSTRUCTURE " + plain + ")\r\nTAG OK done\r\n",
+		"FETCH 1:3 (UID)":               "* 1 FETCH (UID 10)\r\n* 2 FETCH (UID 30)\r\n* 3 FETCH (UID 50)\r\nTAG OK done\r\n",
+		"FETCH 1:* (FLAGS)":             "* 1 FETCH (FLAGS ())\r\n* 2 FETCH (FLAGS ())\r\n* 3 FETCH (FLAGS ())\r\nTAG OK done\r\n",
 	})
 	c.ok("ENABLE QRESYNC")
 	c.ok("NOOP")
-	before := len(p.saw())
-	if got := c.ok("FETCH 1:2 (FLAGS)"); len(got) != 2 {
+	if got := c.ok("FETCH 1:* (FLAGS)"); len(got) != 3 {
 		t.Errorf("got %q", got)
 	}
-	c.ok("FETCH * (FLAGS)")
-	for _, l := range p.saw()[before:] {
-		if strings.HasPrefix(l, "CMLSGW") {
-			t.Errorf("the relay asked for messages that are gone: %q", l)
-		}
+	if saw := p.saw(); !slices.ContainsFunc(saw, func(l string) bool { return strings.HasSuffix(l, " FETCH 3 (UID BODYSTRUCTURE)") }) {
+		t.Errorf("the relay did not look at the third message: %q", saw)
 	}
 }
 
@@ -199,7 +198,7 @@ func TestThreat80_LocalLimits(t *testing.T) {
 		config, _ := certificate(t)
 		w := newWorld(t, func(_ *backend, o *imapd.Options) {
 			o.TLSConfig = config
-			o.Limits.LoginTimeout = 50 * 1e6
+			o.Limits.LoginTimeout = 50 * time.Millisecond
 			o.Limits.MaxPreAuth = 1
 		})
 		if rest := dial(t, w.addr).closed(); rest != "" {
@@ -214,4 +213,45 @@ func TestThreat80_LocalLimits(t *testing.T) {
 			t.Errorf("third connection got %q", rest)
 		}
 	})
+}
+
+// TestPauseBetweenCommands: the time that octets within a command may take is no
+// limit on the time between commands.
+func TestPauseBetweenCommands(t *testing.T) {
+	const progress = 100 * time.Millisecond
+	w := newWorld(t, func(_ *backend, o *imapd.Options) { o.Limits.Progress = progress })
+	c := w.login()
+	c.send("a NO")
+	time.Sleep(progress / 4) // so that the rest is read by itself
+	c.send("OP\r\n")
+	c.until("a")
+	time.Sleep(3 * progress)
+	c.ok("NOOP")
+}
+
+// TestOddFetch: a FETCH that the relay does not understand is the provider's to
+// answer; what it brings of messages not looked at yet is not the first that the
+// client sees of them.
+func TestOddFetch(t *testing.T) {
+	c, p := relayedTo(t, map[string]string{
+		"SELECT INBOX":                emptyBox,
+		"NOOP":                        "* 1 EXISTS\r\nTAG OK done\r\n",
+		"FETCH 1":                     "TAG BAD what of it\r\n",
+		"FETCH 1 ODD[":                "* 1 FETCH (BODY[] {3}\r\nraw)\r\nTAG OK done\r\n",
+		"FETCH 1 (UID BODYSTRUCTURE)": "* 1 FETCH (UID 5 BODYSTRUCTURE (\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 3 1))\r\nTAG OK done\r\n",
+		"FETCH 1 (UID)":               "* 1 FETCH (UID 5)\r\nTAG OK done\r\n",
+	})
+	c.ok("NOOP")
+	c.expect("FETCH 1", "BAD what of it")
+	if slices.ContainsFunc(p.saw(), func(l string) bool { return strings.HasPrefix(l, "CMLSGW") && strings.Contains(l, " FETCH ") }) {
+		t.Errorf("an error made the relay look at messages: %q", p.saw())
+	}
+	if got := c.ok("FETCH 1 ODD["); len(got) != 1 || !strings.Contains(got[0], "raw") {
+		t.Errorf("got %q", got)
+	}
+	saw := p.saw()
+	looked := slices.IndexFunc(saw, func(l string) bool { return strings.HasSuffix(l, "FETCH 1 (UID BODYSTRUCTURE)") })
+	if looked < 0 || looked > len(saw)-2 || !strings.HasSuffix(saw[len(saw)-1], "FETCH 1 ODD[") {
+		t.Errorf("the message was shown before it was looked at: %q", saw)
+	}
 }
