@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // Buffered is a connection below TLS. TLS reads and writes record by record, a
@@ -16,6 +17,7 @@ type Buffered struct {
 	// before is called when a read is about to wait for the network. For the
 	// reading goroutine.
 	before func()
+	quiet  atomic.Bool // before is not called any more
 	buf    []byte
 	rest   []byte // what of buf has not been read
 
@@ -42,7 +44,7 @@ func below(conn net.Conn) *Buffered {
 // Read implements io.Reader.
 func (b *Buffered) Read(p []byte) (int, error) {
 	if len(b.rest) == 0 {
-		if b.before != nil {
+		if b.before != nil && !b.quiet.Load() {
 			b.before()
 		}
 		if err := b.sendHeld(); err != nil {

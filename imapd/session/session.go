@@ -212,6 +212,9 @@ const lingerTime = 250 * time.Millisecond
 
 // linger reads until the peer closes, for a short time.
 func (c *timedConn) linger() {
+	if c.raw != nil {
+		c.raw.quiet.Store(true) // this may be another goroutine than the reading one
+	}
 	c.mu.Lock()
 	c.armed = false
 	err := c.Conn.SetReadDeadline(time.Now().Add(lingerTime))

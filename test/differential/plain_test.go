@@ -233,7 +233,14 @@ func runStep(st *step, main, other *conn, side int) ([]string, error) {
 	switch {
 	case st.idle:
 		rest, err := main.idleEnd(st.wait, st.cuts)
-		return append(got, rest...), err
+		if err != nil {
+			return append(got, rest...), err
+		}
+		// The provider may not have noticed yet. What it tells now belongs to the
+		// step as well, before the two tagged responses.
+		untagged, tagged, err := main.do("NOOP")
+		last := len(rest) - 1
+		return slices.Concat(got, rest[:last], untagged, rest[last:], []string{tagged}), err
 	case len(st.burst) > 0:
 		return main.run(st.onSide(side == 0 || *control))
 	}
