@@ -45,7 +45,8 @@ func (w *world) writing(t *testing.T) {
 		if !strings.Contains(got, body) || !strings.Contains(field(got, "Subject"), subject) {
 			t.Errorf("%s reads:\n%s", r.address, got)
 		}
-		if status := field(got, "CloudMLS-Status"); !strings.Contains(status, "; authentic; ") {
+		status := field(got, "CloudMLS-Status")
+		if blind := strings.Contains(status, "blind copy"); !strings.Contains(status, "; authentic; ") || blind != (r.address == stack.Frank) {
 			t.Errorf("%s: status %q", r.address, status)
 		}
 		if field(got, "Bcc") != "" {
