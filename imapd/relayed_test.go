@@ -83,9 +83,8 @@ func TestIdleBeginsWithItsContinuation(t *testing.T) {
 	}
 }
 
-// TestRefusedLiteral: a literal that the client would have been asked for is asked
-// for at the provider as well; one that is refused there is never sent, where it
-// could be read as a command.
+// TestRefusedLiteral: the provider is asked before a literal is sent, of whatever
+// kind the client's is. One that is refused could be read there as a command.
 func TestRefusedLiteral(t *testing.T) {
 	c, p := relayedTo(t, map[string]string{"SETMETADATA nowhere (/private/comment {9}": "TAG NO no such mailbox\r\n"})
 	c.send("a SETMETADATA nowhere (/private/comment {9}\r\n")
@@ -94,6 +93,10 @@ func TestRefusedLiteral(t *testing.T) {
 	}
 	c.send("a NOOP xxx)\r\n")
 	if got := c.line(); got != "a NO no such mailbox\r\n" {
+		t.Errorf("got %q", got)
+	}
+	c.send("b SETMETADATA nowhere (/private/comment {9+}\r\na NOOP xxx)\r\n")
+	if got := c.line(); got != "b NO no such mailbox\r\n" {
 		t.Errorf("got %q", got)
 	}
 	c.ok("NOOP")

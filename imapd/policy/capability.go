@@ -38,7 +38,7 @@ var Capabilities = []CapabilityRow{
 	{"MAILBOX-REFERRALS", Hide, "the client would leave the gateway for another server"},
 	{"UNAUTHENTICATE", Hide, "the account of a connection never changes"},
 	{"COMPRESS=", Hide, "useless on loopback, and nothing could be read between the two sides"},
-	{"LITERAL+", Handle, "always offered; the gateway asks the provider where that one wants to be asked"},
+	{"LITERAL+", Handle, "always offered; the gateway itself asks the provider before it sends a literal, uploads aside"},
 	{"LITERAL-", Handle, "LITERAL+ includes it"},
 	{"APPENDLIMIT=", Handle, "scaled down to what fits after encryption"},
 

@@ -27,7 +27,7 @@ type clientCommand struct {
 // announces it, raw[data:end] its content.
 type literalPos struct {
 	announce, data, end int
-	binary, nonSync     bool
+	binary              bool
 }
 
 // uploadLiteral is an announced message.
@@ -173,8 +173,7 @@ func (s *session) takeLiteral(cmd *clientCommand, seg *wire.Segment) error {
 		}
 		s.flush()
 	}
-	pos := literalPos{announce: len(cmd.raw) + len(seg.Text), data: len(cmd.raw) + len(seg.Raw),
-		binary: seg.Binary, nonSync: seg.NonSync}
+	pos := literalPos{announce: len(cmd.raw) + len(seg.Text), data: len(cmd.raw) + len(seg.Raw), binary: seg.Binary}
 	cmd.raw = append(cmd.raw, seg.Raw...)
 	n := int(seg.Size)
 	cmd.raw = append(cmd.raw, make([]byte, n)...)

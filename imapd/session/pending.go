@@ -178,7 +178,7 @@ func (s *session) writeCommand(c *command, raw []byte, literals []literalPos) er
 		if err := s.write(raw[at:l.announce]); err != nil {
 			return err
 		}
-		ok, err := s.announce(c, int64(l.end-l.data), l.binary, l.nonSync)
+		ok, err := s.announce(c, int64(l.end-l.data), l.binary, false)
 		if err != nil || !ok {
 			return err
 		}
@@ -187,10 +187,10 @@ func (s *session) writeCommand(c *command, raw []byte, literals []literalPos) er
 	return s.write(raw[at:])
 }
 
-// announce writes the announcement of a literal, and waits for the provider
-// where that is necessary, or where the client waited too: some providers read a
-// literal that they refused as commands. false means that the command has been
-// answered.
+// announce writes the announcement of a literal, and waits for the provider unless
+// nonSync is wanted and it takes that. Only uploads want it: some providers read
+// the literal of another command that they refused as commands. false means that
+// the command has been answered.
 func (s *session) announce(c *command, size int64, binary, nonSync bool) (bool, error) {
 	tilde := ""
 	if binary {

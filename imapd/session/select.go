@@ -91,7 +91,7 @@ func (s *session) runSelect(cmd *clientCommand, tag, name string) (*selection, *
 	at := len(cmd.tag)
 	literals := make([]literalPos, len(cmd.literals))
 	for i, l := range cmd.literals {
-		literals[i] = literalPos{l.announce - at, l.data - at, l.end - at, l.binary, l.nonSync}
+		literals[i] = literalPos{l.announce - at, l.data - at, l.end - at, l.binary}
 	}
 	if err := s.write([]byte(tag)); err != nil {
 		return nil, nil, err

@@ -215,6 +215,12 @@ func (s *script) literal(text string) string {
 	return fmt.Sprintf("{%d+}\r\n%s", len(text), text) // LITERAL+, and LITERAL- up to 4096
 }
 
+// syncLiteral is for SETMETADATA: where this Dovecot refuses that, it reads a
+// literal that was not waited for as commands.
+func (s *script) syncLiteral(text string) string {
+	return fmt.Sprintf("{%d}\r\n%s%s", len(text), syncMark, text)
+}
+
 // astring returns text in one of its forms.
 func (s *script) astring(text string) string {
 	atom := text != "" && !strings.ContainsAny(text, "(){ %*\"\\")

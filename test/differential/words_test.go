@@ -272,7 +272,7 @@ func (s *script) metadata() *command {
 	entry := s.choose("/private/comment", "/shared/comment", "/private/vendor/x", "/bogus", "private")
 	box := s.choose(`""`, "INBOX", s.box())
 	if s.chance(2) {
-		return s.make("SETMETADATA", box, "("+entry+" "+s.choose("NIL", `"a value"`, s.literal("a literal"), "~"+s.literal("eight\x80bits"))+")")
+		return s.make("SETMETADATA", box, "("+entry+" "+s.choose("NIL", `"a value"`, s.syncLiteral("a literal"), "~"+s.syncLiteral("eight\x80bits"))+")")
 	}
 	opt := s.choose("", "(MAXSIZE 3) ", "(DEPTH 1) ", "(DEPTH infinity) ")
 	return s.make("GETMETADATA", opt+box, s.choose(entry, "("+entry+" /private/comment)"))
