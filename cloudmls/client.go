@@ -25,9 +25,10 @@ type Client struct {
 	epochs epochCache
 	closed atomic.Bool
 
-	mu     sync.Mutex
-	health map[Account]Status   // without Problems
-	asked  map[string]time.Time // when the key server last did not confirm a pin
+	mu       sync.Mutex
+	health   map[Account]Status   // without Problems
+	reserved map[string]blockID   // by blockName: the block that this Client reserved last
+	asked    map[string]time.Time // when the key server last did not confirm a pin
 }
 
 // Register creates a user at the key server and signs this device in. The
@@ -90,7 +91,7 @@ func openClient(s *state.Store, o Options) (*Client, error) {
 }
 
 func newClient(s *state.Store, o Options) (*Client, error) {
-	c := &Client{o: o, store: s, health: map[Account]Status{}, asked: map[string]time.Time{}}
+	c := &Client{o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{}, asked: map[string]time.Time{}}
 	if err := c.markDevice(); err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,15 +13,11 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
-	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
 
 const (
-	// blockSize is how many generations are reserved at once: one write to
-	// the key server per so many messages.
-	blockSize = 32
 	// updateAfterMessages and updateAfter are when a member refreshes its keys
 	// with a Commit, for post-compromise security (RFC 9420 section 16.6) and
 	// long before an epoch's generations run out.
@@ -38,7 +33,9 @@ const (
 // It syncs first; where the key server cannot be reached, it still encrypts to
 // the last known members while generations reserved before last. The generation
 // is used up durably before the ciphertext exists, so a crash skips one and
-// never repeats one.
+// never repeats one. A device that was set back to an older copy of its disk
+// does not repeat one either, as long as it reaches the key server: what a
+// Client did not reserve itself it uses without the key server only.
 //
 // Every failure is an error, and nothing but a ciphertext is ever returned
 // without one: ErrNoConversation, ErrNotMember, ErrBroken,
@@ -71,7 +68,7 @@ func (c *Client) Encrypt(ctx context.Context, self Account, id ConversationID, p
 		}
 	}
 	for range maxAttempts {
-		sealed, err := c.seal(ctx, self, conv, plaintext, aad)
+		sealed, err := c.seal(ctx, self, conv, online, plaintext, aad)
 		var moved *movedError
 		if !errors.As(err, &moved) {
 			return sealed, err
@@ -138,7 +135,7 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 		return nil, err
 	}
 	old := c.now().Sub(time.UnixMilli(conv.Updated)) >= updateAfter
-	many := b != nil && b.Next == b.End && b.End+blockSize > updateAfterMessages
+	many := b != nil && (b.Next == b.End || !c.isFresh(self, b)) && b.End+blockSize > updateAfterMessages
 	if !old && !many && !conv.Renew {
 		return conv, nil
 	}
@@ -160,12 +157,12 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 }
 
 // seal uses up one generation and makes the ciphertext with it.
-func (c *Client) seal(ctx context.Context, self Account, conv *conversationRecord, plaintext, aad []byte) ([]byte, error) {
+func (c *Client) seal(ctx context.Context, self Account, conv *conversationRecord, online bool, plaintext, aad []byte) ([]byte, error) {
 	r, err := c.epoch(ctx, self, conv.Group, conv.Epoch)
 	if err != nil {
 		return nil, fmt.Errorf("archive record of the epoch: %w", err)
 	}
-	generation, signature, err := c.nextGeneration(ctx, self, conv)
+	generation, signature, err := c.nextGeneration(ctx, self, conv, online)
 	if err != nil {
 		return nil, err
 	}
@@ -185,84 +182,6 @@ func (c *Client) seal(ctx context.Context, self Account, conv *conversationRecor
 		return nil, fmt.Errorf("encrypt: %w", err)
 	}
 	return b, nil
-}
-
-// generationBlock is what this device reserved of an epoch's generations. It
-// lives in the local cache: losing it wastes the rest of the block.
-type generationBlock struct {
-	Version      int    `json:"v"`
-	Group        []byte `json:"group"`
-	Epoch        uint64 `json:"epoch"`
-	Next         uint32 `json:"next"`
-	End          uint32 `json:"end"` // first generation that is not ours
-	SignatureKey []byte `json:"signature_key"`
-}
-
-func blockName(self Account, group []byte) string {
-	return self.Platform + "\x00" + self.ID + "\x00" + hex.EncodeToString(group)
-}
-
-// block gives this device's block of the conversation's current epoch, or nil.
-func (c *Client) block(self Account, conv *conversationRecord) (*generationBlock, error) {
-	b, err := c.store.Cache("sdk/block").Get(blockName(self, conv.Group))
-	if err != nil {
-		return nil, fmt.Errorf("reserved generations: %w", err)
-	}
-	if b == nil {
-		return nil, nil
-	}
-	r := &generationBlock{}
-	if err := decodeRecord(b, r); err != nil {
-		return nil, fmt.Errorf("reserved generations: %w", err)
-	}
-	if string(r.Group) != string(conv.Group) || r.Epoch != conv.Epoch {
-		return nil, nil
-	}
-	return r, nil
-}
-
-// nextGeneration uses up a generation of this device's block, or of a new one
-// that is reserved with the key server. It is durable before it returns.
-func (c *Client) nextGeneration(ctx context.Context, self Account, conv *conversationRecord) (uint32, mls.SignaturePrivateKey, error) {
-	r, err := c.block(self, conv)
-	if err != nil {
-		return 0, nil, err
-	}
-	if r == nil || r.Next >= r.End {
-		if r, err = c.reserveBlock(ctx, self, conv); err != nil {
-			return 0, nil, err
-		}
-	}
-	generation := r.Next
-	r.Next++
-	b, err := encodeRecord(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	if err := c.store.Cache("sdk/block").Put(blockName(self, conv.Group), b); err != nil {
-		return 0, nil, fmt.Errorf("reserved generations: %w", err)
-	}
-	crashpoint.Here("generation-taken")
-	return generation, r.SignatureKey, nil
-}
-
-func (c *Client) reserveBlock(ctx context.Context, self Account, conv *conversationRecord) (*generationBlock, error) {
-	var block *generationBlock
-	err := c.swapSender(ctx, self, conv, func(r *senderRecord) error {
-		if r.NextApp+blockSize > mls.MaxGeneration {
-			return ErrExhausted
-		}
-		block = &generationBlock{
-			Version: recordVersion, Group: conv.Group, Epoch: conv.Epoch,
-			Next: r.NextApp, End: r.NextApp + blockSize, SignatureKey: r.SignatureKey,
-		}
-		r.NextApp = block.End
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reserve generations: %w", err)
-	}
-	return block, nil
 }
 
 // reuseGuard gives the four octets that are mixed into a nonce (RFC 9420

@@ -76,7 +76,7 @@ func TestThreat06_PasswordChange(t *testing.T) {
 // Nothing changes where any part of it is refused.
 func TestThreat06_PasswordChangeIsAllOrNothing(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
-	p := w.register("alice")
+	p := w.person("alice")
 	other, err := p.login(newKey(), p.auth)
 	if err != nil {
 		t.Fatal(err)
@@ -91,13 +91,15 @@ func TestThreat06_PasswordChangeIsAllOrNothing(t *testing.T) {
 		"recovery code instead": {func(r *keyapi.PasswordRequest) { r.OldAuth, r.RecoveryAuth = nil, random(32) }, keyapi.CodeInvalid},
 		"stale objects":         {func(r *keyapi.PasswordRequest) { r.Tx.Put[0].Counter = 2 }, keyapi.CodeConflict},
 		"no objects":            {func(r *keyapi.PasswordRequest) { r.Tx.Put = nil }, keyapi.CodeInvalid},
-		"a Commit":              {func(r *keyapi.PasswordRequest) { r.Tx.Commit = &keyapi.CommitSubmission{} }, keyapi.CodeInvalid},
-		"an acknowledgement":    {func(r *keyapi.PasswordRequest) { r.Tx.Ack = make([]keyapi.AckRequestFor, 1) }, keyapi.CodeInvalid},
-		"short auth":            {func(r *keyapi.PasswordRequest) { r.Auth = random(31) }, keyapi.CodeInvalid},
-		"short recovery":        {func(r *keyapi.PasswordRequest) { r.RecoveryAuth = random(31) }, keyapi.CodeInvalid},
-		"short tag":             {func(r *keyapi.PasswordRequest) { r.KDFTag = random(31) }, keyapi.CodeInvalid},
-		"weak derivation":       {func(r *keyapi.PasswordRequest) { r.KDF.MemoryKiB = 1 }, keyapi.CodeInvalid},
-		"unknown version":       {func(r *keyapi.PasswordRequest) { r.AuthVersion = 2 }, keyapi.CodeInvalid},
+		"a Commit":              {func(r *keyapi.PasswordRequest) { r.Tx.Commit = newGroup().create(p.account, "commit") }, keyapi.CodeInvalid},
+		"an acknowledgement": {func(r *keyapi.PasswordRequest) {
+			r.Tx.Ack = []keyapi.AckRequestFor{{Account: p.account}}
+		}, keyapi.CodeInvalid},
+		"short auth":      {func(r *keyapi.PasswordRequest) { r.Auth = random(31) }, keyapi.CodeInvalid},
+		"short recovery":  {func(r *keyapi.PasswordRequest) { r.RecoveryAuth = random(31) }, keyapi.CodeInvalid},
+		"short tag":       {func(r *keyapi.PasswordRequest) { r.KDFTag = random(31) }, keyapi.CodeInvalid},
+		"weak derivation": {func(r *keyapi.PasswordRequest) { r.KDF.MemoryKiB = 1 }, keyapi.CodeInvalid},
+		"unknown version": {func(r *keyapi.PasswordRequest) { r.AuthVersion = 2 }, keyapi.CodeInvalid},
 	} {
 		r := p.change(p.auth, fresh, put("wraps", 1, "x"))
 		row.change(&r)
@@ -391,19 +393,19 @@ func TestThreat06_SignInRacesPasswordChange(t *testing.T) {
 	w := newWorld(t, keyserver.Options{Store: hooked})
 	p := w.register("alice")
 	n := uint64(0)
-	replace := func() {
+	replace := func(auth, recovery []byte) {
 		n++
-		r := p.change(p.auth, random(32), put("wraps", n, "x"))
-		r.RecoveryAuth = random(32)
+		r := p.change(p.auth, auth, put("wraps", n, "x"))
+		r.RecoveryAuth = recovery
 		if _, err := w.c.ChangePassword(t.Context(), p.token(), r); err != nil {
 			t.Error(err)
 		}
-		p.auth, p.recovery = r.Auth, r.RecoveryAuth
+		p.auth, p.recovery = auth, recovery
 	}
-	hooked.before = replace
+	hooked.before = func() { replace(random(32), p.recovery) }
 	_, err = p.login(newKey(), p.auth)
 	wantCode(t, err, keyapi.CodeUnauthorized)
-	hooked.before = replace
+	hooked.before = func() { replace(p.auth, random(32)) }
 	_, err = p.recover(p.recovery)
 	wantCode(t, err, keyapi.CodeUnauthorized)
 	if l, err := w.c.Sessions(t.Context(), p.token()); err != nil || len(l.Sessions) != 1 {

@@ -277,12 +277,16 @@ func TestThreat07_Recovery(t *testing.T) {
 		t.Errorf("the replaced code: %v", err)
 	}
 	// On a device that is signed in still, or was: it stays the device that it is.
-	again, _, err := Recover(t.Context(), username, third, password, f.config(0))
+	again, fourth, err := Recover(t.Context(), username, third, password, f.config(0))
 	if err != nil || again.Slot() != a.Slot() || get(t, again, conv) != "kept" {
 		t.Errorf("on a known device: %v", err)
 	}
 	if !f.signsIn(t, password) {
 		t.Error("the password does not work")
+	}
+	// The code that replaces another opens ROOT on a device that has nothing.
+	if last, _, err := Recover(t.Context(), username, fourth, password, f.stranger()); err != nil || get(t, last, conv) != "kept" {
+		t.Errorf("the last code: %v", err)
 	}
 }
 

@@ -1,0 +1,122 @@
+package cloudmls
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/cloudmls/gateway/internal/crashpoint"
+	"github.com/cloudmls/gateway/mls"
+)
+
+// blockSize is how many generations are reserved at once: one write to the key
+// server per so many messages.
+const blockSize = 32
+
+// generationBlock is what this device reserved of an epoch's generations. It
+// lives in the local cache: losing it wastes the rest of the block.
+type generationBlock struct {
+	Version      int    `json:"v"`
+	Group        []byte `json:"group"`
+	Epoch        uint64 `json:"epoch"`
+	Next         uint32 `json:"next"`
+	End          uint32 `json:"end"` // first generation that is not ours
+	SignatureKey []byte `json:"signature_key"`
+}
+
+// blockID tells the blocks of a group apart.
+type blockID struct {
+	epoch uint64
+	end   uint32
+}
+
+func blockName(self Account, group []byte) string {
+	return self.Platform + "\x00" + self.ID + "\x00" + hex.EncodeToString(group)
+}
+
+// block gives this device's block of the conversation's current epoch, or nil.
+func (c *Client) block(self Account, conv *conversationRecord) (*generationBlock, error) {
+	b, err := c.store.Cache("sdk/block").Get(blockName(self, conv.Group))
+	if err != nil {
+		return nil, fmt.Errorf("reserved generations: %w", err)
+	}
+	if b == nil {
+		return nil, nil
+	}
+	r := &generationBlock{}
+	if err := decodeRecord(b, r); err != nil {
+		return nil, fmt.Errorf("reserved generations: %w", err)
+	}
+	if string(r.Group) != string(conv.Group) || r.Epoch != conv.Epoch {
+		return nil, nil
+	}
+	return r, nil
+}
+
+// isFresh tells whether this Client reserved the block. One that it found on the
+// disk may be older than the device's last message: the disk may be a copy that
+// was restored. Its generations, used twice, would leave two messages under one
+// key to the random octets of the reuse guard.
+func (c *Client) isFresh(self Account, b *generationBlock) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reserved[blockName(self, b.Group)] == blockID{b.Epoch, b.End}
+}
+
+func (c *Client) markFresh(self Account, b *generationBlock) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reserved[blockName(self, b.Group)] = blockID{b.Epoch, b.End}
+}
+
+// nextGeneration uses up a generation of this device's block, or of a new one
+// that is reserved with the key server. It is durable before it returns. online
+// says that the key server can be reached, so that what is left of an earlier
+// Client's block is dropped.
+func (c *Client) nextGeneration(ctx context.Context, self Account, conv *conversationRecord, online bool) (uint32, mls.SignaturePrivateKey, error) {
+	r, err := c.block(self, conv)
+	if err != nil {
+		return 0, nil, err
+	}
+	left := r != nil && r.Next < r.End
+	if !left || online && !c.isFresh(self, r) {
+		next, err := c.reserveBlock(ctx, self, conv)
+		switch {
+		case err == nil:
+			r = next
+			c.markFresh(self, r)
+		case !left || !unreachable(ctx, err): // else it went away a moment ago
+			return 0, nil, err
+		}
+	}
+	generation := r.Next
+	r.Next++
+	b, err := encodeRecord(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := c.store.Cache("sdk/block").Put(blockName(self, conv.Group), b); err != nil {
+		return 0, nil, fmt.Errorf("reserved generations: %w", err)
+	}
+	crashpoint.Here("generation-taken")
+	return generation, r.SignatureKey, nil
+}
+
+func (c *Client) reserveBlock(ctx context.Context, self Account, conv *conversationRecord) (*generationBlock, error) {
+	var block *generationBlock
+	err := c.swapSender(ctx, self, conv, func(r *senderRecord) error {
+		if r.NextApp+blockSize > mls.MaxGeneration {
+			return ErrExhausted
+		}
+		block = &generationBlock{
+			Version: recordVersion, Group: conv.Group, Epoch: conv.Epoch,
+			Next: r.NextApp, End: r.NextApp + blockSize, SignatureKey: r.SignatureKey,
+		}
+		r.NextApp = block.End
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reserve generations: %w", err)
+	}
+	return block, nil
+}
