@@ -19,11 +19,11 @@ func (g *Group) placeExternal(t *transition, list []listedProposal) (LeafIndex, 
 // externalInit recovers the init secret of an external Commit (RFC 9420
 // section 8.3).
 func (g *Group) externalInit(p *ExternalInit) ([]byte, error) {
-	private, _, err := g.suite.DeriveKeyPair(g.secrets.external)
+	private, public, err := g.suite.DeriveKeyPair(g.secrets.external)
 	if err != nil {
 		return nil, err
 	}
-	secret, err := g.suite.ReceiveExternalInit(private, p.KEMOutput)
+	secret, err := g.suite.ReceiveExternalInit(private, public, p.KEMOutput)
 	if err != nil {
 		return nil, invalidBecause("12.1.6", "external_init", err)
 	}

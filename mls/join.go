@@ -125,7 +125,7 @@ func (w *welcome) groupSecrets(s *labeled.Suite, k *KeyPackageSecrets) (*groupSe
 		return nil, ErrWrongKeyPackage
 	}
 	c := w.secrets[at].ciphertext
-	plaintext, err := s.Decrypt(k.initPrivate, "Welcome", w.encryptedGroupInfo, c.kemOutput, c.ciphertext)
+	plaintext, err := s.Decrypt(k.initPrivate, k.keyPackage.initKey, "Welcome", w.encryptedGroupInfo, c.kemOutput, c.ciphertext)
 	if err != nil {
 		return nil, invalidBecause("12.4.3.1", "group secrets", err)
 	}

@@ -149,7 +149,7 @@ func (p *updatePath) decrypt(s *labeled.Suite, t *ratchetTree, path []pathNode, 
 		return nil, invalid("7.5", "path has nothing that this member can decrypt")
 	}
 	c := p.nodes[at].secrets[which]
-	secret, err := s.Decrypt(keys[resolution[which]], "UpdatePathNode", context, c.kemOutput, c.ciphertext)
+	secret, err := s.Decrypt(keys[resolution[which]], t.key(resolution[which]), "UpdatePathNode", context, c.kemOutput, c.ciphertext)
 	if err != nil {
 		return nil, invalidBecause("7.5", "path secret", err)
 	}

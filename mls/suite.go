@@ -11,9 +11,33 @@ import (
 // sections 5.1 and 17.1).
 type CipherSuite uint16
 
-// MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 is the suite that every
-// implementation has (RFC 9420 section 17.1).
-const MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 CipherSuite = 0x0001
+// The cipher suites of RFC 9420 section 17.1. Every implementation has the
+// first one.
+const (
+	MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519        CipherSuite = 0x0001
+	MLS_128_DHKEMP256_AES128GCM_SHA256_P256             CipherSuite = 0x0002
+	MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519 CipherSuite = 0x0003
+	MLS_256_DHKEMX448_AES256GCM_SHA512_Ed448            CipherSuite = 0x0004
+	MLS_256_DHKEMP521_AES256GCM_SHA512_P521             CipherSuite = 0x0005
+	MLS_256_DHKEMX448_CHACHA20POLY1305_SHA512_Ed448     CipherSuite = 0x0006
+	MLS_256_DHKEMP384_AES256GCM_SHA384_P384             CipherSuite = 0x0007
+)
+
+// MLS_128_XWING_AES128GCM_SHA256_Ed25519 is the first suite with a
+// post-quantum KEM: MLKEM768-X25519, also called X-Wing, 0x647a in the HPKE
+// registry, as draft-ietf-hpke-pq defines it. IANA has assigned it no value;
+// this one is for private use, and others use other values for it.
+const MLS_128_XWING_AES128GCM_SHA256_Ed25519 CipherSuite = labeled.XWing
+
+// CipherSuites returns the suites that this package implements, ascending.
+func CipherSuites() []CipherSuite {
+	ids := labeled.IDs()
+	list := make([]CipherSuite, len(ids))
+	for i, id := range ids {
+		list[i] = CipherSuite(id)
+	}
+	return list
+}
 
 // Supported reports whether this package implements cs.
 func (cs CipherSuite) Supported() bool { return labeled.Supported(uint16(cs)) }
@@ -55,7 +79,8 @@ type GroupID string
 func (id GroupID) String() string { return fmt.Sprintf("%x", string(id)) }
 
 // SignaturePrivateKey is a member's signature key. For the EdDSA suites it is
-// the seed (32 bytes for Ed25519). It prints as "[redacted]".
+// the seed (32 bytes for Ed25519, 57 for Ed448), for the ECDSA suites the
+// scalar, big-endian. It prints as "[redacted]".
 type SignaturePrivateKey []byte
 
 // String returns "[redacted]".

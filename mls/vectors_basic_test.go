@@ -115,12 +115,12 @@ func TestVectorsCryptoBasics(t *testing.T) {
 		noError(t, s.Verify(v.Sign.Pub, v.Sign.Label, v.Sign.Content, signature))
 
 		e := v.Encrypt
-		out, err = s.Decrypt(e.Priv, e.Label, e.Context, e.KEMOutput, e.Ciphertext)
+		out, err = s.Decrypt(e.Priv, e.Pub, e.Label, e.Context, e.KEMOutput, e.Ciphertext)
 		noError(t, err)
 		wantEqual(t, "decrypt_with_label", out, e.Plaintext)
 		kemOutput, ciphertext, err := s.Encrypt(e.Pub, e.Label, e.Context, e.Plaintext)
 		noError(t, err)
-		out, err = s.Decrypt(e.Priv, e.Label, e.Context, kemOutput, ciphertext)
+		out, err = s.Decrypt(e.Priv, e.Pub, e.Label, e.Context, kemOutput, ciphertext)
 		noError(t, err)
 		wantEqual(t, "encrypt_with_label", out, e.Plaintext)
 	}

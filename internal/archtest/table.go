@@ -29,7 +29,7 @@ var Rules = []Rule{
 	{Package: "mls/internal/codec", Others: []string{"golang.org/x/crypto/cryptobyte"}, Never: pure},
 	{Package: "mls/internal/treemath", Never: pure},
 	{Package: "mls/internal/labeled", Ours: []string{"mls/internal/codec"},
-		Others: []string{"github.com/cloudflare/circl", "golang.org/x/crypto"}, Never: pure},
+		Others: []string{"filippo.io/edwards25519", "github.com/cloudflare/circl", "golang.org/x/crypto"}, Never: pure},
 
 	{Package: "groupid", Others: []string{"golang.org/x/net/idna", "golang.org/x/text"}, Never: pure},
 

@@ -1,7 +1,7 @@
 package labeled
 
 import (
-	"crypto/hkdf"
+	"crypto"
 	"crypto/hmac"
 	"crypto/subtle"
 	"fmt"
@@ -43,13 +43,33 @@ func (s *Suite) VerifyMAC(key, message, tag []byte) bool {
 	return len(tag) == len(want) && subtle.ConstantTimeCompare(want, tag) == 1
 }
 
-// Extract is KDF.Extract.
-func (s *Suite) Extract(salt, ikm []byte) ([]byte, error) {
-	prk, err := hkdf.Extract(s.hash.New, ikm, salt)
-	if err != nil {
-		return nil, fmt.Errorf("extract: %w", err)
+// Extract is KDF.Extract. It never fails.
+func (s *Suite) Extract(salt, ikm []byte) ([]byte, error) { return hkdfExtract(s.hash, salt, ikm), nil }
+
+// hkdfExtract is HKDF-Extract of RFC 5869.
+func hkdfExtract(h crypto.Hash, salt, ikm []byte) []byte {
+	m := hmac.New(h.New, salt)
+	m.Write(ikm)
+	return m.Sum(nil)
+}
+
+// hkdfExpand is HKDF-Expand of RFC 5869 for a length of at most 255 hashes.
+func hkdfExpand(h crypto.Hash, prk, info []byte, length int) []byte {
+	m := hmac.New(h.New, prk)
+	out := make([]byte, 0, length+h.Size())
+	var block []byte
+	for n := byte(1); len(out) < length; n++ {
+		if n > 1 {
+			m.Reset()
+		}
+		m.Write(block)
+		m.Write(info)
+		m.Write([]byte{n})
+		at := len(out)
+		out = m.Sum(out)
+		block = out[at:]
 	}
-	return prk, nil
+	return out[:length:length]
 }
 
 // ExpandWithLabel is ExpandWithLabel of RFC 9420 section 8. It fails if length
@@ -62,11 +82,7 @@ func (s *Suite) ExpandWithLabel(secret []byte, label string, context []byte, len
 	w.Uint16(uint16(length))
 	w.Opaque([]byte(labelPrefix + label))
 	w.Opaque(context)
-	out, err := hkdf.Expand(s.hash.New, secret, string(w.Bytes()), length)
-	if err != nil {
-		return nil, fmt.Errorf("expand %q: %w", label, err)
-	}
-	return out, nil
+	return hkdfExpand(s.hash, secret, w.Bytes(), length), nil
 }
 
 // DeriveSecret is DeriveSecret of RFC 9420 section 8.

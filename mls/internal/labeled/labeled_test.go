@@ -16,6 +16,18 @@ func suite(t *testing.T) *Suite {
 	return s
 }
 
+// each runs a test for every suite.
+func each(t *testing.T, f func(t *testing.T, s *Suite)) {
+	t.Helper()
+	if len(IDs()) != 8 {
+		t.Fatalf("%d suites, want 8", len(IDs()))
+	}
+	for _, id := range IDs() {
+		s, _ := ByID(id)
+		t.Run(s.Name, func(t *testing.T) { f(t, s) })
+	}
+}
+
 // The listed points are those that the standard library refuses to multiply,
 // and no others.
 func TestLowOrderPointsAreRefused(t *testing.T) {
@@ -55,8 +67,9 @@ func TestLowOrderPointsAreRefused(t *testing.T) {
 }
 
 // No operation changes what it is given.
-func TestInputsAreUnchanged(t *testing.T) {
-	s := suite(t)
+func TestInputsAreUnchanged(t *testing.T) { each(t, inputsAreUnchanged) }
+
+func inputsAreUnchanged(t *testing.T, s *Suite) {
 	private, public, err := s.GenerateKeyPair()
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +90,7 @@ func TestInputsAreUnchanged(t *testing.T) {
 		before = append(before, bytes.Clone(b))
 	}
 	for range 2 {
-		got, err := s.Decrypt(private, "label", context, kemOutput, ciphertext)
+		got, err := s.Decrypt(private, public, "label", context, kemOutput, ciphertext)
 		if err != nil || !bytes.Equal(got, plaintext) {
 			t.Fatalf("decrypt: got %q, %v", got, err)
 		}
@@ -85,7 +98,7 @@ func TestInputsAreUnchanged(t *testing.T) {
 		if err != nil || !bytes.Equal(got, plaintext) {
 			t.Fatalf("open: got %q, %v", got, err)
 		}
-		if _, err := s.Decrypt(private, "other", context, kemOutput, ciphertext); !errors.Is(err, ErrDecrypt) {
+		if _, err := s.Decrypt(private, public, "other", context, kemOutput, ciphertext); !errors.Is(err, ErrDecrypt) {
 			t.Errorf("other label: got %v", err)
 		}
 	}
@@ -96,8 +109,9 @@ func TestInputsAreUnchanged(t *testing.T) {
 	}
 }
 
-func TestVerifyMACComparesAll(t *testing.T) {
-	s := suite(t)
+func TestVerifyMACComparesAll(t *testing.T) { each(t, verifyMACComparesAll) }
+
+func verifyMACComparesAll(t *testing.T, s *Suite) {
 	tag := s.MAC([]byte("key"), []byte("message"))
 	if !s.VerifyMAC([]byte("key"), []byte("message"), tag) {
 		t.Fatal("good tag was refused")
@@ -109,15 +123,16 @@ func TestVerifyMACComparesAll(t *testing.T) {
 			t.Errorf("byte %d does not count", i)
 		}
 	}
-	for _, bad := range [][]byte{nil, {}, tag[:31], append(bytes.Clone(tag), 0)} {
+	for _, bad := range [][]byte{nil, {}, tag[:len(tag)-1], append(bytes.Clone(tag), 0)} {
 		if s.VerifyMAC([]byte("key"), []byte("message"), bad) {
 			t.Errorf("tag of %d bytes was accepted", len(bad))
 		}
 	}
 }
 
-func TestSignatures(t *testing.T) {
-	s := suite(t)
+func TestSignatures(t *testing.T) { each(t, signatures) }
+
+func signatures(t *testing.T, s *Suite) {
 	private, public, err := s.GenerateSignatureKey()
 	if err != nil {
 		t.Fatal(err)
@@ -139,8 +154,31 @@ func TestSignatures(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, err, ErrSignature)
 		}
 	}
-	if _, err := s.Sign(private[1:], "label", nil); !errors.Is(err, ErrPrivateKey) {
-		t.Errorf("short private key: got %v", err)
+	for i := range signature {
+		bad := bytes.Clone(signature)
+		bad[i] ^= 1
+		if err := s.Verify(public, "label", []byte("content"), bad); !errors.Is(err, ErrSignature) {
+			t.Errorf("byte %d of the signature does not count: %v", i, err)
+		}
+	}
+	for name, bad := range map[string][]byte{"none": nil, "empty": {}, "long": append(bytes.Clone(private), 0)} {
+		if _, err := s.Sign(bad, "label", nil); !errors.Is(err, ErrPrivateKey) {
+			t.Errorf("private key %s: got %v", name, err)
+		}
+		if _, err := s.SignaturePublicKey(bad); !errors.Is(err, ErrPrivateKey) {
+			t.Errorf("public key of private key %s: got %v", name, err)
+		}
+	}
+	if got, err := s.SignaturePublicKey(private); err != nil || !bytes.Equal(got, public) {
+		t.Errorf("public key: got %x, %v, want %x", got, err, public)
+	}
+	if err := s.CheckSignatureKey(public); err != nil {
+		t.Errorf("honest key: %v", err)
+	}
+	for name, bad := range map[string][]byte{"empty": nil, "short": public[1:], "long": append(bytes.Clone(public), 0)} {
+		if err := s.CheckSignatureKey(bad); !errors.Is(err, ErrPublicKey) {
+			t.Errorf("%s public key: got %v", name, err)
+		}
 	}
 	if _, ok := ByID(0xfff0); ok || Supported(0xfff0) {
 		t.Error("unknown suite is supported")

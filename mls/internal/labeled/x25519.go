@@ -1,7 +1,58 @@
 package labeled
 
-// kemX25519 is DHKEM(X25519, HKDF-SHA256) in the HPKE registry.
-const kemX25519 = 0x0020
+import (
+	"crypto/rand"
+
+	"github.com/cloudflare/circl/dh/x25519"
+)
+
+// x25519Group is X25519 (RFC 7748) as HPKE uses it.
+type x25519Group struct{}
+
+func (g x25519Group) generate() (private, public []byte, err error) {
+	private = make([]byte, x25519.Size)
+	rand.Read(private) // never fails
+	public, err = g.public(private)
+	return private, public, err
+}
+
+func (x25519Group) public(private []byte) ([]byte, error) {
+	if len(private) != x25519.Size {
+		return nil, ErrPrivateKey
+	}
+	var public x25519.Key
+	x25519.KeyGen(&public, (*x25519.Key)(private))
+	return public[:], nil
+}
+
+// check refuses points of low order: one such key in a tree would make every
+// later Commit over it fail.
+func (x25519Group) check(public []byte) error {
+	if len(public) != x25519.Size || lowOrder25519([32]byte(public)) {
+		return ErrPublicKey
+	}
+	return nil
+}
+
+func (x25519Group) shared(private, public []byte) ([]byte, error) {
+	if len(private) != x25519.Size {
+		return nil, ErrPrivateKey
+	}
+	if len(public) != x25519.Size {
+		return nil, ErrPublicKey
+	}
+	var shared x25519.Key
+	if !x25519.Shared(&shared, (*x25519.Key)(private), (*x25519.Key)(public)) {
+		return nil, ErrPublicKey
+	}
+	return shared[:], nil
+}
+
+func (g x25519Group) derive(k kdf, ikm []byte) (private, public []byte, err error) {
+	private = k.expand(k.extract(nil, "dkp_prk", ikm), "sk", nil, x25519.Size)
+	public, err = g.public(private)
+	return private, public, err
+}
 
 // lowOrderPoints are the u-coordinates below 2^255 whose product with any
 // scalar is zero (RFC 7748 section 6.1 has the check for zero that they fail).
@@ -30,13 +81,9 @@ func nearPrime(first byte) (p [32]byte) {
 	return p
 }
 
-// lowOrder reports whether public is one of lowOrderPoints; the top bit does
+// lowOrder25519 reports whether u is one of lowOrderPoints; the top bit does
 // not count. The key is public, so time does not matter.
-func lowOrder(public []byte) bool {
-	if len(public) != 32 {
-		return true
-	}
-	u := [32]byte(public)
+func lowOrder25519(u [32]byte) bool {
 	u[31] &= 0x7f
 	for _, p := range lowOrderPoints {
 		if u == p {
