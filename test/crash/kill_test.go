@@ -105,7 +105,7 @@ func killRun(t *testing.T, seed uint64) {
 	}
 	checkContents(t, l, freshA, stack.Alice)
 	checkDrafts(t, l, freshA, stack.Alice)
-	places := checkGenerations(t, s, "erin", boxes, people[1:]) + checkGenerations(t, s, "alice", boxes, people[:1])
+	places := checkGenerations(t, s, l, "erin", boxes, people[1:]) + checkGenerations(t, s, l, "alice", boxes, people[:1])
 	checkNothingReadable(t, s, l)
 
 	answered := 0
