@@ -59,9 +59,6 @@ func (s *session) plainRange(req *overlay.Request, err error, uid bool) bool {
 func (s *session) fetchExclusive(cmd *clientCommand, req *overlay.Request, uid bool) error {
 	s.mayExpunge = uid
 	defer func() { s.mayExpunge = false }()
-	if req == nil {
-		return s.fetchOdd(cmd)
-	}
 	if err := s.classify(); err != nil {
 		return err
 	}
@@ -69,8 +66,14 @@ func (s *session) fetchExclusive(cmd *clientCommand, req *overlay.Request, uid b
 	box := s.box
 	nothingSealed := len(box.sealed) == 0
 	s.mu.Unlock()
+	if nothingSealed && req == nil {
+		return s.forward(cmd, nil)
+	}
 	if nothingSealed {
 		return s.fetchOpenEnd(cmd, req, uid)
+	}
+	if req == nil {
+		return s.bad(cmd.tag, "Invalid FETCH command")
 	}
 	set, err := s.resolveSet(req.Set, uid)
 	if errors.Is(err, wire.ErrSyntax) {
@@ -97,43 +100,6 @@ func (s *session) fetchExclusive(cmd *clientCommand, req *overlay.Request, uid b
 		return s.fetchOpenEnd(cmd, req, uid)
 	}
 	return s.fetchSplit(cmd, req, set, sealed, uid)
-}
-
-// fetchOdd treats a FETCH that the relay does not understand: most are errors, of
-// which the provider tells. What one that the provider understands would bring of
-// messages not classified yet is held back, and fetched again once they are.
-func (s *session) fetchOdd(cmd *clientCommand) error {
-	s.mu.Lock()
-	box := s.box
-	sealed := len(box.sealed) > 0
-	box.missed = false
-	s.mu.Unlock()
-	if sealed {
-		return s.bad(cmd.tag, "Invalid FETCH command")
-	}
-	c := &command{capture: true}
-	if err := s.forward(cmd, c); err != nil {
-		return err
-	}
-	if err := s.wait(c); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	missed := box.missed
-	s.mu.Unlock()
-	if !missed || c.status != "OK" {
-		return s.tagged(cmd.tag, string(filterTagged(c.line)))
-	}
-	if err := s.classify(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	sealed = len(box.sealed) > 0
-	s.mu.Unlock()
-	if sealed {
-		return s.bad(cmd.tag, "Invalid FETCH command")
-	}
-	return s.forward(cmd, nil)
 }
 
 // fetchOpenEnd passes a FETCH on as it is. Where its set has an open end, a

@@ -100,5 +100,16 @@ func taggedApart(got []string) []string {
 		}
 	}
 	slices.Sort(tagged)
+	// It also runs other commands while a long FETCH waits for the network.
+	slices.SortStableFunc(untagged, func(a, b string) int { return strings.Compare(kind(a), kind(b)) })
 	return slices.Concat(requests, untagged, tagged)
+}
+
+// kind is the name of an untagged response: FETCH, LIST, STATUS.
+func kind(l string) string {
+	f := strings.Fields(l[:min(len(l), 60)])
+	if len(f) > 2 && f[1][0] >= '0' && f[1][0] <= '9' {
+		return f[2]
+	}
+	return f[1]
 }
