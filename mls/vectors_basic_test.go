@@ -13,7 +13,9 @@ func TestVectorsDeserialization(t *testing.T) {
 		Header hexBytes `json:"vlbytes_header"`
 		Length int      `json:"length"`
 	}
+	count := countVectors("deserialization.json")
 	for _, v := range loadVectors[vector](t, "deserialization.json") {
+		count.supported(allSuites)
 		r := codec.NewReader(v.Header)
 		n := r.Length()
 		noError(t, r.Finish())
@@ -21,6 +23,7 @@ func TestVectorsDeserialization(t *testing.T) {
 			t.Errorf("%x: got %d, want %d", v.Header, n, v.Length)
 		}
 	}
+	count.report(t)
 }
 
 func TestVectorsTreeMath(t *testing.T) {
@@ -33,7 +36,9 @@ func TestVectorsTreeMath(t *testing.T) {
 		Parent  []*uint32 `json:"parent"`
 		Sibling []*uint32 `json:"sibling"`
 	}
+	count := countVectors("tree-math.json")
 	for _, v := range loadVectors[vector](t, "tree-math.json") {
+		count.supported(allSuites)
 		if got := treemath.Width(v.Leaves); got != v.Nodes {
 			t.Errorf("width of %d: got %d, want %d", v.Leaves, got, v.Nodes)
 		}
@@ -58,6 +63,7 @@ func TestVectorsTreeMath(t *testing.T) {
 			check("sibling", i, got, ok, v.Sibling[i])
 		}
 	}
+	count.report(t)
 }
 
 func TestVectorsCryptoBasics(t *testing.T) {
@@ -92,7 +98,7 @@ func TestVectorsCryptoBasics(t *testing.T) {
 			Label                                     string
 		} `json:"encrypt_with_label"`
 	}
-	var count vectorCount
+	count := countVectors("crypto-basics.json")
 	for _, v := range loadVectors[vector](t, "crypto-basics.json") {
 		if !count.supported(v.Suite) {
 			continue
@@ -153,7 +159,9 @@ func TestVectorsMessages(t *testing.T) {
 	structs["external_init_proposal"] = func() both { return new(ExternalInit) }
 	structs["group_context_extensions_proposal"] = func() both { return new(GroupContextExtensions) }
 	structs["commit"] = func() both { return new(commit) }
+	count := countVectors("messages.json")
 	for i, v := range list {
+		count.supported(allSuites)
 		if len(v) != len(structs) {
 			t.Fatalf("vector %d has %d fields, want %d", i, len(v), len(structs))
 		}
@@ -166,7 +174,7 @@ func TestVectorsMessages(t *testing.T) {
 			wantEqual(t, name, encode(u), b)
 		}
 	}
-	t.Logf("%d vectors checked", len(list))
+	count.report(t)
 }
 
 func TestVectorsSecretTree(t *testing.T) {
@@ -185,7 +193,7 @@ func TestVectorsSecretTree(t *testing.T) {
 			ApplicationNonce hexBytes `json:"application_nonce"`
 		}
 	}
-	var count vectorCount
+	count := countVectors("secret-tree.json")
 	for _, v := range loadVectors[vector](t, "secret-tree.json") {
 		if !count.supported(v.Suite) {
 			continue

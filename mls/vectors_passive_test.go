@@ -15,7 +15,7 @@ func TestVectorsWelcome(t *testing.T) {
 		KeyPackage hexBytes    `json:"key_package"`
 		Welcome    hexBytes    `json:"welcome"`
 	}
-	var count vectorCount
+	count := countVectors("welcome.json")
 	for _, v := range loadVectors[vector](t, "welcome.json") {
 		if !count.supported(v.Suite) {
 			continue
@@ -69,7 +69,7 @@ func TestVectorsPassiveClientRandom(t *testing.T) {
 }
 
 func passiveClients(t *testing.T, name string) {
-	var count vectorCount
+	count := countVectors(name)
 	for i, v := range loadVectors[passiveVector](t, name) {
 		if count.supported(v.Suite) {
 			passiveClient(t, i, &v)

@@ -36,7 +36,7 @@ func TestVectorsKeySchedule(t *testing.T) {
 			} `json:"exporter"`
 		}
 	}
-	var count vectorCount
+	count := countVectors("key-schedule.json")
 	for _, v := range loadVectors[vector](t, "key-schedule.json") {
 		if !count.supported(v.Suite) {
 			continue
@@ -96,7 +96,7 @@ func TestVectorsPSKSecret(t *testing.T) {
 		} `json:"psks"`
 		Secret hexBytes `json:"psk_secret"`
 	}
-	var count vectorCount
+	count := countVectors("psk_secret.json")
 	for _, v := range loadVectors[vector](t, "psk_secret.json") {
 		if !count.supported(v.Suite) {
 			continue
@@ -124,7 +124,7 @@ func TestVectorsTranscriptHashes(t *testing.T) {
 		Confirmed     hexBytes    `json:"confirmed_transcript_hash_after"`
 		Interim       hexBytes    `json:"interim_transcript_hash_after"`
 	}
-	var count vectorCount
+	count := countVectors("transcript-hashes.json")
 	for _, v := range loadVectors[vector](t, "transcript-hashes.json") {
 		if !count.supported(v.Suite) {
 			continue
@@ -167,7 +167,7 @@ func TestVectorsMessageProtection(t *testing.T) {
 		Application     hexBytes `json:"application"`
 		ApplicationPriv hexBytes `json:"application_priv"`
 	}
-	var count vectorCount
+	count := countVectors("message-protection.json")
 	for _, v := range loadVectors[vector](t, "message-protection.json") {
 		if !count.supported(v.Suite) {
 			continue

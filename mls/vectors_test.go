@@ -4,9 +4,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -64,31 +68,92 @@ func loadVectors[T any](t testing.TB, name string) []T {
 	return list
 }
 
+// vectorFiles are the sixteen official files with the test of each.
+var vectorFiles = map[string]func(*testing.T){
+	"crypto-basics.json":                  TestVectorsCryptoBasics,
+	"deserialization.json":                TestVectorsDeserialization,
+	"key-schedule.json":                   TestVectorsKeySchedule,
+	"message-protection.json":             TestVectorsMessageProtection,
+	"messages.json":                       TestVectorsMessages,
+	"passive-client-handling-commit.json": TestVectorsPassiveClientHandlingCommit,
+	"passive-client-random.json":          TestVectorsPassiveClientRandom,
+	"passive-client-welcome.json":         TestVectorsPassiveClientWelcome,
+	"psk_secret.json":                     TestVectorsPSKSecret,
+	"secret-tree.json":                    TestVectorsSecretTree,
+	"transcript-hashes.json":              TestVectorsTranscriptHashes,
+	"tree-math.json":                      TestVectorsTreeMath,
+	"tree-operations.json":                TestVectorsTreeOperations,
+	"tree-validation.json":                TestVectorsTreeValidation,
+	"treekem.json":                        TestVectorsTreeKEM,
+	"welcome.json":                        TestVectorsWelcome,
+}
+
+// TestVectorsAreComplete makes sure that no file is missing, and that there is
+// none that no test reads.
+func TestVectorsAreComplete(t *testing.T) {
+	found, err := filepath.Glob(filepath.Join(vectorDir(t), "*.json"))
+	noError(t, err)
+	var names []string
+	for _, path := range found {
+		names = append(names, filepath.Base(path))
+	}
+	if want := slices.Sorted(maps.Keys(vectorFiles)); !slices.Equal(names, want) {
+		t.Errorf("files of %s: got %v, want %v", vectorDir(t), names, want)
+	}
+}
+
 // vectorCount says what a test did with the vectors of a file.
 type vectorCount struct {
-	ran         int
-	unsupported map[CipherSuite]int
+	file    string
+	ran     map[CipherSuite]int
+	unknown map[CipherSuite]int
+}
+
+// allSuites counts the vectors of files that are of no suite.
+const allSuites CipherSuite = 0
+
+func countVectors(file string) *vectorCount {
+	return &vectorCount{file: file, ran: map[CipherSuite]int{}, unknown: map[CipherSuite]int{}}
 }
 
 // supported counts a vector and reports whether its suite is implemented.
 func (c *vectorCount) supported(cs CipherSuite) bool {
-	if cs.Supported() {
-		c.ran++
+	if cs == allSuites || cs.Supported() {
+		c.ran[cs]++
 		return true
 	}
-	if c.unsupported == nil {
-		c.unsupported = map[CipherSuite]int{}
-	}
-	c.unsupported[cs]++
+	c.unknown[cs]++
 	return false
 }
 
-// report logs the counts, and fails if nothing ran.
+// report prints how many vectors of the file passed, by suite, and how many
+// are of unknown suites. It fails if nothing ran.
 func (c *vectorCount) report(t *testing.T) {
 	t.Helper()
-	t.Logf("%d vectors checked; not supported, by cipher suite: %v", c.ran, c.unsupported)
-	if c.ran == 0 {
-		t.Error("no vector was checked")
+	list := func(counts map[CipherSuite]int) string {
+		var parts []string
+		for _, cs := range slices.Sorted(maps.Keys(counts)) {
+			if cs == allSuites {
+				return "no suite"
+			}
+			parts = append(parts, fmt.Sprintf("0x%04x: %d", uint16(cs), counts[cs]))
+		}
+		if parts == nil {
+			return "none"
+		}
+		return strings.Join(parts, ", ")
+	}
+	total := 0
+	for _, n := range c.ran {
+		total += n
+	}
+	verdict := "passed"
+	if t.Failed() {
+		verdict = "checked, not all of which passed"
+	}
+	t.Logf("%s: %d cases %s (by suite: %s); of unknown suites: %s", c.file, total, verdict, list(c.ran), list(c.unknown))
+	if total == 0 {
+		t.Errorf("%s: no case was checked", c.file)
 	}
 }
 

@@ -20,7 +20,7 @@ func TestVectorsTreeOperations(t *testing.T) {
 		After      hexBytes    `json:"tree_after"`
 		HashAfter  hexBytes    `json:"tree_hash_after"`
 	}
-	var count vectorCount
+	count := countVectors("tree-operations.json")
 	for _, v := range loadVectors[vector](t, "tree-operations.json") {
 		if !count.supported(v.Suite) {
 			continue
@@ -59,7 +59,7 @@ func TestVectorsTreeValidation(t *testing.T) {
 		Resolutions [][]node    `json:"resolutions"`
 		Hashes      []hexBytes  `json:"tree_hashes"`
 	}
-	var count vectorCount
+	count := countVectors("tree-validation.json")
 	for _, v := range loadVectors[vector](t, "tree-validation.json") {
 		if !count.supported(v.Suite) {
 			continue
@@ -109,7 +109,7 @@ type treeKEMVector struct {
 }
 
 func TestVectorsTreeKEM(t *testing.T) {
-	var count vectorCount
+	count := countVectors("treekem.json")
 	for _, v := range loadVectors[treeKEMVector](t, "treekem.json") {
 		if count.supported(v.Suite) {
 			checkTreeKEM(t, &v)
