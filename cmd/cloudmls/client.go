@@ -37,6 +37,11 @@ and the old one ends.`,
 			if err != nil {
 				return err
 			}
+			into, err := newSecretFile(passwordFile)
+			if err != nil {
+				return fmt.Errorf("--password-file: %w", err)
+			}
+			defer into.drop()
 			var password secret.Secret
 			if err := v.Update(func(tx *vault.Tx) (err error) {
 				password, err = setup.NewClient(tx, a.Address, args[0])
@@ -45,8 +50,8 @@ and the old one ends.`,
 				return err
 			}
 			shown := password.RevealString()
-			if passwordFile != "" {
-				if err := writeSecret(passwordFile, shown); err != nil {
+			if into != nil {
+				if err := into.write(shown); err != nil {
 					return err
 				}
 				shown = "in " + passwordFile

@@ -115,6 +115,11 @@ func (e *examination) run(c *cobra.Command, file string) {
 		return
 	}
 	e.ok("vault opens with its key from %s", g.Vault.Key)
+	if unseen, err := device.CodeUnseen(v); err != nil {
+		e.add("fail", "", "vault: %v", err)
+	} else if unseen {
+		e.add("fail", "end the gateway, then cloudmls recovery-code", "the recovery code was made and never shown: without it a forgotten password loses everything")
+	}
 	e.certificate(g)
 	e.gateway(c.Context(), g)
 	if e.offline {

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/device"
+	"github.com/cloudmls/gateway/internal/secret"
 )
 
 func registerCommand() *cobra.Command {
@@ -47,7 +50,7 @@ func register(c *cobra.Command, file string) (err error) {
 	}
 	defer closing(&err, "local store", d.Close)
 	fmt.Fprintf(c.ErrOrStderr(), "registering %s at %s ...\n", g.User.Name, g.KeyServer.Origin)
-	client, recovery, err := d.Register(c.Context(), g.User.Name, password)
+	client, code, err := registerOrMakeUp(c.Context(), d, g.User.Name, password)
 	if err != nil {
 		if errors.Is(err, cloudmls.ErrOtherUser) {
 			return fmt.Errorf("%w (or choose another data_dir)", err)
@@ -55,10 +58,38 @@ func register(c *cobra.Command, file string) (err error) {
 		return err
 	}
 	defer closing(&err, "client", client.Close)
-	fmt.Fprintf(c.OutOrStdout(), "recovery code: %s\n", recovery.Code)
+	if _, err := fmt.Fprintf(c.OutOrStdout(), "recovery code: %s\n", code); err != nil {
+		return err
+	}
+	if err := d.CodeSeen(); err != nil {
+		return err
+	}
 	if err := device.AddAccounts(c.Context(), client, g); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "Write the recovery code down and keep it apart from this machine; it is not shown again.\nNext: cloudmls run --config %s\n", file)
 	return nil
+}
+
+// registerOrMakeUp registers, or makes another recovery code where a
+// registration before was cut off between making one and showing it.
+func registerOrMakeUp(ctx context.Context, d *device.Device, user string, password secret.Secret) (*cloudmls.Client, string, error) {
+	if known, err := d.Resume(ctx); err == nil {
+		code, err := "", error(cloudmls.ErrOtherUser)
+		if strings.EqualFold(known.Username(), user) {
+			code, err = d.MissedCode(ctx, known, password)
+		}
+		if err == nil && code == "" {
+			err = fmt.Errorf("this device is signed in as %s already", user)
+		}
+		if err != nil {
+			return nil, "", errors.Join(err, known.Close())
+		}
+		return known, code, nil
+	}
+	client, recovery, err := d.Register(ctx, user, password)
+	if err != nil {
+		return nil, "", err
+	}
+	return client, recovery.Code, nil
 }

@@ -112,6 +112,16 @@ func runSetup(c *cobra.Command, f *setupFlags) error {
 		}
 		*path = absolute
 	}
+	recovery, err := newSecretFile(f.recoveryFile)
+	if err != nil {
+		return fmt.Errorf("--recovery-file: %w", err)
+	}
+	defer recovery.drop()
+	clientPassword, err := newSecretFile(f.clientPasswordFile)
+	if err != nil {
+		return fmt.Errorf("--client-password-file: %w", err)
+	}
+	defer clientPassword.drop()
 	in := newStdinLines(c.InOrStdin())
 	f.v.ProviderPassword, f.v.SMTPPassword = reader(in, f.providerPassword), reader(in, f.smtpPass)
 	f.v.Password, f.v.Passphrase, f.v.RecoveryCode = reader(in, f.password), reader(in, f.passphrase), reader(in, f.code)
@@ -119,7 +129,7 @@ func runSetup(c *cobra.Command, f *setupFlags) error {
 	o := setup.Options{
 		ConfigFile: f.file, Values: f.v, Find: findProvider, Check: checkProvider, Getenv: os.Getenv, Logger: log,
 		Progress: func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), format+"\n", args...) },
-		Recovery: func(code string) error { return showRecovery(c, f, code) },
+		Recovery: func(code string) error { return showRecovery(c, f.out.json, recovery, code) },
 		StartKeyServer: func(ctx context.Context, file string) (func(), error) {
 			p, err := startKeyServer(ctx, file, log)
 			if err != nil {
@@ -135,9 +145,9 @@ func runSetup(c *cobra.Command, f *setupFlags) error {
 	if err != nil {
 		return err
 	}
-	if f.clientPasswordFile != "" && !res.ClientPassword.IsZero() {
-		if err := writeSecret(f.clientPasswordFile, res.ClientPassword.RevealString()); err != nil {
-			return err
+	if clientPassword != nil && !res.ClientPassword.IsZero() {
+		if err := clientPassword.write(res.ClientPassword.RevealString()); err != nil {
+			return fmt.Errorf("%w; 'cloudmls client add %s' makes another password", err, res.Client)
 		}
 	}
 	if err := f.out.print(c, setupJSON(f, res), func(w io.Writer) { writeSetup(w, f, res) }); err != nil {
@@ -188,28 +198,17 @@ func splitServer(addr string, to *setup.Server) error {
 	return nil
 }
 
-func showRecovery(c *cobra.Command, f *setupFlags, code string) error {
-	if f.recoveryFile != "" {
-		return writeSecret(f.recoveryFile, code)
+// showRecovery writes the recovery code into its file, if there is one, else
+// where people see it.
+func showRecovery(c *cobra.Command, json bool, file *secretFile, code string) error {
+	if file != nil {
+		return file.write(code)
 	}
 	to := c.OutOrStdout()
-	if f.out.json {
+	if json {
 		to = c.ErrOrStderr()
 	}
 	_, err := fmt.Fprintf(to, "recovery code: %s\nWrite it down and keep it apart from this machine: it is the only way back when the password is forgotten, and it is\nnot shown again.\n\n", code)
-	return err
-}
-
-// writeSecret writes a secret into a file of its own that only the owner reads.
-func writeSecret(name, text string) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text + "\n")
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
 	return err
 }
 

@@ -145,15 +145,31 @@ func (d *Device) SignIn(ctx context.Context, user string, password func() (secre
 	return cloudmls.Open(ctx, user, p.RevealString(), d.options)
 }
 
-// Register creates the user and signs this device in.
-func (d *Device) Register(ctx context.Context, user string, password secret.Secret) (*cloudmls.Client, *cloudmls.Recovery, error) {
-	return cloudmls.Register(ctx, user, password.RevealString(), d.options)
+// Register creates the user and signs this device in. The caller shows the
+// recovery code and calls CodeSeen.
+func (d *Device) Register(ctx context.Context, user string, password secret.Secret) (client *cloudmls.Client, recovery *cloudmls.Recovery, err error) {
+	err = d.expectCode(func() (err error) {
+		client, recovery, err = cloudmls.Register(ctx, user, password.RevealString(), d.options)
+		return err
+	}, func(error) bool { // a refused registration leaves a new device
+		known, err := d.Resume(ctx)
+		if err == nil {
+			err = known.Close()
+		}
+		return errors.Is(err, cloudmls.ErrNewDevice)
+	})
+	return client, recovery, err
 }
 
 // Recover signs this device in with the recovery code of a user who has
-// forgotten the password, and sets a new one.
-func (d *Device) Recover(ctx context.Context, user string, code, password secret.Secret) (*cloudmls.Client, *cloudmls.Recovery, error) {
-	return cloudmls.Recover(ctx, user, code.RevealString(), password.RevealString(), d.options)
+// forgotten the password, and sets a new one. The caller shows the new code and
+// calls CodeSeen.
+func (d *Device) Recover(ctx context.Context, user string, code, password secret.Secret) (client *cloudmls.Client, recovery *cloudmls.Recovery, err error) {
+	err = d.expectCode(func() (err error) {
+		client, recovery, err = cloudmls.Recover(ctx, user, code.RevealString(), password.RevealString(), d.options)
+		return err
+	}, refused)
+	return client, recovery, err
 }
 
 // AddAccounts makes the configured accounts the user's; repeating it repairs.

@@ -89,10 +89,7 @@ func (r *run) startLocal(ctx context.Context) (stop func(), err error) {
 		return func() {}, nil
 	}
 	if r.localText != nil {
-		if err := os.MkdirAll(filepath.Dir(r.localFile), 0o700); err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(r.localFile, r.localText, 0o600); err != nil {
+		if err := config.WriteFile(r.localFile, nil, r.localText); err != nil { // whole or not at all: the next run uses it as it is
 			return nil, err
 		}
 	}
@@ -123,16 +120,25 @@ func (r *run) signIn(ctx context.Context) error {
 // client registers the user or signs in, asking again for a wrong password
 // where somebody can be asked.
 func (r *run) client(ctx context.Context, d *device.Device) (*cloudmls.Client, error) {
-	if client, err := d.Resume(ctx); err == nil {
-		r.did = append(r.did, "continued as "+r.g.User.Name)
-		return client, nil
+	known, err := d.Resume(ctx)
+	if err == nil {
+		if !strings.EqualFold(known.Username(), r.g.User.Name) {
+			err := fmt.Errorf("the folder %s belongs to the user %s, from a set-up before: pass --user %s, or another folder with --data-dir", r.g.DataDir, known.Username(), known.Username())
+			return nil, errors.Join(err, known.Close())
+		}
 	} else if !errors.Is(err, cloudmls.ErrNewDevice) && !r.register {
 		return nil, err
 	}
 	for n := 1; ; n++ {
-		client, err := r.once(ctx, d)
+		client, err := r.once(ctx, d, known)
+		if err == nil {
+			return client, nil
+		}
 		if !errors.Is(err, cloudmls.ErrCredentials) || r.recover || r.Asker == nil || r.Values.Password != nil || n == attempts {
-			return client, err
+			if known != nil {
+				err = errors.Join(err, known.Close())
+			}
+			return nil, err
 		}
 		r.Progress("%v", err)
 		if r.password, err = r.userPassword(); err != nil {
@@ -141,37 +147,69 @@ func (r *run) client(ctx context.Context, d *device.Device) (*cloudmls.Client, e
 	}
 }
 
-func (r *run) once(ctx context.Context, d *device.Device) (*cloudmls.Client, error) {
-	if !r.register && !r.recover {
-		r.Progress("signing in as %s ...", r.g.User.Name)
-		client, err := d.SignIn(ctx, r.g.User.Name, func() (secret.Secret, error) { return r.password, nil })
-		if err == nil {
-			r.did = append(r.did, "signed this device in as "+r.g.User.Name)
+// once tries one password. known is the client of a device that was signed in
+// by a run before.
+func (r *run) once(ctx context.Context, d *device.Device, known *cloudmls.Client) (*cloudmls.Client, error) {
+	if known != nil {
+		if err := r.makeUp(ctx, d, known); err != nil {
+			return nil, err
 		}
-		return client, err
+		r.did = append(r.did, "continued as "+r.g.User.Name+", whose password stays as it is")
+		return known, nil
 	}
 	var recovery *cloudmls.Recovery
 	var client *cloudmls.Client
 	var err error
-	if r.recover {
+	did := ""
+	switch {
+	case r.recover:
 		r.Progress("recovering %s ...", r.g.User.Name)
 		client, recovery, err = d.Recover(ctx, r.g.User.Name, r.code, r.password)
-	} else {
+		did = "gave " + r.g.User.Name + " a new password and a new recovery code, and signed this device in"
+	case r.register:
 		r.Progress("registering %s ...", r.g.User.Name)
 		client, recovery, err = d.Register(ctx, r.g.User.Name, r.password)
+		did = "registered " + r.g.User.Name
+	default:
+		r.Progress("signing in as %s ...", r.g.User.Name)
+		client, err = d.SignIn(ctx, r.g.User.Name, func() (secret.Secret, error) { return r.password, nil })
+		did = "signed this device in as " + r.g.User.Name
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := r.Recovery(recovery.Code); err != nil { // it exists nowhere else
+	if recovery != nil {
+		err = r.show(d, recovery.Code)
+	} else {
+		err = r.makeUp(ctx, d, client)
+	}
+	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	if r.recover {
-		r.did = append(r.did, "gave "+r.g.User.Name+" a new password and a new recovery code, and signed this device in")
-	} else {
-		r.did = append(r.did, "registered "+r.g.User.Name)
-	}
+	r.did = append(r.did, did)
 	return client, nil
+}
+
+// makeUp shows a new recovery code where a run before was cut off between
+// making one and showing it.
+func (r *run) makeUp(ctx context.Context, d *device.Device, client *cloudmls.Client) error {
+	code, err := d.MissedCode(ctx, client, r.password)
+	if err != nil {
+		return fmt.Errorf("the recovery code of a set-up before was not shown, and a new one could not be made: %w", err)
+	}
+	if code == "" {
+		return nil
+	}
+	r.did = append(r.did, "made a new recovery code, since the one of a set-up before was not shown")
+	return r.show(d, code)
+}
+
+// show shows a recovery code, which exists nowhere else.
+func (r *run) show(d *device.Device, code string) error {
+	if err := r.Recovery(code); err != nil {
+		return fmt.Errorf("the recovery code could not be handed over (run this again, it makes another one): %w", err)
+	}
+	return d.CodeSeen()
 }
 
 // fillVault stores the provider's passwords and makes the mail client's.
