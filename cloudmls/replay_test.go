@@ -107,7 +107,12 @@ func TestLateMessagesAreMarked(t *testing.T) {
 		t.Fatal(err)
 	}
 	bob.cleanSync()
-	bob.warned(fromCarol, WarningLate) // she is not one of us any more
+	if err := bob.Verify(t.Context(), bob.self, carol.self, carol.code(bob).String()); err != nil {
+		t.Fatal(err)
+	}
+	if p := bob.warned(fromCarol, WarningLate); p.SenderVerified { // she is not one of us any more
+		t.Error("a message with a warning counts as verified by a person")
+	}
 	bob.warned(fromCarol, WarningLate)
 	bob.reads(fromCarolSeen, "Carol, read", carol)
 
