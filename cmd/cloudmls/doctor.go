@@ -89,9 +89,9 @@ Exit code: 0 nothing is wrong, 4 something is.`,
 
 func writeFinding(w io.Writer, f finding) {
 	mark := map[string]string{"ok": "ok   ", "warn": "warn ", "fail": "FAIL "}[f.Level]
-	fmt.Fprintf(w, "%s%s\n", mark, f.What)
+	fmt.Fprintf(w, "%s%s\n", mark, plainText(f.What))
 	if f.Next != "" {
-		fmt.Fprintf(w, "     -> %s\n", f.Next)
+		fmt.Fprintf(w, "     -> %s\n", plainText(f.Next))
 	}
 }
 

@@ -49,9 +49,6 @@ mail nor state. Its own keys lie in a file of their own beside the database: kee
 }
 
 func runKeyServer(c *cobra.Command, file string) (err error) {
-	if err := secret.HardenProcess(); err != nil {
-		return err
-	}
 	f, err := config.LoadKeyServer(file)
 	if err != nil {
 		return configError{err}

@@ -127,7 +127,7 @@ func (p *keyServerProcess) once(ctx context.Context, ready func()) error {
 	cmd := exec.CommandContext(ctx, program, "keyserver", "--config", p.file)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = stopTime + 5*time.Second
-	cmd.Env = withoutNotify(os.Environ())
+	cmd.Env = childEnvironment(os.Environ())
 	cmd.SysProcAttr = childAttributes()
 	var said strings.Builder
 	cmd.Stderr = io.MultiWriter(os.Stderr, limited{&said})
@@ -152,11 +152,16 @@ func (p *keyServerProcess) once(ctx context.Context, ready func()) error {
 	return errors.New("it ended")
 }
 
-// withoutNotify keeps systemd's socket to the gateway.
-func withoutNotify(env []string) []string {
-	var out []string
+// childEnvironment is what of the gateway's environment the key server gets: it
+// must not see the gateway's secrets, which may come from there, nor its
+// credentials and its place in systemd.
+func childEnvironment(env []string) []string {
+	out := []string{}
 	for _, e := range env {
-		if !strings.HasPrefix(e, "NOTIFY_SOCKET=") {
+		name, _, _ := strings.Cut(e, "=")
+		switch strings.ToUpper(name) {
+		case "PATH", "HOME", "USERPROFILE", "TMPDIR", "TMP", "TEMP", "TZ", "LANG", "LC_ALL", "SYSTEMROOT", "JOURNAL_STREAM",
+			"GOMAXPROCS", "GOMEMLIMIT", "GODEBUG", "GOTRACEBACK", "GOCOVERDIR":
 			out = append(out, e)
 		}
 	}

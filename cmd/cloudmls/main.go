@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/cloudmls/gateway/internal/secret"
 )
 
 // Exit codes: 0 done, 1 failed, 2 misused, 3 the configuration or the vault
@@ -36,7 +38,10 @@ func (m misuse) Unwrap() error { return m.err }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := root().ExecuteContext(ctx)
+	err := secret.HardenProcess() // before anything is read: every command may come to hold a secret
+	if err == nil {
+		err = root().ExecuteContext(ctx)
+	}
 	stop()
 	if code := report(os.Stderr, err); code != 0 {
 		os.Exit(code)
@@ -51,7 +56,7 @@ func report(w io.Writer, err error) int {
 	if errors.Is(err, errAttention) { // has been printed in full
 		return exitAttention
 	}
-	fmt.Fprintf(w, "cloudmls: error: %v\n", err)
+	fmt.Fprintf(w, "cloudmls: error: %s\n", plainText(err.Error()))
 	var m misuse
 	var config configError
 	switch {

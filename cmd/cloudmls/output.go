@@ -29,20 +29,29 @@ func (o *output) print(c *cobra.Command, v any, text func(w io.Writer)) error {
 			return err
 		}
 	} else {
-		text(&b)
+		var foreign strings.Builder
+		text(&foreign)
+		b.WriteString(plainText(foreign.String()))
 	}
 	_, err := io.WriteString(c.OutOrStdout(), b.String())
 	return err
 }
 
-// table writes rows in columns; cells hold no tabs.
+// table writes rows in columns. A cell stays in its place, whatever it holds.
 func table(w io.Writer, rows ...[]string) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
-		fmt.Fprintln(t, strings.Join(r, "\t"))
+		cells := make([]string, len(r))
+		for i, cell := range r {
+			cells[i] = oneCell.Replace(cell)
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	_ = t.Flush() // into memory
 }
+
+// oneCell takes away what would begin another cell or line.
+var oneCell = strings.NewReplacer("\t", " ", "\n", " ", "\v", " ", "\f", " ", "\r", " ")
 
 // ago tells a time as people say it; now is the present.
 func ago(t, now time.Time) string {

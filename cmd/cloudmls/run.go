@@ -58,9 +58,6 @@ type running struct {
 }
 
 func runGateway(c *cobra.Command, file string) (err error) {
-	if err := secret.HardenProcess(); err != nil {
-		return err
-	}
 	g, err := config.LoadGateway(file)
 	if err != nil {
 		return configError{err}

@@ -128,7 +128,7 @@ func runSetup(c *cobra.Command, f *setupFlags) error {
 	log := newLogger(c.ErrOrStderr(), config.Log{Level: "warn", Format: "text"})
 	o := setup.Options{
 		ConfigFile: f.file, Values: f.v, Find: findProvider, Check: checkProvider, Getenv: os.Getenv, Logger: log,
-		Progress: func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), format+"\n", args...) },
+		Progress: progress(c),
 		Recovery: func(code string) error { return showRecovery(c, f.out.json, recovery, code) },
 		StartKeyServer: func(ctx context.Context, file string) (func(), error) {
 			p, err := startKeyServer(ctx, file, log)
@@ -154,6 +154,13 @@ func runSetup(c *cobra.Command, f *setupFlags) error {
 		return err
 	}
 	return reloadAfter(c, f.file, len(res.Changed) > 0 && !res.Device)
+}
+
+// progress tells people what is being done.
+func progress(c *cobra.Command) func(format string, args ...any) {
+	return func(format string, args ...any) {
+		fmt.Fprintln(c.ErrOrStderr(), plainText(fmt.Sprintf(format, args...)))
+	}
 }
 
 func reader(in *stdinLines, s secretSource) setup.Read {

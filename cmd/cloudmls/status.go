@@ -36,7 +36,7 @@ Exit code: 0 all is well, 4 something needs attention, 1 the question could not 
 			if err != nil {
 				return err
 			}
-			if err := out.print(c, status, func(w io.Writer) { writeStatus(w, status, time.Now()) }); err != nil {
+			if err := printStatus(c, &out, status, time.Now()); err != nil {
 				return err
 			}
 			if needsAttention(status) {
@@ -48,6 +48,10 @@ Exit code: 0 all is well, 4 something needs attention, 1 the question could not 
 	configFlag(c, &file, "the gateway's configuration file")
 	out.flag(c)
 	return c
+}
+
+func printStatus(c *cobra.Command, out *output, s *control.Status, now time.Time) error {
+	return out.print(c, s, func(w io.Writer) { writeStatus(w, s, now) })
 }
 
 func needsAttention(s *control.Status) bool {

@@ -39,7 +39,7 @@ func (t *terminal) Ask(question, preset string) (string, error) {
 	if preset != "" {
 		question += " [" + preset + "]"
 	}
-	fmt.Fprint(t.out, question+": ")
+	t.say("%s: ", question)
 	line, err := t.line()
 	if err != nil {
 		return "", fmt.Errorf("read the answer: %w", err)
@@ -48,6 +48,11 @@ func (t *terminal) Ask(question, preset string) (string, error) {
 		return preset, nil
 	}
 	return line, nil
+}
+
+// say writes what may hold the words of others.
+func (t *terminal) say(format string, args ...any) {
+	fmt.Fprint(t.out, plainText(fmt.Sprintf(format, args...)))
 }
 
 // line reads no octet more than the line: what was typed ahead may be a secret
@@ -93,7 +98,7 @@ func (t *terminal) Secret(what string) (secret.Secret, error) {
 	if t == nil {
 		return secret.Secret{}, fmt.Errorf("%w for the %s", errNotATerminal, what)
 	}
-	fmt.Fprintf(t.out, "%s: ", what)
+	t.say("%s: ", what)
 	b, err := term.ReadPassword(int(t.in.Fd()))
 	fmt.Fprintln(t.out)
 	if err != nil {
