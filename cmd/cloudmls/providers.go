@@ -57,3 +57,19 @@ func checkServer(a config.Account, p config.Provider, check func(provider.Server
 	}
 	return check(s, provider.CheckOptions{TLSConfig: tlsConfig})
 }
+
+// passwordRefused reports whether a server of the provider refused the
+// password: another may help, which it does not against anything else.
+func passwordRefused(err error) bool {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		for _, e := range joined.Unwrap() {
+			if passwordRefused(e) {
+				return true
+			}
+		}
+		return false
+	}
+	var e *provider.CheckError
+	return errors.As(err, &e) && (e.Problem == provider.ProblemPassword || e.Problem == provider.ProblemAppPassword)
+}

@@ -127,7 +127,7 @@ func runSetup(c *cobra.Command, f *setupFlags) error {
 	f.v.Password, f.v.Passphrase, f.v.RecoveryCode = reader(in, f.password), reader(in, f.passphrase), reader(in, f.code)
 	log := newLogger(c.ErrOrStderr(), config.Log{Level: "warn", Format: "text"})
 	o := setup.Options{
-		ConfigFile: f.file, Values: f.v, Find: findProvider, Check: checkProvider, Getenv: os.Getenv, Logger: log,
+		ConfigFile: f.file, Values: f.v, Find: findProvider, Check: checkProvider, PasswordRefused: passwordRefused, Getenv: os.Getenv, Logger: log,
 		Progress: progress(c),
 		Recovery: func(code string) error { return showRecovery(c, f.out.json, recovery, code) },
 		StartKeyServer: func(ctx context.Context, file string) (func(), error) {

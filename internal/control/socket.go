@@ -158,4 +158,4 @@ func (l *listener) Close() error {
 }
 
 // errStranger: another user of this machine is at the other end.
-var errStranger = errors.New("control socket: another user of this machine is at the other end")
+var errStranger = errors.New("control socket: another user of this machine is at the other end; run the command as the user who runs the gateway")

@@ -103,11 +103,11 @@ func (r *run) find(ctx context.Context) error {
 	return err
 }
 
-// login checks both servers with the passwords, asking again where somebody can
-// be asked.
+// login checks both servers with the passwords: the stored ones first, then
+// those of the person, where somebody can be asked and another may help.
 func (r *run) login(ctx context.Context) error {
 	for n := 1; ; n++ {
-		imap, smtp, fresh, err := r.providerPasswords(ctx)
+		imap, smtp, fresh, err := r.providerPasswords(ctx, n == 1)
 		if err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (r *run) login(ctx context.Context) error {
 			}
 			return nil
 		}
-		if r.Asker == nil || r.Values.ProviderPassword != nil || n == attempts || ctx.Err() != nil {
+		if r.Asker == nil || r.Values.ProviderPassword != nil || n == attempts || ctx.Err() != nil || !r.PasswordRefused(err) {
 			return fmt.Errorf("%w; nothing was changed", err)
 		}
 		r.Progress("%v", err)
@@ -127,9 +127,9 @@ func (r *run) login(ctx context.Context) error {
 }
 
 // providerPasswords gives those for both servers; fresh says that they are not
-// the stored ones.
-func (r *run) providerPasswords(ctx context.Context) (imap, smtp secret.Secret, fresh bool, err error) {
-	if r.known && r.Values.ProviderPassword == nil && r.Values.SMTPPassword == nil {
+// the stored ones, which serve only where stored is set.
+func (r *run) providerPasswords(ctx context.Context, stored bool) (imap, smtp secret.Secret, fresh bool, err error) {
+	if stored && r.known && r.Values.ProviderPassword == nil && r.Values.SMTPPassword == nil {
 		imap, smtp, err = r.storedPasswords(ctx)
 		if err == nil {
 			return imap, smtp, false, nil
@@ -191,7 +191,7 @@ func (r *run) noteAccount(before config.Account) {
 			r.change("", config.SetAccount(a.Address, s.new.CAFile, s.key, "ca_file"))
 		}
 	}
-	if r.Values.ProviderPassword == nil {
+	if r.imap.IsZero() { // nothing new is stored
 		return
 	}
 	for key, p := range map[string]config.Provider{"imap": before.IMAP, "smtp": before.SMTP} {

@@ -77,6 +77,9 @@ type Options struct {
 	Find func(ctx context.Context, address string) (*Found, error)
 	// Check logs in at both servers of an account.
 	Check func(ctx context.Context, a config.Account, imap, smtp secret.Secret) error
+	// PasswordRefused tells of an error of Check whether another password may
+	// help.
+	PasswordRefused func(error) bool
 	// StartKeyServer runs a local key server during the set-up.
 	StartKeyServer func(ctx context.Context, file string) (stop func(), err error)
 	Getenv         func(string) string
