@@ -64,35 +64,37 @@ func (j *journal) load() (*journalRecord, error) {
 	return r, nil
 }
 
-func (j *journal) change(f func(r *journalRecord) bool) error {
+func (j *journal) change(f func(r *journalRecord)) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r, err := j.load()
-	if err != nil || !f(r) {
+	if err != nil {
 		return err
 	}
+	f(r)
 	return storeJSON(j.cache, journalKey, r)
 }
 
 // failed adds a delivery that was given up.
 func (j *journal) failed(d FailedDelivery) error {
-	return j.change(func(r *journalRecord) bool {
-		r.Failed = append([]FailedDelivery{d}, r.Failed[:min(len(r.Failed), maxFailed-1)]...)
-		return true
-	})
+	return j.change(func(r *journalRecord) { r.addFailed(d) })
 }
 
-// fork remembers when a conversation first showed two states since its epoch
-// last changed; see standing.
+func (r *journalRecord) addFailed(d FailedDelivery) {
+	r.Failed = append([]FailedDelivery{d}, r.Failed[:min(len(r.Failed), maxFailed-1)]...)
+}
+
+// fork remembers when a conversation last showed two states; see standing.
 func (j *journal) fork(id groupid.ID, now time.Time) error {
-	return j.change(func(r *journalRecord) bool {
-		if _, known := r.Forks[id.String()]; !known && len(r.Forks) >= maxForks {
-			clear(r.Forks)
-		}
-		if r.Forks == nil {
-			r.Forks = make(map[string]time.Time)
-		}
-		r.Forks[id.String()] = now
-		return true
-	})
+	return j.change(func(r *journalRecord) { r.addFork(id, now) })
+}
+
+func (r *journalRecord) addFork(id groupid.ID, now time.Time) {
+	if _, known := r.Forks[id.String()]; !known && len(r.Forks) >= maxForks {
+		clear(r.Forks)
+	}
+	if r.Forks == nil {
+		r.Forks = make(map[string]time.Time)
+	}
+	r.Forks[id.String()] = now
 }

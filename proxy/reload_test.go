@@ -140,6 +140,12 @@ func TestReloadPolicyAppliesToTheNextMessage(t *testing.T) {
 	if n := len(w.Stored("oscar", "INBOX")); n != 1 {
 		t.Errorf("oscar has %d messages, want 1", n)
 	}
+	// Nor does the connection to the provider outlive its settings.
+	changed.SMTP.Addr = "127.0.0.1:1"
+	reload(t, w, changed)
+	if err := submit(c, letter("sealed", alice, bob)); !errors.As(err, &reply) || reply.Code != 451 || !strings.Contains(reply.Message, "cannot be reached") {
+		t.Errorf("over the old connection to the provider: %v, want 451", err)
+	}
 }
 
 // submission opens a connection, logged in.
