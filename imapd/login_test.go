@@ -65,7 +65,7 @@ func TestSignInForms(t *testing.T) {
 }
 
 func TestThreat80_WrongPasswordIsRefusedAndSlowedDown(t *testing.T) {
-	const delay = 300 * time.Millisecond
+	const delay = 2 * time.Second // long enough that a loaded machine is not taken for it
 	w := newWorld(t, func(_ *backend, o *imapd.Options) {
 		o.Limits.MaxFailures = 3
 		o.Limits.FailureDelay = delay
