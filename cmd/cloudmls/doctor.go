@@ -276,7 +276,11 @@ func (e *examination) account(ctx context.Context, v *vault.Vault, a config.Acco
 		return
 	}
 	if err := checkProvider(ctx, a, passwords[0], passwords[1]); err != nil {
-		e.add("fail", "", "%s: %v", a.Address, err)
+		next := ""
+		if passwordRefused(err) {
+			next = "cloudmls account password " + a.Address
+		}
+		e.add("fail", next, "%s: %v", a.Address, err)
 		return
 	}
 	e.ok("%s: login at %s and %s", a.Address, a.IMAP.Host, a.SMTP.Host)

@@ -113,8 +113,8 @@ func openVaultKey(o VaultKeyOptions) (Secret, bool, error) {
 // openKnown opens the key that the marker speaks of.
 func openKnown(o VaultKeyOptions, source keeper, m marker) (Secret, error) {
 	if m.Source != o.Source {
-		return Secret{}, fmt.Errorf("%w: the folder %s has its key from %s; name that source, or move the key first",
-			ErrVaultKeySource, o.Dir, m.Source)
+		return Secret{}, fmt.Errorf("%w: the folder %s has its key from %s; set key = %q under [vault] in the configuration",
+			ErrVaultKeySource, o.Dir, m.Source, m.Source)
 	}
 	key, err := source.load(m.ID)
 	if err != nil {
