@@ -38,9 +38,11 @@ func must[T any](t testing.TB) func(v T, err error) T {
 	}
 }
 
-func newKey(t testing.TB) SignaturePrivateKey {
+func newKey(t testing.TB) SignaturePrivateKey { return newKeyOf(t, testSuite) }
+
+func newKeyOf(t testing.TB, cs CipherSuite) SignaturePrivateKey {
 	t.Helper()
-	key, _, err := GenerateSignatureKey(testSuite)
+	key, _, err := GenerateSignatureKey(cs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,10 +52,13 @@ func newKey(t testing.TB) SignaturePrivateKey {
 func newKeyPackage(t testing.TB, name string, change ...func(*KeyPackageOptions)) (*KeyPackage, *KeyPackageSecrets) {
 	t.Helper()
 	o := KeyPackageOptions{
-		CipherSuite: testSuite, Credential: NewBasicCredential([]byte(name)), SignatureKey: newKey(t), Lifetime: testLifetime(),
+		CipherSuite: testSuite, Credential: NewBasicCredential([]byte(name)), Lifetime: testLifetime(),
 	}
 	for _, c := range change {
 		c(&o)
+	}
+	if o.SignatureKey == nil {
+		o.SignatureKey = newKeyOf(t, o.CipherSuite)
 	}
 	kp, secrets, err := NewKeyPackage(o)
 	if err != nil {
@@ -65,17 +70,24 @@ func newKeyPackage(t testing.TB, name string, change ...func(*KeyPackageOptions)
 func newGroup(t testing.TB, name string, change ...func(*GroupOptions)) *Group {
 	t.Helper()
 	o := GroupOptions{
-		CipherSuite: testSuite, Credential: NewBasicCredential([]byte(name)), SignatureKey: newKey(t),
+		CipherSuite: testSuite, Credential: NewBasicCredential([]byte(name)),
 		Lifetime: testLifetime(), Validate: acceptNamed,
 	}
 	for _, c := range change {
 		c(&o)
+	}
+	if o.SignatureKey == nil {
+		o.SignatureKey = newKeyOf(t, o.CipherSuite)
 	}
 	g, err := NewGroup(o)
 	if err != nil {
 		t.Fatalf("group of %s: %v", name, err)
 	}
 	return g
+}
+
+func ofSuite(cs CipherSuite) func(*KeyPackageOptions) {
+	return func(o *KeyPackageOptions) { o.CipherSuite = cs }
 }
 
 // world is a group as all of its members see it. The first one of them made
@@ -161,7 +173,7 @@ func (w *world) add(i, n int) {
 	var o CommitOptions
 	var secrets []*KeyPackageSecrets
 	for range n {
-		kp, s := newKeyPackage(w.t, fmt.Sprintf("member %d", len(w.members)+len(secrets)))
+		kp, s := newKeyPackage(w.t, fmt.Sprintf("member %d", len(w.members)+len(secrets)), ofSuite(w.members[0].CipherSuite()))
 		o.Add = append(o.Add, kp)
 		secrets = append(secrets, s)
 	}

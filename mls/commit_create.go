@@ -34,6 +34,13 @@ type CommitOptions struct {
 	// Devices that share a leaf must agree on who uses which.
 	Generation *uint32
 	ReuseGuard *[4]byte
+	// Public sends the Commit as PublicMessage: signed, not encrypted.
+	Public bool
+	// WithoutTree leaves the tree out of the Welcome: those who join need
+	// Group.RatchetTree from elsewhere.
+	WithoutTree bool
+
+	link *PreSharedKeyID // what the first Commit of a Branch or Reinitialize has
 }
 
 // PendingCommit is a Commit that was made but has not taken effect.
@@ -43,8 +50,7 @@ type PendingCommit struct {
 	Welcome *Message // for those who join, with the tree; nil if nobody does
 }
 
-// Commit makes a Commit, as PrivateMessage, and the Welcome for those it adds
-// (RFC 9420 section 12.4.1). The group does not change: it must see Merge when
+// Commit makes a Commit and the Welcome for those it adds (RFC 9420 section 12.4.1). The group does not change: it must see Merge when
 // the delivery service has accepted the Commit, and nothing if it has not.
 // Two Commits made from one state use the same generation unless
 // CommitOptions.Generation says otherwise.
@@ -97,21 +103,21 @@ func (g *Group) commit(o *CommitOptions) (*PendingCommit, error) {
 	if err := t.tree.checkMembers(t.extensions); err != nil {
 		return nil, err
 	}
-	a := g.commitContent(c, Sender{Type: SenderMember, Index: uint32(g.own)}, o.AuthenticatedData)
+	a := g.commitContent(c, Sender{Type: SenderMember, Index: uint32(g.own)}, o.AuthenticatedData, handshakeFormat(o.Public))
 	start, err := g.confirmCommit(t, a, g.signature, g.secrets.init, commitSecret)
 	if err != nil {
 		return nil, err
 	}
-	message, _, err := g.sealOwn(a, o.Generation, o.ReuseGuard, o.Padding)
+	message, _, err := g.sealHandshake(a, o.Generation, o.ReuseGuard, o.Padding)
 	if err != nil {
 		return nil, err
 	}
 	pending := &PendingCommit{
 		Staged: &StagedCommit{base: g.interim, next: start.group},
-		Commit: &Message{wireFormat: WirePrivateMessage, private: message},
+		Commit: message,
 	}
 	if len(t.joined) > 0 {
-		if pending.Welcome, err = start.welcome(t, path); err != nil {
+		if pending.Welcome, err = start.welcome(t, path, !o.WithoutTree); err != nil {
 			return nil, err
 		}
 	}
@@ -185,9 +191,9 @@ func (g *Group) makePath(t *transition, c *commit, leaf *leafNode) (*newPath, er
 }
 
 // commitContent is a Commit to the current epoch, to be signed.
-func (g *Group) commitContent(c *commit, sender Sender, authenticatedData []byte) *authenticatedContent {
-	a := &authenticatedContent{
-		wireFormat: WirePrivateMessage,
+func (g *Group) commitContent(c *commit, sender Sender, authenticatedData []byte, format WireFormat) *authenticatedContent {
+	return &authenticatedContent{
+		wireFormat: format,
 		framed: framedContent{
 			groupID:           g.context.groupID,
 			epoch:             g.context.epoch,
@@ -197,10 +203,6 @@ func (g *Group) commitContent(c *commit, sender Sender, authenticatedData []byte
 			content:           content{commit: c},
 		},
 	}
-	if sender.Type != SenderMember {
-		a.wireFormat = WirePublicMessage
-	}
-	return a
 }
 
 // confirmCommit signs the Commit, derives the next epoch from it and sets the

@@ -30,6 +30,17 @@ func NewBasicCredential(identity []byte) Credential {
 	return Credential{Type: CredentialBasic, Identity: bytes.Clone(identity)}
 }
 
+// NewX509Credential returns a credential of a certificate chain in DER, end
+// entity first (RFC 9420 section 5.3). The first certificate's key must be the
+// signature key of whoever uses the credential. The chain is copied.
+func NewX509Credential(chain [][]byte) Credential {
+	c := Credential{Type: CredentialX509}
+	for _, cert := range chain {
+		c.Certificates = append(c.Certificates, bytes.Clone(cert))
+	}
+	return c
+}
+
 // Equal reports whether c and d are the same credential.
 func (c Credential) Equal(d Credential) bool {
 	return bytes.Equal(encode(&c), encode(&d))

@@ -13,15 +13,30 @@ import (
 // 12.4.3), and with the key that lets whoever has it join by an external
 // Commit, if the members accept those.
 func (g *Group) GroupInfo() (*Message, error) {
+	return g.GroupInfoWith(GroupInfoOptions{})
+}
+
+// GroupInfoOptions say what a GroupInfo leaves out.
+type GroupInfoOptions struct {
+	WithoutTree        bool // who uses it needs RatchetTree from elsewhere
+	WithoutExternalKey bool // it does not serve for external Commits
+}
+
+// GroupInfoWith is GroupInfo with less in it.
+func (g *Group) GroupInfoWith(o GroupInfoOptions) (*Message, error) {
 	if err := g.usable(); err != nil {
 		return nil, fmt.Errorf("group info: %w", err)
 	}
-	info, err := g.groupInfo(true)
+	info, err := g.groupInfo(!o.WithoutTree, !o.WithoutExternalKey)
 	if err != nil {
 		return nil, fmt.Errorf("group info: %w", err)
 	}
 	return &Message{wireFormat: WireGroupInfo, groupInfo: info}, nil
 }
+
+// RatchetTree returns the public tree in the form of the ratchet_tree extension
+// (RFC 9420 section 12.4.3.3), as JoinOptions and ExternalJoinOptions take it.
+func (g *Group) RatchetTree() []byte { return encode(g.tree) }
 
 // ExternalJoinOptions are what joining by an external Commit takes.
 type ExternalJoinOptions struct {
@@ -101,7 +116,7 @@ func joinExternal(o *ExternalJoinOptions) (*ExternalJoin, error) {
 	if err := t.tree.checkMembers(t.extensions); err != nil {
 		return nil, err
 	}
-	a := g.commitContent(c, me, o.AuthenticatedData)
+	a := g.commitContent(c, me, o.AuthenticatedData, WirePublicMessage)
 	start, err := g.confirmCommit(t, a, g.signature, initSecret, path.commitSecret)
 	if err != nil {
 		return nil, err
@@ -134,7 +149,7 @@ func externalBase(o *ExternalJoinOptions) (*Group, *leafNode, error) {
 	leaf := &leafNode{
 		signatureKey: public,
 		credential:   o.Credential,
-		capabilities: capabilitiesOr(o.Capabilities, info.context.suite, o.LeafExtensions),
+		capabilities: capabilitiesOr(o.Capabilities, info.context.suite, o.Credential.Type, o.LeafExtensions),
 		extensions:   cloneExtensions(o.LeafExtensions),
 	}
 	tree, err := info.ratchetTree(o.RatchetTree)

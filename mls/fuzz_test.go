@@ -21,7 +21,7 @@ func seedMessages(f *testing.F) [][]byte {
 	if err != nil {
 		f.Fatal(err)
 	}
-	info, err := w.members[0].groupInfo(true)
+	info, err := w.members[0].groupInfo(true, true)
 	if err != nil {
 		f.Fatal(err)
 	}

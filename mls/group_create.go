@@ -81,7 +81,7 @@ func NewGroup(o GroupOptions) (*Group, error) {
 }
 
 func creatorCapabilities(o *GroupOptions) *Capabilities {
-	c := capabilitiesOr(o.Capabilities, o.CipherSuite, o.LeafExtensions, o.Extensions)
+	c := capabilitiesOr(o.Capabilities, o.CipherSuite, o.Credential.Type, o.LeafExtensions, o.Extensions)
 	return &c
 }
 
@@ -149,6 +149,9 @@ func (g *Group) checkExternalSenders(extensions []Extension) error {
 	for _, e := range senders {
 		if err := g.suite.CheckSignatureKey(e.SignatureKey); err != nil {
 			return invalidBecause("12.1.8.1", "key of an external sender", err)
+		}
+		if err := e.Credential.bound(g.suite, e.SignatureKey); err != nil {
+			return err
 		}
 		if err := askValidator(g.validate, g.suite, g.context.groupID, e.Credential, e.SignatureKey, CredentialInExternalSender, nil); err != nil {
 			return err

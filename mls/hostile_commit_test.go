@@ -219,11 +219,11 @@ func TestHostileCommits(t *testing.T) {
 		{"capabilities without suite", "cipher suite is not listed", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) { k.leaf.capabilities.CipherSuites = nil })}}},
 		{"capabilities without credential", "credential type is not listed", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) { k.leaf.capabilities.Credentials = nil })}}},
 		{"credential type that others do not support", "does not support a credential type in use", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) {
-			k.leaf.credential = Credential{Type: CredentialX509, Certificates: [][]byte{{1}}}
+			k.leaf.credential = certified(t, "mallory", k.leaf.signatureKey)
 			k.leaf.capabilities.Credentials = []CredentialType{CredentialBasic, CredentialX509}
 		})}}},
 		{"others' credential type not supported", "does not support a credential type in use", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) {
-			k.leaf.credential = Credential{Type: CredentialX509, Certificates: [][]byte{{1}}}
+			k.leaf.credential = certified(t, "mallory", k.leaf.signatureKey)
 			k.leaf.capabilities.Credentials = []CredentialType{CredentialX509}
 		})}}},
 		{"nameless credential", "credential is not valid", nil, attack{proposals: []Proposal{add(func(k *KeyPackage) { k.leaf.credential.Identity = nil })}}},

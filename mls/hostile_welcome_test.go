@@ -33,14 +33,14 @@ func (w *world) invite(i int, refit bool, change func(v *invitation)) (*Message,
 	t := must[*transition](w.t)(g.apply(list))
 	c := &commit{proposals: listed(list)}
 	path := must[*newPath](w.t)(g.makePath(t, c, must[*leafNode](w.t)(g.newLeaf(t, &CommitOptions{}))))
-	a := g.commitContent(c, list[0].sender, nil)
+	a := g.commitContent(c, list[0].sender, nil, WirePrivateMessage)
 	start, err := g.confirmCommit(t, a, g.signature, g.secrets.init, path.commitSecret)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	v := &invitation{
 		suite: g.suite, maker: start.group,
-		info:    must[*groupInfo](w.t)(start.group.groupInfo(false)),
+		info:    must[*groupInfo](w.t)(start.group.groupInfo(true, false)),
 		secrets: &groupSecrets{joinerSecret: start.joiner, pathSecret: path.secretFor(g.own, t.joining[0])},
 		tree:    start.group.tree.clone(), psk: start.psk,
 		ref: kp.Ref(), initKey: kp.initKey, joiner: joiner, signer: start.group.signature,
@@ -99,7 +99,7 @@ func TestHostileWelcomes(t *testing.T) {
 		{"unknown psk", "", ErrMissingPSK, false, func(v *invitation) {
 			v.secrets.psks = []PreSharedKeyID{{Type: PSKExternal, Nonce: make([]byte, 32)}}
 		}},
-		{"psk for reinit", "psk is for reinitialization", nil, false, func(v *invitation) {
+		{"psk for reinit", "group that the new one is made from is not given", ErrMissingPSK, false, func(v *invitation) {
 			v.secrets.psks = []PreSharedKeyID{{Type: PSKResumption, Usage: ResumptionReInit, Nonce: make([]byte, 32)}}
 		}},
 		{"group info key", "group info", nil, false, func(v *invitation) { v.psk = bytes.Repeat([]byte{1}, 32) }},

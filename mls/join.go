@@ -25,6 +25,13 @@ type JoinOptions struct {
 	RatchetTree []byte
 	// PSKs finds pre-shared keys; nil means that there are none.
 	PSKs PSKSource
+	// Predecessor is the group that this one was made from by Branch or
+	// Reinitialize, in the epoch in which that happened: Welcomes of such
+	// groups are refused without it, with ErrMissingPSK.
+	Predecessor *Group
+	// SameMember reports whether a member of Predecessor and one of the new
+	// group are the same; nil means that their credentials are equal.
+	SameMember func(old, joined Member) bool
 }
 
 // JoinWelcome joins the group that a Welcome invites to, after verifying
@@ -63,7 +70,7 @@ func join(w *welcome, o *JoinOptions) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := w.groupInfo(s, secrets.joinerSecret, psk)
+	info, err := w.groupInfo(s, secrets.joinerSecret, psk.secret)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +82,9 @@ func join(w *welcome, o *JoinOptions) (*Group, error) {
 		return nil, invalid("12.4.3.1", "cipher suite of the group is not the key package's")
 	}
 	if err := info.check(s, tree, &kp.leaf); err != nil {
+		return nil, err
+	}
+	if err := psk.checkLink(&info.context, tree, o); err != nil {
 		return nil, err
 	}
 	own, err := tree.find(&kp.leaf)
@@ -103,7 +113,7 @@ func join(w *welcome, o *JoinOptions) (*Group, error) {
 	if err := g.takePathSecret(info.signer, secrets.pathSecret); err != nil {
 		return nil, err
 	}
-	epoch, err := newEpoch(s, secrets.joinerSecret, psk, &g.context)
+	epoch, err := newEpoch(s, secrets.joinerSecret, psk.secret, &g.context)
 	if err != nil {
 		return nil, err
 	}
@@ -137,29 +147,6 @@ func (w *welcome) groupSecrets(s *labeled.Suite, k *KeyPackageSecrets) (*groupSe
 		return nil, invalid("12.4.3.1", "joiner secret has the wrong length")
 	}
 	return secrets, nil
-}
-
-// joinPSK finds the pre-shared keys of a Welcome. Those that tie the group to
-// an older one are refused: what RFC 9420 section 12.4.3.1 asks about the old
-// group is not known here.
-func joinPSK(s *labeled.Suite, secrets *groupSecrets, o *JoinOptions) ([]byte, error) {
-	seen := map[string]bool{}
-	for i := range secrets.psks {
-		id := &secrets.psks[i]
-		if err := checkPSKProposal(s, id); err != nil {
-			return nil, err
-		}
-		key := string(encode(id))
-		if seen[key] {
-			return nil, invalid("12.2", "pre-shared key is used twice")
-		}
-		seen[key] = true
-	}
-	source := o.PSKs
-	if source == nil {
-		source = func(PreSharedKeyID) ([]byte, error) { return nil, nil }
-	}
-	return findPSKs(s, secrets.psks, source)
 }
 
 // groupInfo decrypts the GroupInfo of a Welcome.

@@ -55,7 +55,7 @@ func NewKeyPackage(o KeyPackageOptions) (*KeyPackage, *KeyPackageSecrets, error)
 	if err != nil {
 		return nil, nil, fmt.Errorf("new key package: %w", err)
 	}
-	capabilities := capabilitiesOr(o.Capabilities, o.CipherSuite, o.LeafExtensions, o.Extensions)
+	capabilities := capabilitiesOr(o.Capabilities, o.CipherSuite, o.Credential.Type, o.LeafExtensions, o.Extensions)
 	if o.LastResort && !capabilities.supportsExtension(ExtensionLastResort) {
 		capabilities.Extensions = append(capabilities.Extensions, ExtensionLastResort)
 	}
@@ -97,9 +97,9 @@ func NewKeyPackage(o KeyPackageOptions) (*KeyPackage, *KeyPackageSecrets, error)
 	return clone, secrets, nil
 }
 
-// capabilitiesOr returns a copy of c, or the default ones with the types of
-// the given extensions.
-func capabilitiesOr(c *Capabilities, cs CipherSuite, lists ...[]Extension) Capabilities {
+// capabilitiesOr returns a copy of c, or the default ones with the type of the
+// own credential and those of the given extensions.
+func capabilitiesOr(c *Capabilities, cs CipherSuite, own CredentialType, lists ...[]Extension) Capabilities {
 	if c != nil {
 		return c.clone()
 	}
@@ -109,7 +109,11 @@ func capabilitiesOr(c *Capabilities, cs CipherSuite, lists ...[]Extension) Capab
 			types = append(types, e.Type)
 		}
 	}
-	return DefaultCapabilities(cs, types...)
+	d := DefaultCapabilities(cs, types...)
+	if !slices.Contains(d.Credentials, own) {
+		d.Credentials = append(d.Credentials, own)
+	}
+	return d
 }
 
 // ParseKeyPackage decodes an MLSMessage that holds a KeyPackage. Nothing is

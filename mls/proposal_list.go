@@ -12,6 +12,7 @@ type listedProposal struct {
 	proposal Proposal
 	sender   Sender
 	ref      ProposalRef // "" if by value
+	link     bool        // own PSK of a new group, of usage reinit or branch
 }
 
 // checkProposal checks one proposal by itself (RFC 9420 section 12.1).
@@ -79,11 +80,15 @@ func (g *Group) checkSuccessor(old, leaf *leafNode, where CredentialContext) err
 
 // checkPSKProposal is RFC 9420 section 12.1.4.
 func checkPSKProposal(s *labeled.Suite, id *PreSharedKeyID) error {
-	switch {
-	case len(id.Nonce) != s.Nh:
-		return invalid("12.1.4", "psk_nonce has the wrong length")
-	case id.Type == PSKResumption && id.Usage != ResumptionApplication:
+	if id.links() {
 		return invalid("12.1.4", "psk is for reinitialization or branching")
+	}
+	return checkPSKNonce(s, id)
+}
+
+func checkPSKNonce(s *labeled.Suite, id *PreSharedKeyID) error {
+	if len(id.Nonce) != s.Nh {
+		return invalid("12.1.4", "psk_nonce has the wrong length")
 	}
 	return nil
 }
@@ -131,7 +136,7 @@ func (g *Group) checkList(list []listedProposal, committer LeafIndex) error {
 			changed[*leaf] = true
 		}
 		// One by reference was checked when it was received, in this epoch.
-		if l.ref == "" {
+		if l.ref == "" && !l.link {
 			if err := g.checkProposal(l.proposal, l.sender); err != nil {
 				return err
 			}

@@ -20,6 +20,9 @@ func (g *Group) listProposals(o *CommitOptions) ([]listedProposal, error) {
 	for _, p := range o.Proposals {
 		byValue(p)
 	}
+	if o.link != nil {
+		list = append(list, listedProposal{proposal: &PreSharedKey{ID: *o.link}, sender: me, link: true})
+	}
 	for _, l := range list {
 		if err := checkGiven(l.proposal); err != nil {
 			return nil, err

@@ -12,6 +12,8 @@ type ProposeOptions struct {
 	Padding    func(n int) int
 	Generation *uint32
 	ReuseGuard *[4]byte
+	// Public sends the proposal as PublicMessage: signed, not encrypted.
+	Public bool
 }
 
 // Propose makes a proposal message for the group (RFC 9420 section 12.1). The
@@ -80,7 +82,7 @@ func (g *Group) propose(p Proposal, o *ProposeOptions) (*Message, ProposalRef, e
 		return nil, "", err
 	}
 	a := &authenticatedContent{
-		wireFormat: WirePrivateMessage,
+		wireFormat: handshakeFormat(o.Public),
 		framed: framedContent{
 			groupID:           g.context.groupID,
 			epoch:             g.context.epoch,
@@ -93,7 +95,7 @@ func (g *Group) propose(p Proposal, o *ProposeOptions) (*Message, ProposalRef, e
 	if err := a.sign(g.suite, g.signature, &g.context); err != nil {
 		return nil, "", err
 	}
-	message, use, err := g.sealOwn(a, o.Generation, o.ReuseGuard, o.Padding)
+	message, use, err := g.sealHandshake(a, o.Generation, o.ReuseGuard, o.Padding)
 	if err != nil {
 		return nil, "", err
 	}
@@ -101,8 +103,32 @@ func (g *Group) propose(p Proposal, o *ProposeOptions) (*Message, ProposalRef, e
 	if err != nil {
 		return nil, "", err
 	}
-	if o.Generation == nil {
+	if o.Generation == nil && use != nil {
 		g.keys.consume(use)
 	}
-	return &Message{wireFormat: WirePrivateMessage, private: message}, pending.Ref, nil
+	return message, pending.Ref, nil
+}
+
+func handshakeFormat(public bool) WireFormat {
+	if public {
+		return WirePublicMessage
+	}
+	return WirePrivateMessage
+}
+
+// sealHandshake makes the message of signed content of this member, by its wire
+// format. The key use is nil for a PublicMessage; it is not consumed.
+func (g *Group) sealHandshake(a *authenticatedContent, generation *uint32, guard *[4]byte, padding func(int) int) (*Message, *keyUse, error) {
+	if a.wireFormat == WirePublicMessage {
+		p, err := sealPublic(g.suite, g.secrets.membership, a, &g.context)
+		if err != nil {
+			return nil, nil, err
+		}
+		return &Message{wireFormat: WirePublicMessage, public: p}, nil, nil
+	}
+	p, use, err := g.sealOwn(a, generation, guard, padding)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &Message{wireFormat: WirePrivateMessage, private: p}, use, nil
 }

@@ -38,6 +38,12 @@ type PreSharedKeyID struct {
 	Nonce []byte
 }
 
+// links reports whether the key ties a new group to an older one (RFC 9420
+// sections 11.2 and 11.3).
+func (id *PreSharedKeyID) links() bool {
+	return id.Type == PSKResumption && id.Usage != ResumptionApplication
+}
+
 // PSKSource returns the pre-shared key with the given id, or nil if the
 // application does not have it. The key must not be changed afterwards.
 type PSKSource func(id PreSharedKeyID) ([]byte, error)

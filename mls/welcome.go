@@ -112,18 +112,14 @@ func (g *groupInfo) verify(s *labeled.Suite, key []byte) error {
 	return nil
 }
 
-// groupInfo describes the current epoch, with the tree; external adds the key
+// groupInfo describes the current epoch. tree adds the tree, external the key
 // that external Commits need.
-func (g *Group) groupInfo(external bool) (*groupInfo, error) {
-	info := &groupInfo{
-		context: g.context,
-		extensions: []Extension{
-			{Type: ExtensionRatchetTree, Data: encode(g.tree)},
-			{Type: ExtensionType(grease()), Data: []byte{}},
-		},
-		confirmationTag: g.confirmationTag,
-		signer:          g.own,
+func (g *Group) groupInfo(tree, external bool) (*groupInfo, error) {
+	info := &groupInfo{context: g.context, confirmationTag: g.confirmationTag, signer: g.own}
+	if tree {
+		info.extensions = append(info.extensions, Extension{Type: ExtensionRatchetTree, Data: encode(g.tree)})
 	}
+	info.extensions = append(info.extensions, Extension{Type: ExtensionType(grease()), Data: []byte{}})
 	if external {
 		_, public, err := g.suite.DeriveKeyPair(g.secrets.external)
 		if err != nil {
@@ -151,9 +147,9 @@ func welcomeKey(s *labeled.Suite, joiner, psk []byte) (k messageKey, err error) 
 
 // welcome makes one Welcome for all that join (RFC 9420 section 12.4.3.1).
 // path is nil if the Commit has none.
-func (e *epochStart) welcome(t *transition, path *newPath) (*Message, error) {
+func (e *epochStart) welcome(t *transition, path *newPath, tree bool) (*Message, error) {
 	s := e.group.suite
-	info, err := e.group.groupInfo(false)
+	info, err := e.group.groupInfo(tree, false)
 	if err != nil {
 		return nil, err
 	}
