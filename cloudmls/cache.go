@@ -26,6 +26,23 @@ func (c *Cache) Get(key string) ([]byte, error) { return c.c.Get(key) }
 // Put stores a value durably.
 func (c *Cache) Put(key string, value []byte) error { return c.c.Put(key, value) }
 
+// Defer stores a value that readers see at once and that is durable after
+// Client.Settle, or after any Put. Many values cost one write to the disk so.
+func (c *Cache) Defer(key string, value []byte) error { return c.c.Defer(key, value) }
+
+// Settle makes durable all that was deferred, by whomever: Cache.Defer and
+// Client.DecryptDeferred. It is cheap where there is nothing. When it fails,
+// what was deferred waits for the next one.
+func (c *Client) Settle() error {
+	if err := c.usable(); err != nil {
+		return err
+	}
+	if err := c.store.Flush(); err != nil {
+		return fmt.Errorf("write local store: %w", err)
+	}
+	return nil
+}
+
 // Delete removes a value; a missing one is no error.
 func (c *Cache) Delete(key string) error { return c.c.Delete(key) }
 

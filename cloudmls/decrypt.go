@@ -24,6 +24,21 @@ const lateAfter = 14 * 24 * time.Hour
 //
 // Errors are ErrNotYet, *NeverError, or temporary.
 func (c *Client) Decrypt(ctx context.Context, self Account, message []byte) (*Plaintext, error) {
+	p, err := c.DecryptDeferred(ctx, self, message)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Settle(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// DecryptDeferred is Decrypt for many messages in a row: what is remembered of
+// them against replays is durable after Settle only, one write for all. Nothing
+// of a message may be shown before Settle returned nil; else a crash could make
+// a copy of it pass for the first one.
+func (c *Client) DecryptDeferred(ctx context.Context, self Account, message []byte) (*Plaintext, error) {
 	self, err := c.own(ctx, self)
 	if err != nil {
 		return nil, err

@@ -49,7 +49,7 @@ func (c *Client) checkPlace(ctx context.Context, self Account, group []byte, r *
 	} else {
 		b = append(b, 0)
 	}
-	if err := seen.Put(name, b); err != nil {
+	if err := seen.Defer(name, b); err != nil {
 		return fmt.Errorf("seen messages: %w", err)
 	}
 	return nil

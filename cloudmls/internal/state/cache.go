@@ -47,9 +47,12 @@ func (c *Cache) Get(key string) ([]byte, error) {
 		return nil, err
 	}
 	k := c.name(key)
-	b, err := c.store.cfg.Local.Get(c.bucket, k)
-	if err != nil {
-		return nil, fmt.Errorf("read cache: %w", err)
+	b := c.store.deferred.get(place{c.bucket, k})
+	if b == nil {
+		var err error
+		if b, err = c.store.cfg.Local.Get(c.bucket, k); err != nil {
+			return nil, fmt.Errorf("read cache: %w", err)
+		}
 	}
 	if b == nil {
 		return nil, nil
@@ -70,28 +73,40 @@ func (c *Cache) open(k string, b []byte) (string, []byte, error) {
 	return string(v[4 : 4+n]), v[4+n:], nil
 }
 
-// Put stores a record durably. v is not kept after the call.
+// Put stores a record durably, and all that was deferred with it. v is not kept
+// after the call.
 func (c *Cache) Put(key string, v []byte) error {
-	if err := c.usable(); err != nil {
+	p, b, err := c.seal(key, v)
+	if err != nil {
 		return err
+	}
+	return c.store.write(p, b)
+}
+
+// Defer stores a record for whoever reads it from now on; it is durable once
+// Store.Flush, or a Put, returned nil. v is not kept after the call.
+func (c *Cache) Defer(key string, v []byte) error {
+	p, b, err := c.seal(key, v)
+	if err != nil {
+		return err
+	}
+	if !c.store.deferred.add(p, b) {
+		return c.store.write(p, b)
+	}
+	return nil
+}
+
+func (c *Cache) seal(key string, v []byte) (place, []byte, error) {
+	if err := c.usable(); err != nil {
+		return place{}, nil, err
 	}
 	k := c.name(key)
 	pt := append(binary.BigEndian.AppendUint32(nil, uint32(len(key))), key...)
 	b, err := envelope.Seal(c.key, localContext(c.store.cfg.Origin, typeCache, c.bucket, k), envelope.Header{}, append(pt, v...))
 	if err != nil {
-		return fmt.Errorf("write cache: %w", err)
+		return place{}, nil, fmt.Errorf("write cache: %w", err)
 	}
-	err = c.store.cfg.Local.Update(func(w Writer) error {
-		// The list of namespaces is for SignOut.
-		if err := w.Put(bucketSpaces, c.bucket, []byte{1}); err != nil {
-			return err
-		}
-		return w.Put(c.bucket, k, b)
-	})
-	if err != nil {
-		return fmt.Errorf("write cache: %w", err)
-	}
-	return nil
+	return place{c.bucket, k}, b, nil
 }
 
 // Delete of an absent record is no error.
@@ -99,17 +114,16 @@ func (c *Cache) Delete(key string) error {
 	if err := c.usable(); err != nil {
 		return err
 	}
-	k := c.name(key)
-	if err := c.store.cfg.Local.Update(func(w Writer) error { return w.Delete(c.bucket, k) }); err != nil {
-		return fmt.Errorf("write cache: %w", err)
-	}
-	return nil
+	return c.store.write(place{c.bucket, c.name(key)}, nil)
 }
 
 // ForEach calls fn for each record of the namespace, in any order. fn must not
 // call the cache. v is valid during the call only.
 func (c *Cache) ForEach(fn func(key string, v []byte) error) error {
 	if err := c.usable(); err != nil {
+		return err
+	}
+	if err := c.store.Flush(); err != nil {
 		return err
 	}
 	return c.store.cfg.Local.ForEach(c.bucket, func(k string, b []byte) error {

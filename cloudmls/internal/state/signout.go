@@ -63,6 +63,8 @@ func (t *Tx) dropDevice(id []byte) error {
 func (s *Store) wipe() error {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
+	s.deferred.writing.Lock() // whoever gets it after this finds the store closed
+	defer s.deferred.writing.Unlock()
 	type entry struct{ bucket, key string }
 	all := []entry{{bucketVault, keyDevice}}
 	buckets := []string{bucketIndex, bucketObjects, bucketSpaces}

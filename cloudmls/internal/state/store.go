@@ -87,6 +87,8 @@ type Store struct {
 
 	session session
 
+	deferred deferred
+
 	vaultMu sync.Mutex
 	vault   *vault
 
