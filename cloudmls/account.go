@@ -1,11 +1,13 @@
 package cloudmls
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -121,6 +123,16 @@ func (c *Client) registerAccount(ctx context.Context, self Account, id *identity
 // messages, and tells what is pinned for it. An error never means that it has
 // no account. Reach stores nothing.
 func (c *Client) Reach(ctx context.Context, self, a Account) (Reach, error) {
+	return c.ReachWithin(ctx, self, a, 0)
+}
+
+// ReachWithin is Reach for whoever writes to an account again and again: the
+// key server is not asked where its last answer is at most that old and named
+// the very key that is pinned for the account, now as then. So it is what a
+// contact is told of that may be old, never that somebody has no account, nor a
+// key that nobody has pinned; a key that changed is noticed that much later, and
+// until then messages go to the group with the key that is pinned.
+func (c *Client) ReachWithin(ctx context.Context, self, a Account, age time.Duration) (Reach, error) {
 	self, err := c.own(ctx, self)
 	if err != nil {
 		return Reach{}, err
@@ -132,13 +144,18 @@ func (c *Client) Reach(ctx context.Context, self, a Account) (Reach, error) {
 	if err != nil {
 		return Reach{}, fmt.Errorf("contacts of %s: %w", self, err)
 	}
-	var answer keyapi.Reachability
-	err = c.store.Authorized(ctx, func(ctx context.Context, token string) error {
-		answer, err = c.o.Server.Reachable(ctx, token, a)
-		return err
-	})
-	if err != nil {
-		return Reach{}, fmt.Errorf("ask for %s: %w", a, err)
+	answer := keyapi.Reachability{HasAccount: true}
+	if p := contacts.find(a); p != nil && !p.Unconfirmed && c.namedLately(self, p, age) {
+		answer.IdentityKey = bytes.Clone(p.Key)
+	} else {
+		err = c.store.Authorized(ctx, func(ctx context.Context, token string) error {
+			answer, err = c.o.Server.Reachable(ctx, token, a)
+			return err
+		})
+		if err != nil {
+			return Reach{}, fmt.Errorf("ask for %s: %w", a, err)
+		}
+		c.noteNamed(self, a, answer)
 	}
 	r := Reach{HasAccount: answer.HasAccount, IdentityKey: answer.IdentityKey}
 	if p := contacts.find(a); p != nil && p.Unconfirmed && answer.HasAccount {

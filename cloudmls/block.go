@@ -13,6 +13,10 @@ import (
 // server per so many messages.
 const blockSize = 32
 
+// stride is how many generations are used up on the disk at once: one fsync per
+// so many messages. A crash wastes at most so many of the block.
+const stride = 8
+
 // generationBlock is what this device reserved of an epoch's generations. It
 // lives in the local cache: losing it wastes the rest of the block.
 type generationBlock struct {
@@ -49,6 +53,11 @@ func (c *Client) block(self Account, conv *conversationRecord) (*generationBlock
 	}
 	if string(r.Group) != string(conv.Group) || r.Epoch != conv.Epoch {
 		return nil, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.taken[blockName(self, r.Group)]; t.blockID == (blockID{r.Epoch, r.End}) && t.until == r.Next {
+		r.Next = t.next // the rest of a stride is used up on the disk only
 	}
 	return r, nil
 }
@@ -90,16 +99,45 @@ func (c *Client) nextGeneration(ctx context.Context, self Account, conv *convers
 		}
 	}
 	generation := r.Next
-	r.Next++
-	b, err := encodeRecord(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	if err := c.store.Cache("sdk/block").Put(blockName(self, conv.Group), b); err != nil {
+	if err := c.take(self, r); err != nil {
 		return 0, nil, fmt.Errorf("reserved generations: %w", err)
 	}
 	crashpoint.Here("generation-taken")
 	return generation, r.SignatureKey, nil
+}
+
+// taken is where this Client is in a block: generations from next up to until
+// are used up on the disk, and not yet given out.
+type taken struct {
+	blockID
+	next, until uint32
+}
+
+// take uses up r.Next. On the disk it is used up with those after it, so that
+// most messages write nothing; a Client that finds the block begins behind them.
+// The caller holds the conversation's lock.
+func (c *Client) take(self Account, r *generationBlock) error {
+	name, now := blockName(self, r.Group), taken{blockID{r.Epoch, r.End}, r.Next + 1, min(r.Next+stride, r.End)}
+	c.mu.Lock()
+	before := c.taken[name]
+	c.mu.Unlock()
+	if before.blockID == now.blockID && before.next == r.Next && before.next < before.until {
+		now.until = before.until
+	} else {
+		stored := *r
+		stored.Next = now.until
+		b, err := encodeRecord(stored)
+		if err != nil {
+			return err
+		}
+		if err := c.store.Cache("sdk/block").Put(name, b); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.taken[name] = now
+	return nil
 }
 
 func (c *Client) reserveBlock(ctx context.Context, self Account, conv *conversationRecord) (*generationBlock, error) {

@@ -28,7 +28,11 @@ type Client struct {
 	mu       sync.Mutex
 	health   map[Account]Status   // without Problems
 	reserved map[string]blockID   // by blockName: the block that this Client reserved last
+	taken    map[string]taken     // by blockName: how far this Client is in its block
 	asked    map[string]time.Time // when the key server last did not confirm a pin
+	began    Moment               // of the Sync that began last, whichever account's
+	synced   map[Account]Moment   // of the Sync that began last of those that went through
+	named    map[string]naming    // what the key server said of identity keys lately
 }
 
 // Register creates a user at the key server and signs this device in. The
@@ -91,7 +95,10 @@ func openClient(s *state.Store, o Options) (*Client, error) {
 }
 
 func newClient(s *state.Store, o Options) (*Client, error) {
-	c := &Client{o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{}, asked: map[string]time.Time{}}
+	c := &Client{
+		o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{}, asked: map[string]time.Time{},
+		synced: map[Account]Moment{}, named: map[string]naming{}, taken: map[string]taken{},
+	}
 	if err := c.markDevice(); err != nil {
 		return nil, err
 	}

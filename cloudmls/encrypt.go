@@ -41,6 +41,18 @@ const (
 // without one: ErrNoConversation, ErrNotMember, ErrBroken,
 // *IdentityChangedError and others.
 func (c *Client) Encrypt(ctx context.Context, self Account, id ConversationID, plaintext, aad []byte) ([]byte, error) {
+	return c.encrypt(ctx, self, id, nil, plaintext, aad)
+}
+
+// EncryptSince is Encrypt for a caller that had the account synced since a
+// Moment, at which its work on the message began: a Sync that began after it and
+// went through takes the place of Encrypt's own. Where there was none, it is the
+// same as Encrypt.
+func (c *Client) EncryptSince(ctx context.Context, self Account, id ConversationID, m Moment, plaintext, aad []byte) ([]byte, error) {
+	return c.encrypt(ctx, self, id, &m, plaintext, aad)
+}
+
+func (c *Client) encrypt(ctx context.Context, self Account, id ConversationID, since *Moment, plaintext, aad []byte) ([]byte, error) {
 	self, err := c.own(ctx, self)
 	if err != nil {
 		return nil, err
@@ -50,7 +62,7 @@ func (c *Client) Encrypt(ctx context.Context, self Account, id ConversationID, p
 		return nil, err
 	}
 	defer unlock()
-	_, err = c.sync(ctx, self)
+	err = c.syncSince(ctx, self, since)
 	if err != nil && !unreachable(ctx, err) {
 		return nil, err
 	}

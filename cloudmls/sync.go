@@ -61,7 +61,11 @@ func (c *Client) Sync(ctx context.Context, self Account) (SyncResult, error) {
 }
 
 func (c *Client) sync(ctx context.Context, self Account) (SyncResult, error) {
+	began := c.begin()
 	r, err := c.syncOnce(ctx, self)
+	if err == nil {
+		c.wentThrough(self, began)
+	}
 	if e := c.noteSync(ctx, self, r, err); e != nil {
 		c.o.Logger.WarnContext(ctx, "what a Sync refused was not noted", slog.Any("err", e))
 	}
