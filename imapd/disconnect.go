@@ -5,6 +5,9 @@ import "github.com/cloudmls/gateway/imapd/session"
 // Watcher is an Account that wants to know how its provider does.
 type Watcher = session.Watcher
 
+// Settler is an Account that stores what it found in many messages at once.
+type Settler = session.Settler
+
 // What a Watcher may find in an error, see package session.
 var (
 	ErrLogin      = session.ErrLogin

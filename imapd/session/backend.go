@@ -46,6 +46,13 @@ type Account interface {
 	Index() Index
 }
 
+// Settler is what an Account may be as well: then what OpenMessage found need not
+// be durable when it returns. Nothing of its Views is shown, and no content read,
+// before a Settle that was called after it returned nil.
+type Settler interface {
+	Settle() error
+}
+
 // Upstream says how to sign in at the provider.
 type Upstream struct {
 	// StartTLS demands STARTTLS on the dialled connection, with TLSConfig, or

@@ -101,6 +101,9 @@ func (s *session) explainDamage(box *mailbox, uid uint32) (*overlay.View, error)
 			return nil, fmt.Errorf("explain damaged message: %w", err)
 		}
 	}
+	if err := s.settle(); err != nil {
+		return nil, err
+	}
 	s.noteForm(entry, v)
 	if err := s.rememberOpened(box, Change{Put: map[uint32]Entry{uid: entry.Entry}}); err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func (s *session) openAll(uids []uint32, use purpose) (views map[uint32]*overlay
 		}
 	}
 	s.mu.Unlock()
-	change := Change{Put: make(map[uint32]Entry)}
+	fresh := make(map[uint32]freshView)
 	for control, group := range byLayout {
 		parts, err := s.fetchControls(box, control, group)
 		if err != nil {
@@ -43,14 +43,28 @@ func (s *session) openAll(uids []uint32, use purpose) (views map[uint32]*overlay
 			if p == nil {
 				continue
 			}
-			v, err := s.openOne(box, uid, p, &change, use)
+			v, err := s.openOne(box, uid, p, use)
 			if err != nil {
 				failed = err
 				s.report(slog.LevelWarn, "encrypted message not opened", err)
 				continue
 			}
-			views[uid] = v
+			fresh[uid] = v
 		}
+	}
+	if len(fresh) == 0 {
+		return views, failed, nil
+	}
+	// One for the window. Before it nothing that was found may show, here or in
+	// the flags of a later command.
+	if err := s.settle(); err != nil {
+		s.report(slog.LevelWarn, "encrypted messages not shown", err)
+		return views, err, nil
+	}
+	change := Change{Put: make(map[uint32]Entry)}
+	for uid, f := range fresh {
+		s.keep(box, uid, f, &change)
+		views[uid] = f.View
 	}
 	if len(change.Put) > 0 {
 		if err := s.rememberOpened(box, change); err != nil {
@@ -162,31 +176,39 @@ const (
 	forFlag                // only its keywords are wanted
 )
 
-// openOne has the backend open a message and notes what it learns.
-func (s *session) openOne(box *mailbox, uid uint32, p *controlPart, change *Change, use purpose) (*overlay.View, error) {
+// freshView is a message that was opened and not shown yet.
+type freshView struct {
+	*overlay.View
+	entry *sealedEntry
+	bulk  bool
+}
+
+// openOne has the backend open a message.
+func (s *session) openOne(box *mailbox, uid uint32, p *controlPart, use purpose) (f freshView, err error) {
 	s.mu.Lock()
 	entry := box.sealed[uid]
 	s.mu.Unlock()
 	if entry == nil {
-		return nil, errMissing
+		return f, errMissing
 	}
 	m, err := s.sealedMessage(box, uid, entry, p)
 	if err != nil {
-		return nil, err
+		return f, err
 	}
-	e := entry.Entry
-	v, err := s.openAsShown(box, uid, e, m, use)
-	if err != nil {
-		return nil, err
-	}
+	f = freshView{entry: entry, bulk: m.Bulk != nil}
+	f.View, err = s.openAsShown(box, uid, entry.Entry, m, use)
+	return f, err
+}
+
+// keep notes what was learnt of a message.
+func (s *session) keep(box *mailbox, uid uint32, f freshView, change *Change) {
 	if _, shown := box.shown.form(uid); !shown {
-		return v, nil // nothing to keep
+		return // nothing to keep
 	}
-	if s.noteForm(entry, v) {
-		change.Put[uid] = entry.Entry
+	if s.noteForm(f.entry, f.View) {
+		change.Put[uid] = f.entry.Entry
 	}
-	s.opened.put(uid, v, m.Bulk != nil)
-	return v, nil
+	s.opened.put(uid, f.View, f.bulk)
 }
 
 // noteForm enters into the mailbox what a message is shown as, and tells whether
@@ -251,6 +273,18 @@ func (s *session) openMessage(m overlay.SealedMessage) (*overlay.View, error) {
 		return nil, errors.New("backend does not say that a message is damaged")
 	}
 	return v, nil
+}
+
+// settle makes durable what the backend found in the messages that it opened.
+func (s *session) settle() error {
+	settler, ok := s.acct.(Settler)
+	if !ok {
+		return nil
+	}
+	if err := settler.Settle(); err != nil {
+		return fmt.Errorf("store what was found in encrypted messages: %w", err)
+	}
+	return nil
 }
 
 // ownKeywords keeps those keywords that are ours to set, $MLSEncrypted always
