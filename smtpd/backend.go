@@ -59,6 +59,15 @@ type MustSealer interface {
 	MustSeal(rcpt string) bool
 }
 
+// Preparer is what an [Account] may be as well.
+type Preparer interface {
+	// Prepare is told at MAIL that a message is coming: what Seal needs of the
+	// network can begin while the mail client still sends. It must return at
+	// once; ctx ends with the connection. Envelope.Prepared is what it returned.
+	// The message may never come.
+	Prepare(ctx context.Context) any
+}
+
 // TLSMode says how the connection to the provider is protected.
 type TLSMode uint8
 
@@ -110,6 +119,8 @@ type Envelope struct {
 	// LongestLine is the length in octets of the content's longest line,
 	// without its CRLF.
 	LongestLine int
+	// Prepared is what the account's Preparer returned, nil if it is none.
+	Prepared any
 
 	notify   outbox.Notify
 	declared int64 // SIZE at MAIL; 0 if there was none

@@ -81,6 +81,10 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 		}
 		from = wire
 	}
+	var prepared any
+	if p, ok := account.(Preparer); ok {
+		prepared = p.Prepare(s.ctx)
+	}
 	notify := outbox.Notify{Return: string(o.Return), EnvelopeID: o.EnvelopeID}
 	s.relayMu.Lock()
 	defer s.relayMu.Unlock()
@@ -99,7 +103,7 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.envelope = Envelope{From: from, UTF8: o.UTF8, notify: notify, declared: o.Size}
+	s.envelope = Envelope{From: from, UTF8: o.UTF8, Prepared: prepared, notify: notify, declared: o.Size}
 	return nil
 }
 
