@@ -66,6 +66,7 @@ type Gateway struct {
 	reloads int
 	running context.Context // of Run; nil before
 	stopped bool
+	ahead   errands
 }
 
 // New checks the options and opens the outbox; nothing runs yet. Run must be
@@ -94,7 +95,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	for id, a := range accounts {
-		g.places[id] = newPlace(a, g.spoolDir)
+		g.places[id] = newPlace(a, g.spoolDir, &g.ahead)
 	}
 	if err := g.makeServers(g.spoolDir); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
@@ -203,6 +204,7 @@ func (g *Gateway) Run(ctx context.Context, l Listeners) error {
 	stopping.Go(func() { g.warn("stop SMTP", g.smtp.Shutdown(stop)) })
 	stopping.Wait()
 	wg.Wait()
+	g.ahead.stop()
 	g.stopLoops()
 	err := g.outbox.Close()
 	select {

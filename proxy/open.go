@@ -29,7 +29,9 @@ var errDamaged = fmt.Errorf("%w: altered at the provider", mailseal.ErrCorrupt)
 var errBulkUnread = errors.New("read the bulk part: the provider did not deliver it")
 
 // openMessage opens a sealed message for display. What cannot be opened is a
-// stub; an error means that this device failed, for instance its disk.
+// stub; an error means that this device failed, for instance its disk. What it
+// finds is durable after the client's Settle, which imapd calls before it serves
+// anything: one write to the disk for all messages of a FETCH's window.
 func (a *account) openMessage(ctx context.Context, m imapd.SealedMessage) (*imapd.View, error) {
 	if m.StubKey != "" {
 		return a.shownStub(m.Header, m.StubKey)
@@ -98,7 +100,7 @@ func (a *account) decryptControl(ctx context.Context, control []byte, ref string
 	if ctx == nil {
 		return nil, cloudmls.ErrNotYet
 	}
-	plain, err := a.client.Decrypt(ctx, a.self, control) // syncs once if need be
+	plain, err := a.client.DecryptDeferred(ctx, a.self, control) // syncs once if need be
 	a.waiting.outcome(ref, err)
 	if err != nil {
 		return nil, err
@@ -114,7 +116,7 @@ func (a *account) stubFor(ctx context.Context, m imapd.SealedMessage, ref string
 		return nil, cause
 	}
 	if h, err := mailseal.ParseHeader(m.Header); err == nil {
-		if err := a.threads.note(h.MessageID, groupid.ID{}, false); err != nil {
+		if err := a.threads.noteLater(h.MessageID, groupid.ID{}, false); err != nil {
 			return nil, err
 		}
 	}
@@ -125,7 +127,7 @@ func (a *account) stubFor(ctx context.Context, m imapd.SealedMessage, ref string
 }
 
 // judge gives the verdict on an opened message: the stored one if there is
-// one, else what the checks find now, stored before it is returned.
+// one, else what the checks find now, stored with the next Settle.
 func (a *account) judge(outerHeader []byte, ref string, o *opened, control *mailseal.Control, msg *mailseal.Message) (*verdict, error) {
 	inner, err := innerHeader(msg)
 	if err != nil {
@@ -165,7 +167,7 @@ func (a *account) judgePersonal(control *mailseal.Control, inner *mailseal.Heade
 		keywords = append(keywords, imapd.KeywordWarning)
 	}
 	if id := groupid.ID(control.Conversation); id != a.selfConversation() {
-		if err := a.threads.note(inner.MessageID, id, true); err != nil {
+		if err := a.threads.noteLater(inner.MessageID, id, true); err != nil {
 			return nil, err
 		}
 	}
@@ -237,7 +239,7 @@ func (a *account) checkOuter(outerHeader []byte, inner *mailseal.Header) outerCh
 // noteOpened remembers the message's thread under its inner and outer
 // Message-ID: relays replace the outer one, answers name the one shown.
 func (a *account) noteOpened(outerHeader []byte, inner *mailseal.Header, p *cloudmls.Plaintext) error {
-	if err := a.threads.note(inner.MessageID, p.Conversation, p.Own); err != nil {
+	if err := a.threads.noteLater(inner.MessageID, p.Conversation, p.Own); err != nil {
 		return err
 	}
 	h, err := mailseal.ParseHeader(outerHeader)
@@ -246,5 +248,5 @@ func (a *account) noteOpened(outerHeader []byte, inner *mailseal.Header, p *clou
 	}
 	// Whoever handles the mail on the way chooses the outer id, also that of a
 	// message of ours, so it never moves a thread that is known already.
-	return a.threads.note(h.MessageID, p.Conversation, false)
+	return a.threads.noteLater(h.MessageID, p.Conversation, false)
 }

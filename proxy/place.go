@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cloudmls/gateway/imapd"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/smtpd"
 )
 
@@ -17,10 +18,13 @@ type place struct {
 	now  atomic.Pointer[account]
 	gone atomic.Bool        // the account was removed
 	stop context.CancelFunc // ends the background loop; under Gateway.mu
+	// ahead runs what begins before a message is there, one thing at a time.
+	ahead      *errands
+	syncsAhead atomic.Bool
 }
 
-func newPlace(a *account, spoolDir string) *place {
-	p := &place{id: a.self.ID}
+func newPlace(a *account, spoolDir string, ahead *errands) *place {
+	p := &place{id: a.self.ID, ahead: ahead}
 	a.spoolDir = spoolDir
 	p.now.Store(a)
 	return p
@@ -59,6 +63,7 @@ type imapAccount struct {
 var (
 	_ imapd.Account = imapAccount{}
 	_ imapd.Watcher = imapAccount{}
+	_ imapd.Settler = imapAccount{}
 )
 
 // Dial implements imapd.Account.
@@ -83,6 +88,9 @@ func (a imapAccount) Upstream() imapd.Upstream {
 func (a imapAccount) OpenMessage(ctx context.Context, m imapd.SealedMessage) (*imapd.View, error) {
 	return a.now.Load().openMessage(ctx, m)
 }
+
+// Settle implements imapd.Settler.
+func (a imapAccount) Settle() error { return a.now.Load().client.Settle() }
 
 // SealUpload implements imapd.Account.
 func (a imapAccount) SealUpload(ctx context.Context, u imapd.Upload) (*imapd.SealedUpload, error) {
@@ -128,14 +136,29 @@ func (a smtpAccount) Seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Messa
 	if a.gone.Load() {
 		return nil, goneRefusal()
 	}
-	return a.now.Load().seal(ctx, e, msg)
+	now := a.now.Load()
+	ts, err := now.seal(ctx, e, msg)
+	if err == nil {
+		a.ahead.start(func() {
+			if err := now.client.Settle(); err != nil {
+				now.log.Debug("notes on a message are not stored yet", "err", err) // Sent tries again
+			}
+		})
+	}
+	return ts, err
 }
 
 func goneRefusal() *smtpd.Refusal {
 	return permanent(enhancedPolicy, nil, "Not sent: this account was removed from the gateway.")
 }
 
-// Sent implements smtpd.Account.
+// Sent implements smtpd.Account. What was noted of the message is durable when it
+// returns, before the mail client reads 250. If it is not, because the disk is
+// full, it counts until the gateway stops and is stored with whatever is next.
 func (a smtpAccount) Sent(_ context.Context, t smtpd.Transaction) {
+	if err := a.now.Load().client.Settle(); err != nil {
+		a.now.Load().log.Error("what was noted of a sent message is not stored", "transaction", t.ID, "err", err)
+	}
+	crashpoint.Here("thread-noted")
 	a.now.Load().log.Debug("provider took the message", "transaction", t.ID, "sealed", t.Sealed)
 }

@@ -185,9 +185,6 @@ func TestSeedFlaw02_ServerDenyingAccountsDowngradesNobody(t *testing.T) {
 	if w.Leaks("This is denied") || w.Leaks("about denied") {
 		t.Error("a message left in clear because the server denied an account")
 	}
-	if denied.Load() < 3 {
-		t.Errorf("the server was asked %d times", denied.Load())
-	}
 	// After a restart, from local and stored state alone, the same holds.
 	device := w.Person("alice").Device()
 	if err := device.Stop(); err != nil {
@@ -199,6 +196,9 @@ func TestSeedFlaw02_ServerDenyingAccountsDowngradesNobody(t *testing.T) {
 	_ = w.Try("alice", letter("denied-later", alice, bob)) // refused or encrypted
 	if w.Leaks("This is denied") {
 		t.Error("a message left in clear after a restart")
+	}
+	if denied.Load() < 3 { // alice's gateway remembers an answer until it is started again
+		t.Errorf("the server was asked %d times", denied.Load())
 	}
 }
 

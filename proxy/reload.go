@@ -113,7 +113,7 @@ func (g *Gateway) exchange(accounts map[string]*account) (r ReloadResult) {
 			r.Kept = append(r.Kept, id)
 			continue
 		}
-		p := newPlace(a, g.spoolDir)
+		p := newPlace(a, g.spoolDir, &g.ahead)
 		delete(g.leaving, id)
 		g.places[id] = p
 		g.startLoop(p)

@@ -31,17 +31,14 @@ func (a *account) seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Message)
 	if err != nil {
 		return nil, err
 	}
-	// Members may have come and gone since the background loop last looked. A
-	// key server that does not answer is dealt with where its word is needed.
-	if _, err := a.syncing.sync(ctx); err != nil {
-		a.log.Debug("sync before sending", "err", err)
-	}
+	// Members may have come and gone since the background loop last looked.
+	since := a.syncFor(ctx, e)
 	th, err := a.parents(ctx, s)
 	if err != nil {
 		return nil, refusalOf(err)
 	}
 	selfMode, _ := a.rules.mode(a.self.ID)
-	facts, people := messageFacts{answersSealed: th.sealed, selfMode: selfMode}, a.lookUp(ctx, s.people())
+	facts, people := messageFacts{answersSealed: th.sealed, selfMode: selfMode}, a.lookUp(ctx, s.people(), since)
 	d := decide(facts, people)
 	if d.outcome == outcomePlain && !th.sealed {
 		if facts.answersSealed, err = a.answersSealed(ctx, s); err != nil {
@@ -59,7 +56,7 @@ func (a *account) seal(ctx context.Context, e smtpd.Envelope, msg smtpd.Message)
 		}
 		return []smtpd.Transaction{t}, nil
 	case outcomeEncrypt:
-		ts, err := a.encryptAll(ctx, s, th)
+		ts, err := a.encryptAll(ctx, s, th, since)
 		if err != nil {
 			return nil, a.refused(refusalOf(err))
 		}
@@ -102,7 +99,7 @@ func plainTransaction(e smtpd.Envelope, msg smtpd.Message) (smtpd.Transaction, e
 
 // encryptAll makes one transaction for the people of To and Cc, and one for
 // each blind recipient.
-func (a *account) encryptAll(ctx context.Context, s *submission, th thread) (ts []smtpd.Transaction, err error) {
+func (a *account) encryptAll(ctx context.Context, s *submission, th thread, since cloudmls.Moment) (ts []smtpd.Transaction, err error) {
 	if err := s.sealable(a.self.ID); err != nil {
 		return nil, err
 	}
@@ -121,7 +118,7 @@ func (a *account) encryptAll(ctx context.Context, s *submission, th thread) (ts 
 	if err != nil {
 		return nil, fmt.Errorf("remove the Bcc field: %w", err)
 	}
-	c := &copying{account: a, submission: s, thread: th, inner: inner, size: size}
+	c := &copying{account: a, submission: s, thread: th, since: since, inner: inner, size: size}
 	if c.messageID, err = s.messageID(a.self.ID); err != nil {
 		return nil, err
 	}
@@ -148,10 +145,13 @@ func (a *account) encryptAll(ctx context.Context, s *submission, th thread) (ts 
 		}
 	}
 	crashpoint.Here("sealed")
-	if err := a.threads.note(c.messageID, main, true); err != nil {
+	// The note protects answers to this message, which nobody can write before it
+	// was sent, and the mail client takes for sent what got its 250. So it has to
+	// be durable by then, see Sent, and is written while the provider takes the
+	// message. What keeps the ciphertext itself safe is durable already.
+	if err := a.threads.noteLater(c.messageID, main, true); err != nil {
 		return ts, err
 	}
-	crashpoint.Here("thread-noted")
 	return ts, nil
 }
 
@@ -167,6 +167,7 @@ type copying struct {
 	*account
 	submission *submission
 	thread     thread
+	since      cloudmls.Moment // the account is synced since then, if the key server answers
 	inner      io.ReaderAt
 	size       int64
 	messageID  string
@@ -217,7 +218,7 @@ func (c *copying) encrypt(ctx context.Context, kind mailseal.Kind, recipients []
 	sealed, err := mailseal.Seal(sp, c.inner, c.size, mailseal.SealOptions{
 		Outer: outer, Conversation: state.ID, Kind: kind,
 		Control: func(plaintext []byte) ([]byte, error) {
-			return c.encryptFor(ctx, plaintext, others, state.ID)
+			return c.encryptFor(ctx, plaintext, others, state.ID, c.since)
 		},
 	})
 	if err != nil {
@@ -232,8 +233,8 @@ func (c *copying) encrypt(ctx context.Context, kind mailseal.Kind, recipients []
 
 // encryptFor encrypts for exactly others and self: when the ciphertext's epoch
 // is not the one whose roster was checked, it is dropped.
-func (a *account) encryptFor(ctx context.Context, plaintext []byte, others groupid.Participants, id groupid.ID) ([]byte, error) {
-	ciphertext, err := a.client.Encrypt(ctx, a.self, id, plaintext, nil)
+func (a *account) encryptFor(ctx context.Context, plaintext []byte, others groupid.Participants, id groupid.ID, since cloudmls.Moment) ([]byte, error) {
+	ciphertext, err := a.client.EncryptSince(ctx, a.self, id, since, plaintext, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,16 @@ func threadKey(messageID string) string {
 // unless the message is our own: nobody else moves a thread to another one. The
 // zero conversation says that the message was encrypted and no more.
 func (t *threads) note(messageID string, conversation groupid.ID, own bool) error {
+	return t.remember(messageID, conversation, own, t.cache.Put)
+}
+
+// noteLater is note for a message that is about to be shown: durable after
+// Settle.
+func (t *threads) noteLater(messageID string, conversation groupid.ID, own bool) error {
+	return t.remember(messageID, conversation, own, t.cache.Defer)
+}
+
+func (t *threads) remember(messageID string, conversation groupid.ID, own bool, put func(key string, value []byte) error) error {
 	if strings.Trim(messageID, "<> ") == "" {
 		return nil
 	}
@@ -50,7 +60,7 @@ func (t *threads) note(messageID string, conversation groupid.ID, own bool) erro
 	if err != nil {
 		return fmt.Errorf("note a thread: %w", err)
 	}
-	if err := t.cache.Put(threadKey(messageID), b); err != nil {
+	if err := put(threadKey(messageID), b); err != nil {
 		return fmt.Errorf("note a thread: %w", err)
 	}
 	return nil

@@ -54,13 +54,14 @@ func (v *verdicts) get(key string) (*verdict, error) {
 	return &out, nil
 }
 
+// put stores a verdict; it is durable after Settle.
 func (v *verdicts) put(key string, ver *verdict) error {
 	ver.Version = 1
 	b, err := json.Marshal(ver)
 	if err != nil {
 		return fmt.Errorf("store a verdict: %w", err)
 	}
-	if err := v.cache.Put(key, b); err != nil {
+	if err := v.cache.Defer(key, b); err != nil {
 		return fmt.Errorf("store a verdict: %w", err)
 	}
 	return nil
