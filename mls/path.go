@@ -62,10 +62,11 @@ func nodeKeys(s *labeled.Suite, pathSecret []byte) (private, public []byte, err 
 // are left out of all resolutions.
 func (p *newPath) encrypt(s *labeled.Suite, t *ratchetTree, joining []LeafIndex, context []byte) ([]updatePathNode, error) {
 	nodes := make([]updatePathNode, len(p.path))
+	encryption := s.Encryption("UpdatePathNode", context)
 	for i, n := range p.path {
 		nodes[i].encryptionKey = p.public[i]
 		for _, r := range t.resolutionWithout(n.copath, joining) {
-			kemOutput, ciphertext, err := s.Encrypt(t.key(r), "UpdatePathNode", context, p.secrets[i])
+			kemOutput, ciphertext, err := encryption.To(t.key(r), p.secrets[i])
 			if err != nil {
 				return nil, err
 			}

@@ -161,6 +161,7 @@ func (e *epochStart) welcome(t *transition, path *newPath, tree bool) (*Message,
 	if w.encryptedGroupInfo, err = s.AEADSeal(k.key, k.nonce, nil, encode(info)); err != nil {
 		return nil, err
 	}
+	encryption := s.Encryption("Welcome", w.encryptedGroupInfo)
 	for i, add := range t.joined {
 		secrets := &groupSecrets{joinerSecret: e.joiner, psks: e.psks}
 		if path != nil {
@@ -168,7 +169,7 @@ func (e *epochStart) welcome(t *transition, path *newPath, tree bool) (*Message,
 		}
 		entry := encryptedGroupSecrets{newMember: add.KeyPackage.Ref()}
 		entry.ciphertext.kemOutput, entry.ciphertext.ciphertext, err =
-			s.Encrypt(add.KeyPackage.initKey, "Welcome", w.encryptedGroupInfo, encode(secrets))
+			encryption.To(add.KeyPackage.initKey, encode(secrets))
 		if err != nil {
 			return nil, err
 		}

@@ -38,9 +38,29 @@ func (s *Suite) CheckPublicKey(public []byte) error { return s.hpke.kem.check(pu
 
 // Encrypt is EncryptWithLabel of RFC 9420 section 5.1.3.
 func (s *Suite) Encrypt(public []byte, label string, context, plaintext []byte) (kemOutput, ciphertext []byte, err error) {
-	kemOutput, ciphertext, err = s.hpke.seal(public, encryptContext(label, context), plaintext)
+	return s.Encryption(label, context).To(public, plaintext)
+}
+
+// Encryption is EncryptWithLabel of RFC 9420 section 5.1.3 to several public
+// keys under one label and context: the context, which for a Welcome is a whole
+// group, is hashed once and not for each of them. It is immutable and safe for
+// concurrent use.
+type Encryption struct {
+	suite   *Suite
+	label   string
+	context []byte // of HPKE
+}
+
+// Encryption prepares an encryption. It does not keep context.
+func (s *Suite) Encryption(label string, context []byte) *Encryption {
+	return &Encryption{suite: s, label: label, context: s.hpke.context(encryptContext(label, context))}
+}
+
+// To encrypts to one public key.
+func (e *Encryption) To(public, plaintext []byte) (kemOutput, ciphertext []byte, err error) {
+	kemOutput, ciphertext, err = e.suite.hpke.seal(public, e.context, plaintext)
 	if err != nil {
-		return nil, nil, fmt.Errorf("encrypt %s: %w", label, err)
+		return nil, nil, fmt.Errorf("encrypt %s: %w", e.label, err)
 	}
 	return kemOutput, ciphertext, nil
 }

@@ -46,28 +46,31 @@ func newHPKE(k kem, h crypto.Hash, a aeadScheme) hpkeBase {
 	return hpkeBase{kem: k, kdf: f, aead: a, mode: append([]byte{0}, f.extract(nil, "psk_id_hash", nil)...)}
 }
 
-// schedule is KeySchedule of RFC 9180 section 5.1: it returns the secret and
-// the context from which everything else is expanded.
-func (h *hpkeBase) schedule(shared, info []byte) (secret, context []byte) {
-	context = make([]byte, 0, 1+2*h.kdf.hash.Size())
+// context is key_schedule_context of RFC 9180 section 5.1. It depends on nobody's
+// key, so that one serves for all messages under one info.
+func (h *hpkeBase) context(info []byte) []byte {
+	context := make([]byte, 0, 1+2*h.kdf.hash.Size())
 	context = append(context, h.mode...)
-	context = append(context, h.kdf.extract(nil, "info_hash", info)...)
-	return h.kdf.extract(shared, "secret", nil), context
+	return append(context, h.kdf.extract(nil, "info_hash", info)...)
 }
 
+// secret is the secret of KeySchedule of RFC 9180 section 5.1, from which,
+// with the context, everything else is expanded.
+func (h *hpkeBase) secret(shared []byte) []byte { return h.kdf.extract(shared, "secret", nil) }
+
 // keys returns the key and the nonce of the only message.
-func (h *hpkeBase) keys(shared, info []byte) (key, nonce []byte) {
-	secret, context := h.schedule(shared, info)
+func (h *hpkeBase) keys(shared, context []byte) (key, nonce []byte) {
+	secret := h.secret(shared)
 	return h.kdf.expand(secret, "key", context, h.aead.keySize), h.kdf.expand(secret, "base_nonce", context, aeadNonceSize)
 }
 
-// seal is the one-shot Seal of RFC 9180 section 6.1.
-func (h *hpkeBase) seal(public, info, plaintext []byte) (enc, ciphertext []byte, err error) {
+// seal is the one-shot Seal of RFC 9180 section 6.1, with the context of info.
+func (h *hpkeBase) seal(public, context, plaintext []byte) (enc, ciphertext []byte, err error) {
 	enc, shared, err := h.kem.encap(public)
 	if err != nil {
 		return nil, nil, err
 	}
-	key, nonce := h.keys(shared, info)
+	key, nonce := h.keys(shared, context)
 	ciphertext, err = h.aead.seal(key, nonce, nil, plaintext)
 	return enc, ciphertext, err
 }
@@ -78,14 +81,13 @@ func (h *hpkeBase) open(private, public, enc, info, ciphertext []byte) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	key, nonce := h.keys(shared, info)
+	key, nonce := h.keys(shared, h.context(info))
 	return h.aead.open(key, nonce, nil, ciphertext)
 }
 
 // export is Context.Export of RFC 9180 section 5.3 without info.
 func (h *hpkeBase) export(shared []byte, exporterContext string, length int) []byte {
-	secret, context := h.schedule(shared, nil)
-	exporter := h.kdf.expand(secret, "exp", context, h.kdf.hash.Size())
+	exporter := h.kdf.expand(h.secret(shared), "exp", h.context(nil), h.kdf.hash.Size())
 	return h.kdf.expand(exporter, "sec", []byte(exporterContext), length)
 }
 

@@ -135,8 +135,8 @@ func BenchmarkPrimitives(b *testing.B) {
 	for _, id := range []uint16{0x0001, 0x0002, 0x0004, XWing} {
 		s, _ := ByID(id)
 		private, public, _ := s.GenerateKeyPair()
-		enc, ct, _ := s.hpke.seal(public, message, message)
-		run("hpke-"+s.Name+"-seal/ours", func() { _, _, _ = s.hpke.seal(public, message, message) })
+		enc, ct, _ := s.hpke.seal(public, s.hpke.context(message), message)
+		run("hpke-"+s.Name+"-seal/ours", func() { _, _, _ = s.hpke.seal(public, s.hpke.context(message), message) })
 		run("hpke-"+s.Name+"-open/ours", func() {
 			if _, err := s.hpke.open(private, public, enc, message, ct); err != nil {
 				b.Fatal(err)
