@@ -43,7 +43,7 @@ func Listen(socket string) (net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	return &listener{UnixListener: ln, socket: socket, own: own}, nil
+	return &listener{UnixListener: ln, socket: socket, own: own, check: checkPeer}, nil
 }
 
 // guard restricts the socket to its owner.
@@ -103,6 +103,10 @@ func removeStale(socket string) error {
 
 // dialSocket connects, to a listener of the same user only.
 func dialSocket(ctx context.Context, socket string) (net.Conn, error) {
+	return dialChecked(ctx, socket, checkPeer)
+}
+
+func dialChecked(ctx context.Context, socket string, check func(*net.UnixConn) error) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	name, release, err := shorten(socket)
@@ -120,7 +124,7 @@ func dialSocket(ctx context.Context, socket string) (net.Conn, error) {
 	case err != nil:
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	if err := checkPeer(conn.(*net.UnixConn)); err != nil {
+	if err := check(conn.(*net.UnixConn)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
@@ -131,6 +135,7 @@ type listener struct {
 	*net.UnixListener
 	socket string
 	own    fs.FileInfo
+	check  func(*net.UnixConn) error // who is at the other end
 }
 
 // Accept implements net.Listener.
@@ -140,7 +145,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if checkPeer(conn) == nil {
+		if l.check(conn) == nil {
 			return conn, nil
 		}
 		_ = conn.Close() // a stranger gets no word

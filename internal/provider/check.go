@@ -153,7 +153,7 @@ func (o CheckOptions) connect(ctx *context.Context, s Server, password secret.Se
 	}
 	if s.TLS == TLSNone {
 		// A name can lead anywhere, so the address counts.
-		if a, ok := conn.RemoteAddr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		if !onThisMachine(conn.RemoteAddr()) {
 			return nil, cancel, fail.with(ProblemSettings, "", errors.Join(errors.New("without TLS it must be on this machine"), conn.Close()))
 		}
 	}
@@ -200,4 +200,9 @@ func hasFold(list []string, name string) bool {
 		}
 	}
 	return false
+}
+
+func onThisMachine(addr net.Addr) bool {
+	a, ok := addr.(*net.TCPAddr)
+	return ok && a.IP.IsLoopback()
 }

@@ -324,3 +324,16 @@ func TestCheckRefusesSettings(t *testing.T) {
 		}
 	}
 }
+
+// Without TLS the address counts, not the name that led to it.
+func TestOnThisMachine(t *testing.T) {
+	for addr, want := range map[net.Addr]bool{
+		&net.TCPAddr{IP: net.ParseIP("127.0.0.1")}: true, &net.TCPAddr{IP: net.ParseIP("127.8.9.1")}: true, &net.TCPAddr{IP: net.IPv6loopback}: true,
+		&net.TCPAddr{IP: net.ParseIP("192.0.2.1")}: false, &net.TCPAddr{IP: net.ParseIP("0.0.0.0")}: false, &net.TCPAddr{IP: net.ParseIP("fe80::1")}: false,
+		&net.UDPAddr{IP: net.ParseIP("127.0.0.1")}: false,
+	} {
+		if got := onThisMachine(addr); got != want {
+			t.Errorf("%v: %v, want %v", addr, got, want)
+		}
+	}
+}
