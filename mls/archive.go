@@ -22,7 +22,9 @@ const archiveFormat = 1
 // anything, confirms a Commit or decrypts a path. Who holds it gives up forward
 // secrecy of that epoch's messages, on purpose.
 //
-// A record is immutable and safe for concurrent use. It prints as "[redacted]".
+// A record is safe for concurrent use; it remembers derived secrets, bounded, so
+// that late messages of a busy sender open quickly, but what it holds does not
+// change. It prints as "[redacted]".
 type ArchiveRecord struct {
 	suite            *labeled.Suite
 	context          groupContext
@@ -32,6 +34,7 @@ type ArchiveRecord struct {
 	senderDataSecret []byte
 	authenticator    []byte
 	roster           []Member // ascending by leaf, without encryption keys
+	checkpoints      checkpoints
 }
 
 // Archive returns the record of the current epoch. It is possible until the

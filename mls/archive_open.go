@@ -59,24 +59,6 @@ func (a *ArchiveRecord) open(m *Message) (*Application, error) {
 	}, nil
 }
 
-// key derives the application key of a generation from the record's secret.
-func (a *ArchiveRecord) key(l LeafIndex, generation uint32) (messageKey, error) {
-	if generation >= MaxGeneration {
-		return messageKey{}, ErrGenerationTooFar
-	}
-	use, err := newSecretTree(a.encryptionSecret, a.leaves).open(a.suite, l)
-	if err != nil {
-		return messageKey{}, err
-	}
-	secret := use.ratchets[applicationRatchet].secret
-	for g := range generation {
-		if secret, err = a.suite.DeriveTreeSecret(secret, "secret", g, a.suite.Nh); err != nil {
-			return messageKey{}, err
-		}
-	}
-	return ratchetKey(a.suite, secret, generation)
-}
-
 // Seal signs and encrypts an application message of the epoch as this member.
 // ProtectOptions.Generation is required: the record keeps no count, and no
 // generation of an epoch may be used twice, on any device.

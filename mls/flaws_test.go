@@ -117,12 +117,13 @@ func TestFlaw06_ArchiveHoldsNoEpochSecrets(t *testing.T) {
 			t.Errorf("record holds the %s secret", name)
 		}
 	}
-	// A field added to the record must be thought about here.
+	// A field added to the record must be thought about here. The checkpoints
+	// follow from the encryption secret and are in no encoding.
 	var fields []string
 	for f := range reflect.TypeFor[ArchiveRecord]().Fields() {
 		fields = append(fields, f.Name)
 	}
-	want := []string{"suite", "context", "leaves", "own", "encryptionSecret", "senderDataSecret", "authenticator", "roster"}
+	want := []string{"suite", "context", "leaves", "own", "encryptionSecret", "senderDataSecret", "authenticator", "roster", "checkpoints"}
 	if !slices.Equal(fields, want) {
 		t.Errorf("fields of a record: got %v, want %v", fields, want)
 	}
