@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -164,37 +165,19 @@ func (c *Client) removedFrom(ctx context.Context, self Account, group []byte) (b
 
 // describe fills in what the epoch and the message say of themselves.
 func (c *Client) describe(r *epochRecord, app *mls.Application, p *Plaintext) error {
-	ext, ok := r.archive.Extension(extensionBinding)
-	if !ok {
-		return errBinding
-	}
-	b, err := parseBinding(ext)
+	f, err := r.facts()
 	if err != nil {
 		return err
 	}
-	if b.origin != c.o.Origin {
+	if f.origin != c.o.Origin {
 		return errors.New("the group belongs to another key server")
 	}
-	p.Conversation, p.Kind = b.conversation, b.kind
-	members := r.archive.Members()
-	list, err := roster(members)
-	if err != nil {
-		return err
-	}
-	p.Members = rosterAccounts(list)
-	for _, m := range members {
-		if m.Leaf != app.Sender {
-			continue
-		}
-		cert, err := leafCertificate(m.Credential, m.SignatureKey)
-		if err != nil {
-			return err
-		}
-		p.Sender, p.IdentityKey = cert.Account(), cert.IdentityKey
-	}
-	if p.IdentityKey == nil {
+	sender, ok := f.leaves[app.Sender]
+	if !ok {
 		return errors.New("the sender is not in the roster")
 	}
+	p.Conversation, p.Kind, p.Members = f.conversation, f.kind, slices.Clone(f.members)
+	p.Sender, p.IdentityKey = sender.account(), bytes.Clone(sender.IdentityKey)
 	tag, place, aad, ok := splitAuthData(app.AuthenticatedData)
 	p.AAD = bytes.Clone(aad)
 	authenticator := r.archive.EpochAuthenticator()

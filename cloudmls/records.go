@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -171,6 +172,10 @@ func decodeRecord(b []byte, v any) error {
 type epochRecord struct {
 	opened  time.Time
 	archive *mls.ArchiveRecord
+
+	once    sync.Once // for facts
+	known   *epochFacts
+	unknown error
 }
 
 func encodeEpoch(opened time.Time, archive *mls.ArchiveRecord) ([]byte, error) {
