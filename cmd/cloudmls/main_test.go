@@ -59,6 +59,7 @@ func scriptEnvironment(e *testscript.Env, people []mailtest.User) error {
 	}
 	url := "http://" + e.Getenv("KEYS")
 	e.Setenv("KEYSERVER", url)
+	e.Setenv("OTHERNAME", "http://"+local(e.Getenv("KEYS")))
 	text := fmt.Sprintf("listen = %q\norigin = %q\ndata_file = %q\n", e.Getenv("KEYS"), url, filepath.Join(e.WorkDir, "keys", "data.db"))
 	return os.WriteFile(filepath.Join(e.WorkDir, "keyserver.toml"), []byte(text), 0o600)
 }
