@@ -72,6 +72,12 @@ func TestCheckpointsAreBounded(t *testing.T) {
 			t.Fatalf("leaf %d: %d secrets, %d of all senders, counted as %d", l, got, sum, c.count)
 		}
 	}
+	// Who computed less at the same time does not take anything back.
+	count := record.checkpoints.count
+	record.checkpoints.keep(leaves-1, make([]byte, suite.Nh), suite.Nh)
+	if got := len(record.checkpoints.senders[leaves-1]); got != perSender*suite.Nh || record.checkpoints.count != count {
+		t.Errorf("%d bytes are left, %d secrets are counted", got, record.checkpoints.count)
+	}
 	if _, err := record.key(0, MaxGeneration); err == nil {
 		t.Error("generation beyond the maximum was derived")
 	}
