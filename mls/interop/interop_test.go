@@ -84,9 +84,36 @@ func TestRandomScripts(t *testing.T) {
 	}
 }
 
-// script plays every step for an actor of each side, in random order, until
-// there were enough. weCreate says which side creates the group.
-func script(t *testing.T, cs mls.CipherSuite, suite args, seed uint64, weCreate bool) {
+// A Commit with a path in a tree whose left half is empty: the root is not on
+// the filtered direct path (RFC 9420 sections 4.1.2 and 7.4).
+func TestRootOffThePath(t *testing.T) {
+	for _, weCreate := range []bool{true, false} {
+		t.Run(fmt.Sprint(weCreate), func(t *testing.T) {
+			w := newWorld(t, mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519, args{"id": 1}, 1)
+			w.begin(weCreate)
+			var pair []member
+			var adds []proposal
+			for _, here := range []bool{weCreate, !weCreate} {
+				m := w.client(here)
+				kp, err := m.keyPackage()
+				w.check(err, "key package of %s", m.name())
+				pair, adds = append(pair, m), append(adds, proposal{kind: add, keyPackage: kp})
+			}
+			w.commit(w.members[0], commitOptions{proposals: adds}, pair...)
+			w.commit(pair[0], commitOptions{proposals: []proposal{{kind: remove, leaf: 0}, {kind: remove, leaf: 1}}})
+			if len(w.members) != 2 || w.leaves[pair[0]] != 2 || w.leaves[pair[1]] != 3 {
+				t.Fatalf("leaves are %v", w.leaves)
+			}
+			w.talk()
+			w.refresh(pair[1])
+			w.talk()
+		})
+	}
+}
+
+// newWorld is a group that is not created yet, with a process of its own.
+func newWorld(t *testing.T, cs mls.CipherSuite, suite args, seed uint64) *world {
+	t.Helper()
 	w := &world{
 		t: t, rand: rand.New(rand.NewPCG(seed, uint64(cs))), suite: cs, peer: startPeer(t),
 		psks: psks{}, late: map[member][]message{},
@@ -94,6 +121,13 @@ func script(t *testing.T, cs mls.CipherSuite, suite args, seed uint64, weCreate 
 	}
 	w.check(w.peer.call("suite", suite, nil), "suite")
 	w.nh = hashSize(t, cs)
+	return w
+}
+
+// script plays every step for an actor of each side, in random order, until
+// there were enough. weCreate says which side creates the group.
+func script(t *testing.T, cs mls.CipherSuite, suite args, seed uint64, weCreate bool) {
+	w := newWorld(t, cs, suite, seed)
 	w.begin(weCreate)
 	done := 0
 	for round := 0; done < stepsPerScript; round++ {
