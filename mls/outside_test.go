@@ -1,6 +1,7 @@
 package mls
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -116,6 +117,25 @@ func TestOutsideProposalsAreChecked(t *testing.T) {
 	if _, err := ProposeNewMember(NewMemberProposalOptions{}); err == nil {
 		t.Error("proposal was made without a key package")
 	}
+}
+
+// Who proposes the same twice in public sends the same message twice; one
+// proposal waits.
+func TestProposeTwiceInPublic(t *testing.T) {
+	w := newWorld(t, 3, 1)
+	g := w.members[0]
+	first := must[*Message](t)(g.Propose(&Remove{Removed: 2}, ProposeOptions{Public: true}))
+	second := must[*Message](t)(g.Propose(&Remove{Removed: 2}, ProposeOptions{Public: true}))
+	wantEqual(t, "second message", encode(second), encode(first))
+	if n := len(g.Proposals()); n != 1 {
+		t.Errorf("%d proposals wait, want 1", n)
+	}
+	must[Received](t)(w.members[1].Process(wire(t, first), testNow))
+	if _, err := w.members[1].Process(wire(t, second), testNow); !errors.Is(err, ErrReplayed) {
+		t.Errorf("second message: got %v", err)
+	}
+	must[Received](t)(w.members[2].Process(wire(t, second), testNow))
+	w.commit(1, CommitOptions{})
 }
 
 // Handshakes as PublicMessage, trees and keys apart from what they describe.

@@ -2,6 +2,7 @@ package mls
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 )
 
@@ -100,6 +101,11 @@ func (g *Group) propose(p Proposal, o *ProposeOptions) (*Message, ProposalRef, e
 		return nil, "", err
 	}
 	pending, err := g.receiveProposal(a)
+	if errors.Is(err, ErrReplayed) {
+		// The same proposal, sent in public and with a signature that does not
+		// vary, waits already: this is the same message again.
+		return message, a.ref(g.suite), nil
+	}
 	if err != nil {
 		return nil, "", err
 	}
