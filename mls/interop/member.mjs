@@ -234,6 +234,14 @@ export const commands = {
     return { commit: wire("mls_public_message", "publicMessage", r.publicMessage) };
   },
 
+  // proposeSelf proposes to add the member, as new_member_proposal.
+  async proposeSelf({ name, groupInfo }) {
+    const m = member(name);
+    const info = parse(groupInfo, "mls_group_info").groupInfo;
+    const r = await mls.proposeAddExternal(info, m.kp.publicPackage, m.kp.privatePackage, cs);
+    return { message: base64(mls.encodeMlsMessage(r)) };
+  },
+
   async groupInfo({ name }) {
     const info = await mls.createGroupInfoWithExternalPubAndRatchetTree(member(name).state, [], cs);
     return { groupInfo: wire("mls_group_info", "groupInfo", info) };

@@ -17,6 +17,8 @@ type member interface {
 	// joinExternal makes an external Commit, which merge makes take effect. If
 	// replace is not nil, it is the former leaf of the client.
 	joinExternal(groupInfo []byte, replace *mls.LeafIndex) (commit []byte, err error)
+	// proposeSelf proposes to the group to add the client, from outside.
+	proposeSelf(groupInfo []byte) ([]byte, error)
 	groupInfo() ([]byte, error)
 	propose(p proposal) ([]byte, error)
 	commit(o commitOptions) (commitMessages, error)

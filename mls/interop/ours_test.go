@@ -163,6 +163,22 @@ func (m *ours) joinExternal(groupInfo []byte, replace *mls.LeafIndex) ([]byte, e
 	return m.external.Commit.MarshalBinary()
 }
 
+func (m *ours) proposeSelf(groupInfo []byte) ([]byte, error) {
+	info, err := mls.ParseMessage(groupInfo)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := m.keyPackage(); err != nil {
+		return nil, err
+	}
+	id, epoch, _ := info.Group()
+	message, err := mls.ProposeNewMember(mls.NewMemberProposalOptions{GroupID: id, Epoch: epoch, Secrets: m.secrets})
+	if err != nil {
+		return nil, err
+	}
+	return message.MarshalBinary()
+}
+
 func (m *ours) groupInfo() ([]byte, error) {
 	info, err := m.group.GroupInfo()
 	if err != nil {
@@ -198,14 +214,15 @@ func (m *ours) proposal(p *proposal) (mls.Proposal, error) {
 func (m *ours) propose(p proposal) ([]byte, error) {
 	var message *mls.Message
 	var err error
+	options := mls.ProposeOptions{Public: p.asPublic}
 	if p.kind == update {
-		message, err = m.group.ProposeUpdate(mls.UpdateOptions{})
+		message, err = m.group.ProposeUpdate(mls.UpdateOptions{ProposeOptions: options})
 	} else {
 		var converted mls.Proposal
 		if converted, err = m.proposal(&p); err != nil {
 			return nil, err
 		}
-		message, err = m.group.Propose(converted, mls.ProposeOptions{})
+		message, err = m.group.Propose(converted, options)
 	}
 	if err != nil {
 		return nil, err
@@ -214,7 +231,11 @@ func (m *ours) propose(p proposal) ([]byte, error) {
 }
 
 func (m *ours) commit(o commitOptions) (out commitMessages, err error) {
-	options := mls.CommitOptions{Now: time.Now(), WithoutPath: o.withoutPath, Padding: func(n int) int { return (n + 63) &^ 63 }}
+	options := mls.CommitOptions{
+		Now: time.Now(), WithoutPath: o.withoutPath, Public: o.asPublic, WithoutTree: !o.treeInside,
+		Padding: func(n int) int { return (n + 63) &^ 63 },
+		Select:  func(*mls.ReceivedProposal) bool { return true }, // also from outside
+	}
 	for i := range o.proposals {
 		p, err := m.proposal(&o.proposals[i])
 		if err != nil {
@@ -243,6 +264,9 @@ func (m *ours) commit(o commitOptions) (out commitMessages, err error) {
 	m.staged = pending.Staged
 	if out.commit, err = pending.Commit.MarshalBinary(); err != nil || pending.Welcome == nil {
 		return out, err
+	}
+	if !o.treeInside {
+		out.tree = m.staged.Group().RatchetTree()
 	}
 	out.welcome, err = pending.Welcome.MarshalBinary()
 	return out, err

@@ -22,6 +22,7 @@ var steps = []step{
 	}},
 	{"extensions", (*world).setExtensions},
 	{"everything", (*world).everything},
+	{"new member proposal", (*world).askToJoin},
 	{"external join", (*world).joinExternal},
 	{"resync", (*world).resync},
 	{"race", (*world).race},
@@ -143,6 +144,24 @@ func (w *world) everything(actor member) bool {
 	o := w.options()
 	o.proposals = list[n:]
 	w.commit(actor, o, joiners...)
+	return true
+}
+
+// askToJoin lets a newcomer of the actor's side propose itself from outside,
+// and some member commit that.
+func (w *world) askToJoin(actor member) bool {
+	if len(w.members) >= maxMembers {
+		return false
+	}
+	info, err := w.pick().groupInfo()
+	w.check(err, "group info")
+	m := w.client(actor.ours())
+	asked, err := m.proposeSelf(info)
+	w.check(err, "%s proposes itself", m.name())
+	for _, o := range w.shuffled() {
+		w.check(o.process(asked), "%s processes the proposal of %s, who is no member", o.name(), m.name())
+	}
+	w.commit(w.pick(), w.options(), m)
 	return true
 }
 

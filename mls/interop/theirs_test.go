@@ -64,6 +64,13 @@ func (m *theirs) joinExternal(groupInfo []byte, replace *mls.LeafIndex) ([]byte,
 	return m.call("joinExternal", args{"groupInfo": groupInfo, "resync": replace != nil}, "commit")
 }
 
+func (m *theirs) proposeSelf(groupInfo []byte) ([]byte, error) {
+	if _, err := m.keyPackage(); err != nil {
+		return nil, err
+	}
+	return m.call("proposeSelf", args{"groupInfo": groupInfo}, "message")
+}
+
 func (m *theirs) groupInfo() ([]byte, error) { return m.call("groupInfo", args{}, "groupInfo") }
 
 func (p *proposal) args() args {
