@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/cloudmls/gateway/config"
 )
@@ -52,9 +54,14 @@ func localKeyServer(c *cobra.Command, g *config.Gateway, log *slog.Logger) (stop
 // startKeyServer returns when the key server serves. It is started again
 // whenever it ends by itself.
 func startKeyServer(ctx context.Context, file string, log *slog.Logger) (*keyServerProcess, error) {
-	if f, err := config.LoadKeyServer(file); err != nil {
+	f, err := config.LoadKeyServer(file)
+	if err != nil {
 		return nil, configError{err}
-	} else if listening(ctx, f.Listen) {
+	}
+	if listening(ctx, f.Listen) {
+		if !inUse(f.DataFile) {
+			return nil, configError{fmt.Errorf("another program listens on %s, where the local key server should (another person's on this machine?): end it, or choose another port for listen and origin in %s, and url in the gateway's configuration", f.Listen, file)}
+		}
 		log.Info("the local key server runs already", "listen", f.Listen)
 		return &keyServerProcess{stop: func() {}, done: closed()}, nil
 	}
@@ -181,6 +188,19 @@ func (l limited) Write(p []byte) (int, error) {
 func lastLine(s string) string {
 	s = strings.TrimSpace(s)
 	return s[strings.LastIndexByte(s, '\n')+1:]
+}
+
+// inUse reports whether a process has the database open, as a key server does
+// while it serves. It tells our own key server from a stranger on its port.
+func inUse(dataFile string) bool {
+	if _, err := os.Stat(dataFile); err != nil {
+		return false
+	}
+	db, err := bbolt.Open(dataFile, 0o600, &bbolt.Options{Timeout: 50 * time.Millisecond, ReadOnly: true})
+	if err == nil {
+		_ = db.Close() // nothing was read or written
+	}
+	return errors.Is(err, bbolterrors.ErrTimeout)
 }
 
 // listening reports whether somebody serves on an address.
