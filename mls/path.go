@@ -119,15 +119,15 @@ func (p *updatePath) check(s *labeled.Suite, t *ratchetTree, path []pathNode, jo
 // checkFresh makes sure that no key of the path occurs in the tree or twice in
 // the path (RFC 9420 section 12.4.2).
 func (p *updatePath) checkFresh(t *ratchetTree) error {
-	fresh := map[string]bool{string(p.leaf.encryptionKey): true}
+	fresh := newKeyFilter()
+	fresh.add(p.leaf.encryptionKey)
 	for _, n := range p.nodes {
-		if fresh[string(n.encryptionKey)] {
+		if !fresh.add(n.encryptionKey) {
 			return invalid("12.4.2", "path holds a public key twice")
 		}
-		fresh[string(n.encryptionKey)] = true
 	}
 	for n := range node(treemath.Width(t.size())) {
-		if k := t.key(n); k != nil && fresh[string(k)] {
+		if k := t.key(n); k != nil && fresh.has(k) {
 			return invalid("12.4.2", "public key of the path is already in the tree")
 		}
 	}

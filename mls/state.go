@@ -127,6 +127,9 @@ func (g *Group) check() error {
 	if !bytes.Equal(g.tree.rootHash(s), g.context.treeHash) {
 		return fmt.Errorf("tree hash does not match the tree")
 	}
+	if err := g.tree.checkMembers(g.context.extensions); err != nil {
+		return err
+	}
 	if !bytes.Equal(interimTranscriptHash(s, g.context.transcriptHash, g.confirmationTag), g.interim) {
 		return fmt.Errorf("interim transcript hash does not match")
 	}

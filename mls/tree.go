@@ -241,6 +241,17 @@ func (t *ratchetTree) appendResolution(list []node, n node) []node {
 	return t.appendResolution(t.appendResolution(list, left), right)
 }
 
+// occupied reports whether the resolution of n is not empty: whether there is a
+// member at or below it.
+func (t *ratchetTree) occupied(n node) bool {
+	if n.IsLeaf() || t.parent(n) != nil {
+		return !t.blank(n)
+	}
+	left, _ := n.Left()
+	right, _ := n.Right()
+	return t.occupied(left) || t.occupied(right)
+}
+
 // pathNode is a node of a direct path with its child that is not on it.
 type pathNode struct{ node, copath node }
 
@@ -255,7 +266,7 @@ func (t *ratchetTree) filteredPath(l LeafIndex) []pathNode {
 			return path
 		}
 		sibling, _ := n.Sibling(t.size())
-		if len(t.resolution(sibling)) > 0 {
+		if t.occupied(sibling) {
 			path = append(path, pathNode{node: p, copath: sibling})
 		}
 		n = p

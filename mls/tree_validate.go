@@ -62,24 +62,12 @@ func (t *ratchetTree) checkMembers(extensions []Extension) error {
 	if err := t.checkUniqueKeys(); err != nil {
 		return err
 	}
-	var inUse []CredentialType
-	t.members(func(_ LeafIndex, l *leafNode) {
-		if !slices.Contains(inUse, l.credential.Type) {
-			inUse = append(inUse, l.credential.Type)
-		}
-	})
+	inUse := t.credentialTypes()
 	var err error
 	t.members(func(_ LeafIndex, l *leafNode) {
-		if err != nil {
-			return
+		if err == nil {
+			err = l.supportsAll(inUse, extensions)
 		}
-		for _, c := range inUse {
-			if !slices.Contains(l.capabilities.Credentials, c) {
-				err = invalid("7.3", "member does not support a credential type in use")
-				return
-			}
-		}
-		err = l.supports(extensions)
 	})
 	return err
 }
