@@ -18,7 +18,7 @@
 // The files follow the chapters of the RFC:
 //
 //	suite.go, internal/labeled                     5.1
-//	credential.go                                  5.3
+//	credential.go, credential_x509.go              5.3
 //	message.go, framing.go                         6
 //	content_auth.go                                5.2, 6.1
 //	public_message.go, private_message.go          6.2, 6.3
@@ -32,7 +32,9 @@
 //	secret_tree.go, ratchet.go                     9
 //	key_package.go, key_package_secrets.go         10
 //	group.go, group_create.go                      11
+//	successor.go, successor_join.go                11.2, 11.3
 //	proposal.go, propose.go                        12.1
+//	external_propose.go                            12.1.8
 //	proposal_list.go, proposal_select.go           12.2
 //	proposal_apply.go                              12.3
 //	commit.go, commit_create.go                    12.4, 12.4.1

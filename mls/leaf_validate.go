@@ -14,13 +14,14 @@ func (l *leafNode) validate(s *labeled.Suite, id GroupID, index LeafIndex) error
 	if err := s.CheckPublicKey(l.encryptionKey); err != nil {
 		return invalidBecause("7.1", "encryption_key is no key of the suite", err)
 	}
-	if err := s.CheckSignatureKey(l.signatureKey); err != nil {
-		return invalidBecause("5.1.1", "signature_key is no key of the suite", err)
-	}
 	if err := l.credential.bound(s, l.signatureKey); err != nil {
 		return err
 	}
 	if err := s.Verify(l.signatureKey, "LeafNodeTBS", l.tbs(id, index), l.signature); err != nil {
+		// What is no key verifies nothing, so this is asked only now.
+		if err := s.CheckSignatureKey(l.signatureKey); err != nil {
+			return invalidBecause("5.1.1", "signature_key is no key of the suite", err)
+		}
 		return invalidBecause("7.3", "leaf node signature", err)
 	}
 	switch {

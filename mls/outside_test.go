@@ -119,6 +119,62 @@ func TestOutsideProposalsAreChecked(t *testing.T) {
 	}
 }
 
+// What required_capabilities lists is a condition for members and joiners, of
+// each of its kinds.
+func TestRequiredCapabilities(t *testing.T) {
+	const mine = 0xf00d
+	for name, required := range map[string]Extension{
+		"extension":  RequiredCapabilities([]ExtensionType{mine}, nil, nil),
+		"proposal":   RequiredCapabilities(nil, []ProposalType{mine}, nil),
+		"credential": RequiredCapabilities(nil, nil, []CredentialType{mine}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			able := func(c *Capabilities) *Capabilities {
+				*c = DefaultCapabilities(testSuite, mine)
+				c.Proposals, c.Credentials = append(c.Proposals, mine), append(c.Credentials, mine)
+				return c
+			}
+			w := newWorld(t, 1, 0, func(o *GroupOptions) { o.Capabilities = able(new(Capabilities)) })
+			kp, secrets := newKeyPackage(t, "able", func(o *KeyPackageOptions) { o.Capabilities = able(new(Capabilities)) })
+			unable, _ := newKeyPackage(t, "unable")
+			p := w.commit(0, CommitOptions{Add: []*KeyPackage{kp}})
+			w.join(p.Welcome, secrets)
+			demand := &GroupContextExtensions{Extensions: []Extension{required}}
+			const want = "does not support required"
+			both := CommitOptions{Proposals: []Proposal{demand}, Add: []*KeyPackage{unable}, Now: testNow}
+			if _, err := w.members[0].Commit(both); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("demand and who does not meet it: got %v", err)
+			}
+			w.commit(0, CommitOptions{Proposals: []Proposal{demand}})
+			if _, err := w.members[0].Commit(CommitOptions{Add: []*KeyPackage{unable}, Now: testNow}); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("add: got %v", err)
+			}
+			w.refused(1, w.commitAttack(1, &attack{proposals: []Proposal{&Add{KeyPackage: unable}}}), want, nil)
+			w.refused(1, w.commitAttack(1, &attack{leaf: func(_ *Group, l *leafNode) { l.capabilities = DefaultCapabilities(testSuite) }}), want, nil)
+			w.acceptExternal()
+			if _, err := w.joinExternal("unable", nil); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("external join: got %v", err)
+			}
+			g := newGroup(t, "x", func(o *GroupOptions) { o.Capabilities = able(new(Capabilities)) })
+			if _, err := g.Commit(CommitOptions{Proposals: []Proposal{demand}}); err != nil {
+				t.Errorf("demand that all meet: %v", err)
+			}
+		})
+	}
+}
+
+// A KeyPackage of last resort may be used for any number of groups.
+func TestLastResortJoinsMoreThanOnce(t *testing.T) {
+	kp, secrets := newKeyPackage(t, "late", func(o *KeyPackageOptions) { o.LastResort = true })
+	for range 3 {
+		w := newWorld(t, 2, 1)
+		p := w.commit(0, CommitOptions{Add: []*KeyPackage{kp}})
+		secrets = must[*KeyPackageSecrets](t)(ParseKeyPackageSecrets(must[[]byte](t)(secrets.MarshalBinary())))
+		w.join(wire(t, p.Welcome), secrets)
+		w.agree()
+	}
+}
+
 // Who proposes the same twice in public sends the same message twice; one
 // proposal waits.
 func TestProposeTwiceInPublic(t *testing.T) {

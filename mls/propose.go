@@ -130,7 +130,11 @@ func (g *Group) sealHandshake(a *authenticatedContent, generation *uint32, guard
 		if err != nil {
 			return nil, nil, err
 		}
-		return &Message{wireFormat: WirePublicMessage, public: p}, nil, nil
+		m := &Message{wireFormat: WirePublicMessage, public: p}
+		if n := len(encode(m)); n > MaxMessage {
+			return nil, nil, fmt.Errorf("message of %d bytes, at most %d are allowed", n, MaxMessage)
+		}
+		return m, nil, nil
 	}
 	p, use, err := g.sealOwn(a, generation, guard, padding)
 	if err != nil {

@@ -1,6 +1,8 @@
 package mls
 
 import (
+	"fmt"
+
 	"github.com/cloudmls/gateway/mls/internal/codec"
 	"github.com/cloudmls/gateway/mls/internal/labeled"
 	"github.com/cloudmls/gateway/mls/internal/treemath"
@@ -175,7 +177,20 @@ func (e *epochStart) welcome(t *transition, path *newPath, tree bool) (*Message,
 		}
 		w.secrets = append(w.secrets, entry)
 	}
+	if n := w.size(); n > MaxMessage {
+		return nil, fmt.Errorf("welcome of %d bytes, at most %d are allowed: add fewer members at once, or leave the tree out", n, MaxMessage)
+	}
 	return &Message{wireFormat: WireWelcome, welcome: w}, nil
+}
+
+// size is an upper bound of the encoded size.
+func (wl *welcome) size() int {
+	n := 16 + len(wl.encryptedGroupInfo)
+	for i := range wl.secrets {
+		s := &wl.secrets[i]
+		n += 12 + len(s.newMember) + len(s.ciphertext.kemOutput) + len(s.ciphertext.ciphertext)
+	}
+	return n
 }
 
 // secretFor returns the path secret of the lowest node that is above both the
