@@ -176,6 +176,10 @@ func TestHostileSuccessors(t *testing.T) {
 	going := newWorld(t, 3, 3)
 	lastResort := func(o *GroupOptions) { o.Extensions = []Extension{{Type: ExtensionLastResort, Data: []byte{}}} }
 	others := []string{"member 1", "member 2"}
+	later := reinitialized.members[0].Clone()
+	version := *later.reinit
+	version.Version = MLS10 + 1
+	later.reinit = &version
 	for _, test := range []struct {
 		name, reason string
 		old          *Group
@@ -189,6 +193,7 @@ func TestHostileSuccessors(t *testing.T) {
 		{name: "honest branch", old: going.members[0], usage: ResumptionBranch},
 		{name: "reinit of a group without", reason: "last commit of the old group has no reinit", old: going.members[0], usage: ResumptionReInit},
 		{name: "reinit group id", reason: "group id is not that of the reinit", old: reinitialized.members[0], usage: ResumptionReInit, change: func(o *GroupOptions) { o.GroupID = "other" }},
+		{name: "reinit to another version", reason: "version is not that of the reinit", old: later, usage: ResumptionReInit},
 		{name: "reinit suite", reason: "cipher suite is not that of the reinit", old: reinitialized.members[0], usage: ResumptionReInit, change: func(o *GroupOptions) { o.CipherSuite = 3 }},
 		{name: "reinit extensions", reason: "extensions are not those of the reinit", old: reinitialized.members[0], usage: ResumptionReInit, change: func(o *GroupOptions) { o.Extensions = nil }},
 		{name: "reinit leaves a member out", reason: "leaves a member out", old: reinitialized.members[0], usage: ResumptionReInit, names: []string{"member 2"}},
@@ -219,6 +224,7 @@ func TestHostileSuccessors(t *testing.T) {
 			// Without the old group, or with another or another epoch of it,
 			// nobody joins.
 			moved := newWorld(t, 2, 2).members[1]
+			moved.context.epoch = test.old.Epoch() // the id alone tells them apart
 			for name, old := range map[string]*Group{"none": nil, "another": moved} {
 				o.Predecessor = old
 				if _, err := JoinWelcome(m, o); !errors.Is(err, ErrMissingPSK) {
