@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/cloudmls/gateway/imapd/overlay"
@@ -31,41 +32,63 @@ const ownMark = "$mls"
 // One that brings content of a message not yet classified is dropped: the
 // message arrived in the middle of a command, and what a UID shows first must
 // be what it shows for ever. The client has been told of it by EXISTS.
+//
+// Content of a sealed message comes from the gateway alone. What the provider
+// says of it unasked is dropped, and so is what it says under another message's
+// UID.
 func (s *session) passFetch(r *response) error {
 	s.mu.Lock()
 	box := s.box
 	var own []string
+	var uid uint32
 	sealed, known := false, true
 	if box != nil {
 		known = r.num > 0 && r.num <= box.classified
 		// A message that was never announced: the provider knows better.
 		box.exists = max(box.exists, r.num)
+		if len(box.sealed) > 0 {
+			uid = box.uidAt(r.num)
+		}
 		if sealed = box.sealedAt(r.num) != nil; sealed {
-			own = box.keywordsOf(box.uidAt(r.num))
+			own = box.keywordsOf(uid)
 		}
 	}
 	s.mu.Unlock()
 
-	if !known {
-		if r.seg.Literal || bringsContent(r) {
-			s.mu.Lock()
-			box.missed = true
-			s.mu.Unlock()
-			return r.skip()
+	switch {
+	case !known && (r.num == 0 || r.seg.Literal || bringsContent(r)):
+		s.mu.Lock()
+		box.missed = true
+		s.mu.Unlock()
+		return r.skip()
+	case sealed:
+		if _, err := r.load(); err != nil {
+			return err
+		}
+		if bringsContent(r) {
+			return nil
 		}
 	}
-	if !r.seg.Literal && !sealed && !containsFold(r.seg.Raw, ownMark) {
+	f := flagFilter{own: own, plain: !sealed, uid: uid, limit: s.cfg.Limits.ResponseBytes}
+	if !r.seg.Literal && !f.mustRead(r.seg.Raw) {
 		return r.pass()
 	}
 	if r.whole != nil {
 		// Loaded by a claim that did not take it.
-		return s.out.line(rewriteWhole(r.whole, own))
+		out, err := rewriteWhole(r.whole, own, uid)
+		if err != nil {
+			return err
+		}
+		return s.out.line(out)
 	}
 	return s.out.stream(func(w io.Writer) error {
-		f := flagFilter{own: own, plain: !sealed}
 		seg := r.seg
 		for {
-			if _, err := w.Write(f.next(seg.Raw)); err != nil {
+			out, err := f.next(seg.Raw, seg.Literal)
+			if err != nil {
+				return err
+			}
+			if _, err := w.Write(out); err != nil {
 				return err
 			}
 			if !seg.Literal {
@@ -74,7 +97,6 @@ func (s *session) passFetch(r *response) error {
 			if err := s.up.r.CopyLiteral(w, seg.Size); err != nil {
 				return err
 			}
-			var err error
 			if seg, err = s.up.r.ReadSegment(s.cfg.Limits.ResponseBytes); err != nil {
 				return err
 			}
@@ -98,19 +120,29 @@ func bringsContent(r *response) bool {
 	return false
 }
 
-// rewriteWhole is flagFilter for a FETCH response in memory.
-func rewriteWhole(b []byte, own []string) []byte {
+// rewriteWhole is flagFilter for a FETCH response in memory. uid is the
+// message's, 0 if it is not known.
+func rewriteWhole(b []byte, own []string, uid uint32) ([]byte, error) {
 	open := bytes.IndexByte(b, '(')
 	if open < 0 {
-		return b
+		return nil, errOddResponse
 	}
 	items, err := overlay.ParseItems(b[open : len(b)-2])
 	if err != nil {
-		return b
+		return nil, errOddResponse
+	}
+	for _, it := range items {
+		if it.Name == "UID" && uid != 0 && string(it.Value) != strconv.FormatUint(uint64(uid), 10) {
+			return nil, errOtherUID
+		}
 	}
 	out := append([]byte{}, b[:open]...)
-	return append(appendItems(out, items, own), "\r\n"...)
+	return append(appendItems(out, items, own), "\r\n"...), nil
 }
+
+// errOtherUID: sequence number and UID of a FETCH response belong to different
+// messages.
+var errOtherUID = errProtocol("FETCH response with another message's UID")
 
 // appendItems writes the items of a FETCH response, flags as the client sees
 // them.
@@ -137,89 +169,101 @@ func flagValue(flags, own []string) []byte {
 }
 
 // flagFilter rewrites the FLAGS item in the text segments of a FETCH response,
-// between which there are literals.
+// between which there are literals, and holds the UID against what is known.
 type flagFilter struct {
 	own []string
 	// plain: the message is not sealed, so that there is nothing to do but in
-	// segments with names of ours. Those before are kept in unread, since what a
-	// segment means depends on them.
-	plain  bool
-	unread []byte
+	// segments with names of ours.
+	plain bool
+	// uid is the message's; 0: it is not known, or does not matter.
+	uid uint32
+	// limit bounds the text that is kept, in octets.
+	limit int
 
-	depth  int
-	quoted bool
-	escape bool
-	// word is the last complete word at depth 1: the item's name.
-	word  []byte
-	start bool // the next octet begins a word
+	// Segments that need not be read are kept, since what a later one means
+	// depends on them.
+	items itemWalker
+	reads int
+	lost  bool // there were too many
 }
 
-// maxUnread bounds what a flagFilter keeps instead of reading it.
-const maxUnread = 4 << 10
+// maxReads bounds how many segments of a response are read: each reads the item
+// that it belongs to anew.
+const maxReads = 1000
 
-// next is segment for what has to be read only.
-func (f *flagFilter) next(raw []byte) []byte {
-	if f.plain && !containsFold(raw, ownMark) {
-		if len(f.unread)+len(raw) <= maxUnread {
-			f.unread = append(f.unread, raw...)
-			return raw
+// next returns a segment of the response as the client gets it. literal tells
+// that one follows it.
+func (f *flagFilter) next(raw []byte, literal bool) ([]byte, error) {
+	if f.lost = f.lost || len(f.items.text)+len(raw) > f.limit; f.lost {
+		f.items.text = nil
+		if f.mustRead(raw) {
+			return nil, errProtocol("FETCH response too long")
 		}
+		return raw, nil
 	}
-	f.segment(f.unread)
-	f.unread = f.unread[:0]
-	return f.segment(raw)
-}
-
-// segment returns a segment of the response, rewritten where it holds FLAGS.
-func (f *flagFilter) segment(raw []byte) []byte {
+	start := len(f.items.text)
+	f.items.text = append(f.items.text, raw...)
+	if !f.mustRead(raw) {
+		return raw, nil
+	}
+	if f.reads++; f.reads > maxReads {
+		return nil, errProtocol("FETCH response in too many pieces")
+	}
 	var out []byte
-	copied := 0
-	for i := 0; i < len(raw); i++ {
-		c := raw[i]
+	copied := start
+	err := f.items.walk(func(name, value []byte, from, to int) error {
 		switch {
-		case f.quoted:
-			switch {
-			case f.escape:
-				f.escape = false
-			case c == '\\':
-				f.escape = true
-			case c == '"':
-				f.quoted = false
+		case equalFold(string(name), "UID"):
+			if f.uid != 0 && string(value) != strconv.FormatUint(uint64(f.uid), 10) {
+				return errOtherUID
 			}
-		case c == '"':
-			f.quoted = true
-			f.word = f.word[:0]
-		case c == '(':
-			if f.depth == 1 && equalFold(string(f.word), "FLAGS") {
-				end := bytes.IndexByte(raw[i:], ')')
-				if end < 0 {
-					return raw // no list of flags; leave it
-				}
-				out = append(out, raw[copied:i]...)
-				out = append(out, flagValue(overlay.ParseFlags(raw[i:i+end+1]), f.own)...)
-				i += end
-				copied = i + 1
-				f.word = f.word[:0]
-				continue
-			}
-			f.depth++
-			f.word, f.start = f.word[:0], true
-		case c == ')':
-			f.depth--
-			f.word, f.start = f.word[:0], false
-		case c == ' ':
-			f.start = true
-		case f.depth == 1:
-			if f.start {
-				f.word, f.start = f.word[:0], false
-			}
-			if len(f.word) < 16 {
-				f.word = append(f.word, c)
-			}
+		case !equalFold(string(name), "FLAGS"):
+		case value[0] != '(' || bytes.ContainsAny(value, "\"{"):
+			return errOddResponse
+		case from >= copied:
+			out = append(out, f.items.text[copied:from]...)
+			out = append(out, flagValue(overlay.ParseFlags(value), f.own)...)
+			copied = to
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case !literal && !f.items.done:
+		return nil, errOddResponse
+	case copied == start:
+		return raw, nil
+	}
+	return append(out, f.items.text[copied:]...), nil
+}
+
+// mustRead tells whether a segment may hold something that is not simply passed.
+func (f *flagFilter) mustRead(raw []byte) bool {
+	return !f.plain || containsFold(raw, ownMark) || endsInFlags(raw) || f.uid != 0 && namesOther(raw, f.uid)
+}
+
+// endsInFlags tells whether a segment ends within a list of flags, which has no
+// literals.
+func endsInFlags(raw []byte) bool {
+	return bytes.HasSuffix(raw, []byte("}\r\n")) && containsFold(raw[bytes.LastIndexByte(raw, ')')+1:], "flags")
+}
+
+// namesOther tells whether a segment may name another UID. It reads each octet
+// once: what it reads, strangers have written.
+func namesOther(raw []byte, uid uint32) bool {
+	for i := 0; i+3 <= len(raw); i++ {
+		if raw[i]|0x20 != 'u' || raw[i+1]|0x20 != 'i' || raw[i+2]|0x20 != 'd' {
+			continue
+		}
+		digits, ok := bytes.CutPrefix(raw[i+3:], []byte{' '})
+		n := 0
+		for n < len(digits) && digits[n] >= '0' && digits[n] <= '9' {
+			n++
+		}
+		if !ok || string(digits[:n]) != strconv.FormatUint(uint64(uid), 10) {
+			return true
 		}
 	}
-	if copied == 0 {
-		return raw
-	}
-	return append(out, raw[copied:]...)
+	return false
 }

@@ -263,13 +263,21 @@ func cutList(b []byte) (flags []string, rest []byte, ok bool) {
 	return overlay.ParseFlags(b[:end+1]), b[end+1:], true
 }
 
-func hasOwn(flags []string) bool { return slices.ContainsFunc(flags, policy.IsOwnKeyword) }
+func hasOwn(flags []string) bool { return slices.ContainsFunc(flags, spellsOwn) }
+
+// spellsOwn tells whether a mail client could read one of our keywords in a
+// flag: quoted, or cut off at an octet that no flag has.
+func spellsOwn(flag string) bool {
+	return slices.ContainsFunc(strings.FieldsFunc(flag, func(r rune) bool {
+		return r >= 0x80 || !wire.IsAtomByte(byte(r))
+	}), policy.IsOwnKeyword)
+}
 
 // withoutOwn returns the flags that are not ours; never nil.
 func withoutOwn(flags []string) []string {
 	out := make([]string, 0, len(flags))
 	for _, f := range flags {
-		if !policy.IsOwnKeyword(f) {
+		if !spellsOwn(f) {
 			out = append(out, f)
 		}
 	}

@@ -216,9 +216,28 @@ func (s *session) taggedResponse(line []byte) error {
 	return errProtocol("tagged response without status")
 }
 
+// isOdd tells whether a mail client may read something else in the response's
+// head than parseResponse: what has no name, or a number in another form or where
+// none belongs, such as before STORE, which was FETCH in IMAP2.
+func (r *response) isOdd() bool {
+	if r.name == "" || r.name[0] < 'A' || r.name[0] > 'Z' {
+		return true
+	}
+	first := r.seg.Raw[len("* ")]
+	numbered := first >= '0' && first <= '9'
+	switch r.name {
+	case "FETCH", "EXPUNGE", "EXISTS", "RECENT":
+		return !numbered
+	}
+	return numbered
+}
+
 // untagged offers the response to the command that claims it, notes what it
 // says of the mailbox, and passes it on.
 func (s *session) untagged(r *response) error {
+	if r.isOdd() {
+		return errProtocol("untagged response out of grammar")
+	}
 	s.mu.Lock()
 	var claim func(*response) (bool, error)
 	if len(s.pending) > 0 {

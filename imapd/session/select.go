@@ -17,7 +17,7 @@ type selection struct {
 	// lines are the untagged responses in their order, fetches the FETCH
 	// responses among them (QRESYNC).
 	lines   [][]byte
-	fetches [][]byte
+	fetches []selectedFetch
 	size    int
 	uidNext uint32
 	// closed: the provider said that the old mailbox is closed (RFC 7162
@@ -126,7 +126,7 @@ func (sel *selection) claim(r *response, limit int) (bool, error) {
 		return false, wire.ErrTooLong
 	}
 	if r.name == "FETCH" {
-		sel.fetches = append(sel.fetches, b)
+		sel.fetches = append(sel.fetches, selectedFetch{r.num, b, bringsContent(r)})
 		return true, nil
 	}
 	box := sel.box
@@ -172,11 +172,12 @@ func (s *session) answerSelect(tag string, sel *selection, c *command) error {
 		out = append(append(out, box.filterFlagLists(line[:len(line)-2])...), "\r\n"...)
 	}
 	for _, f := range sel.fetches {
-		sc := wire.NewScanner(f)
-		sc.Byte('*')
-		sc.SP()
-		seq, _ := sc.Number()
-		out = append(out, rewriteWhole(f, box.keywordsOf(box.uidAt(uint32(seq))))...)
+		line, err := box.fetchSelected(f)
+		if err != nil {
+			s.mu.Unlock()
+			return err
+		}
+		out = append(out, line...)
 	}
 	s.mu.Unlock()
 	out = append(out, tag+" "...)
@@ -185,6 +186,26 @@ func (s *session) answerSelect(tag string, sel *selection, c *command) error {
 		return errGone
 	}
 	return nil
+}
+
+// selectedFetch is a FETCH response that came with SELECT (QRESYNC).
+type selectedFetch struct {
+	num     uint32
+	text    []byte
+	content bool // it has items about the message's content
+}
+
+// fetchSelected returns such a response for the client: flags as it sees them,
+// and nothing of the content, which no provider is asked for here.
+func (b *mailbox) fetchSelected(f selectedFetch) ([]byte, error) {
+	if f.content {
+		return nil, nil
+	}
+	uid := uint32(0)
+	if len(b.sealed) > 0 {
+		uid = b.uidAt(f.num)
+	}
+	return rewriteWhole(f.text, b.keywordsOf(uid), uid)
 }
 
 // filterTagged is filterStatus for a line without its tag.

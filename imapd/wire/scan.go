@@ -212,6 +212,12 @@ func (s *Scanner) skip(depth int) error {
 			if err := s.skip(depth + 1); err != nil {
 				return err
 			}
+			// Values that touch each other are read in different ways.
+			switch s.Peek() {
+			case ' ', ')', '(':
+			default:
+				return ErrSyntax
+			}
 		}
 	case '"', '{', '~':
 		if _, ok := s.String(); ok {
