@@ -89,9 +89,9 @@ func verdict(ratio, target float64) string {
 func short(d time.Duration) string {
 	us := float64(d) / float64(time.Microsecond)
 	switch {
-	case us < 10000:
+	case us < 1000:
 		return fmt.Sprintf("%.3gµs", us)
-	case us < 10e6:
+	case us < 1e6:
 		return fmt.Sprintf("%.3gms", us/1e3)
 	default:
 		return fmt.Sprintf("%.3gs", us/1e6)

@@ -143,6 +143,11 @@ func (r *reference) message(size int) time.Duration {
 	return times(5, r.expand()) + r.aead(size) + r.aead(12)
 }
 
+// sender begins the ratchets of a sender that was not heard of in the epoch:
+// two secrets on each level of the secret tree, of which one is kept for others
+// because the node above is deleted (RFC 9420 section 9.2), and two ratchets.
+func (r *reference) sender(n int) time.Duration { return times(2*depth(n)+2, r.expand()) }
+
 // path are the hashes along a path: its tree hashes and parent hashes.
 func (r *reference) path(n int) time.Duration {
 	return times(2*depth(n), r.hash(parentBytes)) + r.hash(leafBytes)
@@ -171,12 +176,12 @@ func (r *reference) join(n, parents, tree int) time.Duration {
 // commit is a Commit with a path that is sealed to the given number of nodes.
 func (r *reference) commit(n, seals, commit int) time.Duration {
 	return times(seals, r.seal()) + times(depth(n)+1, r.node()) + r.path(n) +
-		r.sign(leafBytes) + r.sign(commit) + r.schedule(commit) + r.message(commit)
+		r.sign(leafBytes) + r.sign(commit) + r.schedule(commit) + r.sender(n) + r.message(commit)
 }
 
 // process is receiving that Commit where the given number of path nodes is
 // above the receiver.
 func (r *reference) process(n, above, commit int) time.Duration {
 	return r.open() + times(above, r.node()) + r.path(n) +
-		r.verify(leafBytes) + r.verify(commit) + r.schedule(commit) + r.message(commit)
+		r.verify(leafBytes) + r.verify(commit) + r.schedule(commit) + r.sender(n) + r.message(commit)
 }

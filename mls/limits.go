@@ -18,9 +18,12 @@ const (
 	MaxSkippedKeys = 1024
 	// MaxLeaves is the largest tree, in leaves, blank ones included.
 	MaxLeaves = 16384
-	// MaxProposals is how many proposals one Commit may hold, and how many
-	// received ones a group keeps for the next Commit.
-	MaxProposals = 1024
+	// MaxProposals is how many proposals one Commit may hold: enough to add
+	// everybody at once.
+	MaxProposals = MaxLeaves
+	// MaxPendingProposals is how many received proposals a group keeps for the
+	// next Commit.
+	MaxPendingProposals = 1024
 	// MaxMessage is the largest encoded MLSMessage, in bytes.
 	MaxMessage = 16 << 20
 	// MaxState is the largest encoding of a group, an archive record or a set

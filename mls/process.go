@@ -199,7 +199,7 @@ func (g *Group) receiveProposal(a *authenticatedContent) (*ReceivedProposal, err
 			return nil, ErrReplayed
 		}
 	}
-	if len(g.proposals) >= MaxProposals {
+	if len(g.proposals) >= MaxPendingProposals {
 		return nil, invalid("12.1", "too many proposals are pending")
 	}
 	if p.proposal.Type() == ProposalExternalInit {

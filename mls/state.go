@@ -97,7 +97,7 @@ func (g *Group) unmarshal(r *codec.Reader) {
 	})
 	g.secrets.unmarshal(r)
 	g.keys.unmarshal(r)
-	r.Vector(MaxProposals, g.unmarshalProposal)
+	r.Vector(MaxPendingProposals, g.unmarshalProposal)
 	r.Optional(func(r *codec.Reader) {
 		g.reinit = new(ReInit)
 		g.reinit.unmarshal(r)
