@@ -4,7 +4,7 @@ FUZZTIME ?= 30s
 VECTORS  := mls/testdata/vectors
 VECTORS_REPO   := https://github.com/mlswg/mls-implementations
 
-.PHONY: all build demo test race check fuzz vectors e2e bench microbench soak screenshots govulncheck clean
+.PHONY: all build demo test race check fuzz vectors interop e2e bench microbench soak screenshots govulncheck clean
 
 all: build
 
@@ -31,6 +31,10 @@ fuzz: ## every fuzz target for FUZZTIME
 vectors: ## the official RFC 9420 test vectors: found beside the checkout, in MLS_VECTORS, or cloned
 	./test/vectors $(VECTORS) $(VECTORS_REPO)
 	$(GO) test -count=1 -v -run 'TestVectors' ./mls/
+
+interop: ## random groups of our MLS and a second implementation (ts-mls from npm; Node 20)
+	./mls/interop/install
+	CLOUDMLS_E2E=require $(GO) test -count=1 -v ./mls/interop/
 
 e2e: ## real Dovecot and Postfix, swaks, curl, mbsync, Thunderbird (Debian, root)
 	./test/install
