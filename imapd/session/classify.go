@@ -167,7 +167,9 @@ func (s *session) search(text []byte) ([]uint32, error) {
 	return found, err
 }
 
-// structures looks at the BODYSTRUCTUREs of messages and adds the sealed ones.
+// structures looks at the BODYSTRUCTUREs of messages and adds the sealed ones. Ours
+// are short: a message with one that is longer than a response may be is none, or
+// anybody could close a mailbox by what they send.
 func (s *session) structures(seqs []uint32, found map[uint32]*sealedEntry) error {
 	return s.fetchOwn(wire.SetOf(seqs), "UID BODYSTRUCTURE", "BODYSTRUCTURE", func(_ uint32, items []overlay.ResponseItem) error {
 		layout, ok := overlay.Locate(overlay.FindItem(items, "BODYSTRUCTURE").Value)
@@ -230,7 +232,11 @@ func (s *session) fetchOwn(set wire.Set, items, want string, each func(seq uint3
 			if r.name != "FETCH" {
 				return false, nil
 			}
-			if _, err := r.load(); err != nil {
+			_, err := r.load()
+			if r.cut && errors.Is(err, wire.ErrTooLong) && want == "BODYSTRUCTURE" {
+				return part.Contains(r.num), nil
+			}
+			if err != nil {
 				return false, err
 			}
 			got, err := overlay.ParseItems(r.body())

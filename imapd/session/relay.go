@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,9 @@ type response struct {
 	rest int
 	// whole is the response in memory once load was called.
 	whole []byte
+	// cut: the response was longer than it may be, and was read to its end
+	// without being kept.
+	cut bool
 }
 
 // parseResponse looks at the head of an untagged response.
@@ -51,12 +55,15 @@ func (r *response) load() ([]byte, error) {
 	if r.whole != nil {
 		return r.whole, nil
 	}
+	if r.cut {
+		return nil, wire.ErrTooLong
+	}
 	limit := r.s.cfg.Limits.ResponseBytes
 	b := bytes.Clone(r.seg.Raw)
 	seg := r.seg
 	for seg.Literal {
 		if int64(limit-len(b)) < seg.Size {
-			return nil, wire.ErrTooLong
+			return nil, r.cutOff(seg)
 		}
 		at := len(b)
 		b = append(b, make([]byte, seg.Size)...)
@@ -64,7 +71,13 @@ func (r *response) load() ([]byte, error) {
 			return nil, err
 		}
 		var err error
-		if seg, err = r.s.up.r.ReadSegment(limit - len(b)); err != nil {
+		seg, err = r.s.up.r.ReadSegment(limit - len(b))
+		if errors.Is(err, wire.ErrTooLong) {
+			if seg, err = r.s.up.r.SkipLine(); err == nil {
+				err = r.cutOff(seg)
+			}
+		}
+		if err != nil {
 			return nil, err
 		}
 		b = append(b, seg.Raw...)
@@ -72,6 +85,59 @@ func (r *response) load() ([]byte, error) {
 	r.whole = b
 	return b, nil
 }
+
+// cutOff reads to the end of a response that is too long, seg being where
+// reading stands. It returns ErrTooLong, or why the rest could not be read.
+func (r *response) cutOff(seg wire.Segment) error {
+	r.cut = true
+	for seg.Literal {
+		if err := r.s.up.r.Discard(seg.Size); err != nil {
+			return err
+		}
+		var err error
+		seg, err = r.s.up.r.ReadSegment(r.s.cfg.Limits.ResponseBytes)
+		if errors.Is(err, wire.ErrTooLong) {
+			seg, err = r.s.up.r.SkipLine()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return wire.ErrTooLong
+}
+
+// cutResponse makes a response of a line that was too long, for the claim that
+// expects one. Others end the connection.
+func (s *session) cutResponse() error {
+	head := append(bytes.Clone(s.up.r.Cut()[:min(len(s.up.r.Cut()), maxHead)]), "\r\n"...)
+	seg, err := s.up.r.SkipLine()
+	if err != nil {
+		return err
+	}
+	if len(head) < maxHead || head[0] != '*' || head[1] != ' ' {
+		return wire.ErrTooLong
+	}
+	r := s.parseResponse(wire.Segment{Raw: head})
+	if err := r.cutOff(seg); !errors.Is(err, wire.ErrTooLong) {
+		return err
+	}
+	s.mu.Lock()
+	var claim func(*response) (bool, error)
+	if len(s.pending) > 0 {
+		claim = s.pending[0].claim
+	}
+	s.mu.Unlock()
+	if r.name != "FETCH" || r.isOdd() || claim == nil {
+		return wire.ErrTooLong
+	}
+	if taken, err := claim(r); !taken || err != nil {
+		return cmp.Or(err, wire.ErrTooLong)
+	}
+	return nil
+}
+
+// maxHead is enough of a response to tell what it is: "* 4294967295 FETCH (".
+const maxHead = 32
 
 // body returns what stands behind the name, without the final CRLF. The
 // response must have been loaded, or be one without literals.
@@ -142,7 +208,12 @@ func (s *session) relayLoop() error {
 		seg, err := s.up.r.ReadSegment(s.cfg.Limits.ResponseBytes)
 		switch {
 		case errors.Is(err, wire.ErrTooLong):
-			return errProtocol("line too long")
+			if err := s.cutResponse(); errors.Is(err, wire.ErrTooLong) {
+				return errProtocol("line too long")
+			} else if err != nil {
+				return err
+			}
+			continue
 		case err != nil:
 			return fmt.Errorf("read from mail provider: %w", err)
 		}

@@ -46,6 +46,8 @@ type Reader struct {
 
 	br  *bufio.Reader
 	buf []byte
+	// cut is what was read of a line that was too long; see Cut.
+	cut []byte
 }
 
 // NewReader returns a Reader on r.
@@ -98,11 +100,12 @@ func (r *Reader) CopyLiteral(w io.Writer, n int64) error {
 
 // ReadSegment reads the next segment of at most limit octets. io.EOF means
 // that the peer closed between lines; in the middle of one it is
-// io.ErrUnexpectedEOF.
+// io.ErrUnexpectedEOF. After ErrTooLong, SkipLine goes on.
 func (r *Reader) ReadSegment(limit int) (Segment, error) {
 	r.buf = r.buf[:0]
 	for {
 		if err := r.fill(limit - len(r.buf)); err != nil {
+			r.cut = r.buf
 			if len(r.buf)+r.br.Buffered() > 0 {
 				err = noEOF(err)
 			}
@@ -110,6 +113,8 @@ func (r *Reader) ReadSegment(limit int) (Segment, error) {
 		}
 		b, err := r.br.ReadSlice('\n')
 		if len(r.buf)+len(b) > limit {
+			r.buf = append(r.buf, b...)
+			r.cut = r.buf
 			return Segment{}, ErrTooLong
 		}
 		if err == nil && len(r.buf) == 0 && len(b) >= 2 && b[len(b)-2] == '\r' {
@@ -135,6 +140,29 @@ func (r *Reader) ReadSegment(limit int) (Segment, error) {
 		r.buf = append(r.buf[:len(r.buf)-1], '\r', '\n')
 	}
 	return parseSegment(r.buf, bare), nil
+}
+
+// Cut returns the beginning of the line that was too long, as far as it was
+// read; it may be empty. It is valid until the next read.
+func (r *Reader) Cut() []byte { return r.cut }
+
+// SkipLine reads on after ErrTooLong to the end of the line, which is not kept.
+// The Segment tells only whether a literal follows, and its size.
+func (r *Reader) SkipLine() (Segment, error) {
+	const longest = len("~{123456789012345678+}\r\n")
+	tail := bytes.Clone(r.cut[max(0, len(r.cut)-longest):])
+	for !bytes.HasSuffix(tail, []byte{'\n'}) {
+		b, err := r.br.ReadSlice('\n')
+		tail = append(tail, b...)
+		tail = append(tail[:0], tail[max(0, len(tail)-longest):]...)
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return Segment{}, fmt.Errorf("skip line: %w", noEOF(err))
+		}
+	}
+	if !bytes.HasSuffix(tail, []byte("\r\n")) {
+		tail = append(tail[:len(tail)-1], '\r', '\n')
+	}
+	return parseSegment(tail, false), nil
 }
 
 // fill reads until the buffer holds a line end or is full. It does not wait for
