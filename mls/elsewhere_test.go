@@ -67,7 +67,10 @@ func TestElsewhere_GenerationIsBoundedFirst(t *testing.T) {
 
 // Leaf indices and tree sizes are unsigned and bounded wherever they come from.
 func TestElsewhere_IndicesAreUnsignedAndBounded(t *testing.T) {
-	w := newWorld(t, 3, 3)
+	service := ExternalSenders([]ExternalSender{{
+		SignatureKey: must[[]byte](t)(newKey(t).PublicKey(testSuite)), Credential: NewBasicCredential([]byte("service")),
+	}})
+	w := newWorld(t, 3, 3, func(o *GroupOptions) { o.Extensions = []Extension{service} })
 	g := w.members[0]
 	for _, l := range []LeafIndex{3, 4, MaxLeaves - 1, MaxLeaves, math.MaxInt32, 1 << 31, math.MaxUint32 / 2, math.MaxUint32} {
 		if g.tree.leaf(l) != nil {
