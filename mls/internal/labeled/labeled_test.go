@@ -36,6 +36,10 @@ func TestLowOrderPointsAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	private, own, err := s.GenerateKeyPair()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, p := range lowOrderPoints {
 		for _, top := range []byte{0, 0x80} {
 			u := p
@@ -49,6 +53,12 @@ func TestLowOrderPointsAreRefused(t *testing.T) {
 			}
 			if err := s.CheckPublicKey(u[:]); !errors.Is(err, ErrPublicKey) {
 				t.Errorf("%x: got %v, want %v", u, err, ErrPublicKey)
+			}
+			if _, _, err := s.Encrypt(u[:], "label", nil, nil); !errors.Is(err, ErrPublicKey) {
+				t.Errorf("encrypt to %x: got %v", u, err)
+			}
+			if _, err := s.ReceiveExternalInit(private, own, u[:]); !errors.Is(err, ErrDecrypt) {
+				t.Errorf("kem output %x: got %v", u, err)
 			}
 		}
 	}
