@@ -52,7 +52,9 @@ type Outbox struct {
 	o     OutboxOptions
 	q     *outbox.Queue
 	notes attemptNotes
-	taken sync.Map // IDs that the provider took and the queue still has
+	// settled are IDs that the provider took, or of whose failure the sender was
+	// told, while the queue still has them.
+	settled sync.Map
 }
 
 // OpenOutbox opens or creates the queue in o.Dir.
@@ -102,7 +104,7 @@ func (b *Outbox) Close() error { return b.q.Close() }
 // attempt tries one entry and records what came of it. Its error is one of the
 // queue's files.
 func (b *Outbox) attempt(ctx context.Context, e outbox.Entry) error {
-	if _, taken := b.taken.Load(e.ID); taken {
+	if _, settled := b.settled.Load(e.ID); settled {
 		return b.finish(e) // only the record of it is missing
 	}
 	if err := b.q.Start(&e); err != nil {
@@ -118,7 +120,7 @@ func (b *Outbox) attempt(ctx context.Context, e outbox.Entry) error {
 	}
 	if err == nil {
 		crashpoint.Here("outbox-accepted")
-		b.taken.Store(e.ID, true)
+		b.settled.Store(e.ID, true)
 		account.Sent(context.WithoutCancel(ctx), t)
 		b.notes.drop(e.ID)
 		return b.finish(e)
@@ -131,7 +133,7 @@ func (b *Outbox) attempt(ctx context.Context, e outbox.Entry) error {
 func (b *Outbox) finish(e outbox.Entry) error {
 	err := b.q.Remove(e)
 	if err == nil {
-		b.taken.Delete(e.ID)
+		b.settled.Delete(e.ID)
 	}
 	return err
 }
@@ -151,8 +153,9 @@ func (b *Outbox) failed(ctx context.Context, e outbox.Entry, t Transaction, err 
 		b.o.Logger.Error("failure not reported to the sender", "transaction", e.ID, "err", bounceErr)
 		return b.later(e, unknown)
 	}
+	b.settled.Store(e.ID, true)
 	b.notes.drop(e.ID)
-	return b.q.Remove(e)
+	return b.finish(e)
 }
 
 // bounceReason returns an error whose text a person can read.

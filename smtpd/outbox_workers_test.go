@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/cloudmls/gateway/internal/mailtest"
 )
 
 // hold puts one sealed transaction of a user name into the outbox.
@@ -117,5 +119,41 @@ func TestTakenIsNotSentAgain(t *testing.T) {
 	case again := <-sent:
 		t.Errorf("sent again: %v", again.ID)
 	case <-time.After(0):
+	}
+}
+
+// TestBouncedIsNotSentAgain: the sender was told that the message did not go out,
+// and the queue cannot note it. It does not go out after all, nor is the sender
+// told twice.
+func TestBouncedIsNotSentAgain(t *testing.T) {
+	dir := t.TempDir()
+	w, box, b, _ := outboxWorld(t, dir)
+	hold(t, box, alice, "a1", carol)
+	batches, err := filepath.Glob(filepath.Join(dir, "queue-*"))
+	if err != nil || len(batches) != 1 {
+		t.Fatalf("batches %v, %v", batches, err)
+	}
+	envelope := filepath.Join(batches[0], "000.json")
+	w.provider.Inject(mailtest.Fault{At: mailtest.SMTPReceived, Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "not wanted"})
+	box.o.Bounce = func(ctx context.Context, name string, tx Transaction, err error) error {
+		return errors.Join(b.bounce(ctx, name, tx, err),
+			os.Remove(envelope), os.Mkdir(envelope, 0o700), os.WriteFile(filepath.Join(envelope, "x"), nil, 0o600))
+	}
+	e, _ := box.q.Next(alice)
+	if err := box.attempt(t.Context(), e); err == nil {
+		t.Fatal("the failing disk was not noticed")
+	}
+	if err := os.RemoveAll(envelope); err != nil {
+		t.Fatal(err)
+	}
+	e, ok := box.q.Next(alice)
+	if !ok {
+		t.Fatal("the entry is gone though its file is not")
+	}
+	if err := box.attempt(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if l := w.inbox(carol); len(l) != 0 || box.Len() != 0 || len(b.got) != 1 {
+		t.Errorf("carol has %d copies, %d wait, the sender was told %d times", len(l), box.Len(), len(b.got))
 	}
 }
