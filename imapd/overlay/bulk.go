@@ -37,6 +37,7 @@ type Bulk struct {
 	size    int64 // decoded; -1 while unknown
 	windows []window
 	seq     *sequential
+	runs    runs
 }
 
 type plan int
@@ -210,9 +211,14 @@ func (b *Bulk) windowAt(off int64) (window, error) {
 	}
 	if b.plan == identity {
 		start := off / bulkWindow * bulkWindow
-		data, err := b.fetch(start, min(bulkWindow, b.octets-start))
-		if err != nil {
-			return window{}, err
+		n := min(bulkWindow, b.octets-start)
+		data, ok := b.runs.piece(start, n, b.octets)
+		if !ok {
+			var err error
+			if data, err = b.fetch(start, n); err != nil {
+				return window{}, err
+			}
+			b.runs.fetched(start, n)
 		}
 		if off >= start+int64(len(data)) {
 			return window{}, errIrregular // shorter than announced
@@ -226,9 +232,15 @@ func (b *Bulk) windowAt(off int64) (window, error) {
 	decoded := perWindow * b.line / 4 * 3
 	i := off / decoded
 	start := i * perWindow * raw
-	encoded, err := b.fetchWindow(start, min(perWindow*raw, b.octets-start), 0)
-	if err != nil {
-		return window{}, err
+	n := min(perWindow*raw, b.octets-start)
+	// A run begins behind a window that was decoded, that is behind a line end.
+	encoded, ok := b.runs.piece(start, n, b.octets)
+	if !ok {
+		var err error
+		if encoded, err = b.fetchWindow(start, n, 0); err != nil {
+			return window{}, err
+		}
+		b.runs.fetched(start, n)
 	}
 	data, err := decodeLines(encoded, int(b.line), start+perWindow*raw >= b.octets)
 	if err != nil {

@@ -12,8 +12,9 @@ const (
 	viewOverhead = 16 << 10
 	// inlineContent is the most that a View without bulk part keeps in memory.
 	inlineContent = 64 << 10
-	// bulkBuffers is what a reader of a bulk part keeps in memory.
-	bulkBuffers = 1 << 20
+	// bulkBuffers is what a reader of a bulk part keeps in memory: four decoded
+	// windows, and two encoded ones that were read ahead.
+	bulkBuffers = 5 << 18
 )
 
 // viewCache keeps the messages of the selected mailbox that were opened last,

@@ -80,6 +80,10 @@ func (s *session) exclusive(cmd *clientCommand, handler func(*clientCommand) err
 	}
 	s.serving.Store(true)
 	err := handler(cmd)
+	if s.ahead != nil && !errors.Is(err, errGone) && !errors.Is(err, errCut) {
+		s.flush() // the client need not wait for the end of what was read ahead
+		s.finishAhead()
+	}
 	s.serving.Store(false)
 	s.mu.Lock()
 	dead := s.dead

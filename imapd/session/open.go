@@ -313,18 +313,10 @@ var errNotServing = errors.New("bulk part read outside a mail client's command")
 // the mailbox stays open.
 func (s *session) bulkReader(box *mailbox, uid uint32, l overlay.Layout) *overlay.Bulk {
 	name := "BODY[" + l.Bulk + "]"
-	return overlay.NewBulk(l.BulkEncoding, l.BulkOctets, func(off, n int64) ([]byte, error) {
-		if !s.serving.Load() {
-			return nil, errNotServing
-		}
-		s.mu.Lock()
-		seq := uint32(0)
-		if s.box == box {
-			seq = box.seqOf(uid)
-		}
-		s.mu.Unlock()
-		if seq == 0 {
-			return nil, errMissing
+	b := overlay.NewBulk(l.BulkEncoding, l.BulkOctets, func(off, n int64) ([]byte, error) {
+		seq, err := s.bulkSeq(box, uid)
+		if err != nil {
+			return nil, err
 		}
 		if n <= 0 {
 			return nil, nil
@@ -333,7 +325,7 @@ func (s *session) bulkReader(box *mailbox, uid uint32, l overlay.Layout) *overla
 		item := fmt.Sprintf("UID BODY.PEEK[%s]<%d.%d>", l.Bulk, off, n)
 		var data []byte
 		found := false
-		err := s.fetchOwn(wire.Set{{Lo: seq, Hi: seq}}, item, want, func(_ uint32, got []overlay.ResponseItem) error {
+		err = s.fetchOwn(wire.Set{{Lo: seq, Hi: seq}}, item, want, func(_ uint32, got []overlay.ResponseItem) error {
 			if itemUID(got) == uid {
 				data, found = overlay.FindItem(got, want).String()
 			}
@@ -347,4 +339,6 @@ func (s *session) bulkReader(box *mailbox, uid uint32, l overlay.Layout) *overla
 		}
 		return data, nil
 	})
+	b.ReadAhead(s.streamer(box, uid, l))
+	return b
 }

@@ -28,8 +28,10 @@ type command struct {
 	err    error
 }
 
-// start registers a command before it is written.
+// start registers a command before it is written. What is read ahead ends
+// before: its responses must not be taken for another's.
 func (s *session) start(c *command) error {
+	s.finishAhead()
 	c.done = make(chan struct{})
 	c.cont = make(chan struct{}, 1)
 	s.mu.Lock()
@@ -80,6 +82,7 @@ func (s *session) complete(c *command, status string, line []byte) {
 // drain waits until every command sent to the provider has been answered.
 func (s *session) drain() error {
 	s.flush()
+	s.finishAhead()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.pending) > 0 && s.dead == nil {

@@ -71,6 +71,9 @@ type session struct {
 	opened *viewCache
 	// held is for the client goroutine: content that was served last.
 	held *heldContent
+	// ahead is for the client goroutine: the own command in progress that is
+	// not waited for, or nil.
+	ahead *bulkStream
 	// serving tells bulk readers that the client goroutine runs a handler.
 	serving atomic.Bool
 
@@ -162,6 +165,7 @@ func (s *session) relaySession() error {
 	}()
 	err := s.guarded(s.commandLoop)
 	s.up.conn.Close()
+	s.finishAhead() // the relay goroutine may be waiting for who reads on
 	<-relayDone
 	s.setBox(nil)
 	return err
