@@ -45,6 +45,7 @@ func TestThreat63_OddSpellingsOfKeywords(t *testing.T) {
 		"a long number":                "* 00000000000000000002 FETCH (FLAGS ($MLSVerified))\r\n",
 		"an old name":                  "* 2 STORE (FLAGS ($MLSVerified))\r\n",
 		"a literal in the list":        "* 2 FETCH (FLAGS ($MLSVerified {1}\r\nx) UID 20)\r\n",
+		"a literal of the list":        "* 2 FETCH (FLAGS ({12}\r\n$MLSVerified) UID 20)\r\n",
 		"a list that has no end":       "* 2 FETCH (FLAGS ($MLSVerified\r\n",
 		"a tab behind the name":        "* 2 FETCH (FLAGS\t($MLSVerified))\r\n",
 		"a quote within a number":      "* 2 FETCH (UID 20\" FLAGS ($MLSVerified))\r\n",
@@ -102,6 +103,7 @@ func TestProviderForgesContent(t *testing.T) {
 		"by two UIDs":             "* 2 FETCH (UID 20 UID 10 BODY[] {6}\r\nforged)\r\n",
 		"by UID, with zeros":      "* 2 FETCH (UID 010 BODY[] {6}\r\nforged)\r\n",
 		"by a UID of more digits": "* 2 FETCH (UID 200 BODY[] {6}\r\nforged)\r\n",
+		"flags by number zero":    "* 0 FETCH (UID 10 FLAGS (forged))\r\n",
 		"while asked for another": "* 1 FETCH (UID 10 RFC822 {6}\r\nforged)\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -43,6 +43,84 @@ func TestFlagFilter(t *testing.T) {
 	}
 }
 
+// TestOddFetchEnds: what could be read in another way than the relay reads it is
+// an error.
+func TestOddFetchEnds(t *testing.T) {
+	for _, in := range [][]string{
+		{"* 1 FETCH (FLAGS ({12}\r\n"},
+		{"* 1 FETCH (FLAGS (a {12}\r\n"},
+		{"* 1 FETCH (flags ({12}\r\n", "))\r\n"},
+		{"* 1 FETCH (FLAGS $MLSVerified)\r\n"},
+		{"* 1 FETCH (FLAGS \"$MLSVerified\")\r\n"},
+		{"* 1 FETCH (FLAGS (\"$MLSVerified\"))\r\n"},
+		{"* 1 FETCH (FLAGS () X {1}\r\n", " Y {}\r\n $MLSVerified\r\n"},
+		{"* 1 FETCH (X $mls Y {}\r\n"},
+		{"* 1 FETCH (X 1\"a\" $mls)\r\n"},
+		{"* 1 FETCH (X (1)(2) $mls)\r\n"},
+		{"* 1 FETCH (X \"1\"\"2\" $mls)\r\n"},
+		{"* 1 FETCH (UID 8 X $mls)\r\n"},
+		{"* 1 FETCH (UID 8)\r\n"},
+		{"* 1 FETCH (BODY[] {3}\r\n", " uid 8)\r\n"},
+		{"* 1 FETCH (BODY[] {3}\r\n", " UID 07)\r\n"},
+		{"* 1 FETCH (BODY[] {3}\r\n", ") UID 7 $mls\r\n"},
+	} {
+		f := flagFilter{plain: true, uid: 7, limit: 1 << 20}
+		var err error
+		for i, seg := range in {
+			if err == nil {
+				_, err = f.next([]byte(seg), i < len(in)-1 || strings.HasSuffix(seg, "2}\r\n"))
+			}
+		}
+		if err == nil {
+			t.Errorf("%q passes", in)
+		}
+	}
+	for in, want := range map[string]bool{
+		"* 1 FETCH (UID 8 FLAGS ())\r\n": false, "* 1 FETCH (UID 7 FLAGS ())\r\n": true,
+		"* 1 FETCH (FLAGS () X)\r\n": false, "* 1 FETCH FLAGS\r\n": false,
+		"* 1 FETCH (MODSEQ (1\" \") X (\" \"))\r\n": false, "* 1 FETCH (X (\"a\"b))\r\n": false,
+		"* 1 FETCH (X ((a)(b)))\r\n": true,
+	} {
+		if _, err := rewriteWhole([]byte(in), nil, 7); (err == nil) != want {
+			t.Errorf("%q in memory: %v", in, err)
+		}
+	}
+	if got := withoutOwn([]string{"a", `"$MLSVerified"`, "$mlswarning\x00", `\$MLSEncrypted`, "$MLSVerifiedX", "$MLSVerified\xff"}); strings.Join(got, " ") != "a $MLSVerifiedX" {
+		t.Errorf("flags without ours: %q", got)
+	}
+}
+
+// TestFlagFilterIsBounded: text that need not be read is passed on at any length,
+// and kept up to the limit; what has to be read is not read for ever.
+func TestFlagFilterIsBounded(t *testing.T) {
+	f := flagFilter{plain: true, limit: 100}
+	for i := range 50 {
+		seg := " X {3}\r\n"
+		if i == 0 {
+			seg = "* 1 FETCH (X {3}\r\n"
+		}
+		if got, err := f.next([]byte(seg), true); err != nil || string(got) != seg {
+			t.Fatalf("segment %d: %q, %v", i, got, err)
+		}
+	}
+	if cap(f.items.text) > 200 {
+		t.Errorf("%d octets are kept", cap(f.items.text))
+	}
+	if _, err := f.next([]byte(" FLAGS ($MLSVerified))\r\n"), false); err == nil {
+		t.Error("flags behind too much text pass")
+	}
+	f = flagFilter{plain: true, limit: 1 << 20}
+	_, err := f.next([]byte("* 1 FETCH (X ($mls {3}\r\n"), true)
+	for range 2 * maxReads {
+		if err == nil {
+			_, err = f.next([]byte(" $mls {3}\r\n"), true)
+		}
+	}
+	if err == nil {
+		t.Error("pieces without end are read")
+	}
+}
+
 // FuzzFlagFilter: what gets through and says FLAGS outside a string has no keyword
 // of ours behind it, and text without one stays as it is.
 func FuzzFlagFilter(f *testing.F) {
