@@ -203,8 +203,10 @@ func (s *session) fetchSplit(cmd *clientCommand, req *overlay.Request, set wire.
 		return err
 	}
 	var failed error
-	for window := range slices.Chunk(sealed, openWindow) {
-		f, err := s.fetchWindow(req, window, uid)
+	for len(sealed) > 0 {
+		n := s.windowOf(sealed)
+		f, err := s.fetchWindow(req, sealed[:n], uid)
+		sealed = sealed[n:]
 		if err != nil {
 			return err
 		}

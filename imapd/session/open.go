@@ -16,6 +16,32 @@ import (
 // openWindow is how many sealed messages are fetched and opened at a time.
 const openWindow = 32
 
+// keptWindow is how many sealed messages are answered at a time that were opened
+// before and are in memory: the provider is asked once for its part of all.
+const keptWindow = 256
+
+// windowOf returns how many of the messages to answer next, of which there is at
+// least one.
+func (s *session) windowOf(uids []uint32) int {
+	s.mu.Lock()
+	box := s.box
+	s.mu.Unlock()
+	kept := 0
+	for kept < min(len(uids), keptWindow) && s.keptView(box, uids[kept]) != nil {
+		kept++
+	}
+	return max(kept, min(len(uids), openWindow))
+}
+
+// keptView returns the View of a message that was opened before, if it is in memory
+// and still what is to be shown; else nil. For the client goroutine.
+func (s *session) keptView(box *mailbox, uid uint32) *overlay.View {
+	if v := s.opened.get(uid); v != nil && !box.shown.outdated(uid, formOf(v)) {
+		return v
+	}
+	return nil
+}
+
 // openAll returns the Views of sealed messages, opening those that are not in
 // the cache. Messages that are gone are left out, and those that the backend
 // could not try: failed is why. err ends the client's command.
@@ -25,7 +51,7 @@ func (s *session) openAll(uids []uint32, use purpose) (views map[uint32]*overlay
 	s.mu.Lock()
 	box := s.box
 	for _, uid := range uids {
-		if v := s.opened.get(uid); v != nil && !box.shown.outdated(uid, formOf(v)) {
+		if v := s.keptView(box, uid); v != nil {
 			views[uid] = v
 		} else if e := box.sealed[uid]; e != nil && box.seqOf(uid) > 0 {
 			byLayout[e.layout.Control] = append(byLayout[e.layout.Control], uid)

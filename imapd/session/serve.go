@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudmls/gateway/imapd/overlay"
 	"github.com/cloudmls/gateway/imapd/policy"
+	"github.com/cloudmls/gateway/imapd/wire"
 )
 
 // fetchWindow answers for a few sealed messages. failed says that some of them
@@ -84,12 +85,18 @@ func (s *session) fetchProvided(box *mailbox, req *overlay.Request, uids []uint3
 	for _, u := range uids {
 		wanted[u] = true
 	}
+	left := s.cfg.Limits.ResponseBytes
 	_, err := s.own(text, func(r *response) (bool, error) {
 		if r.name != "FETCH" {
 			return false, nil
 		}
-		if _, err := r.load(); err != nil {
+		whole, err := r.load()
+		if err != nil {
 			return false, err
+		}
+		// All of them are kept until they are answered.
+		if left -= len(whole); left < 0 {
+			return false, wire.ErrTooLong
 		}
 		got, err := overlay.ParseItems(r.body())
 		if err != nil {
