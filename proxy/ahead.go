@@ -83,6 +83,18 @@ func (e *errands) stop() {
 // since which it is. That the key server does not answer is dealt with where its
 // word is needed.
 func (a *account) syncFor(ctx context.Context, e smtpd.Envelope) cloudmls.Moment {
+	since := a.workBegan(ctx, e)
+	if !a.client.SyncedSince(a.self, since) {
+		if _, err := a.syncing.sync(ctx); err != nil {
+			a.log.Debug("sync before sending", "err", err)
+		}
+	}
+	return since
+}
+
+// workBegan gives the moment of MAIL, after the Sync of then has ended, where that
+// is not long ago; else the present one.
+func (a *account) workBegan(ctx context.Context, e smtpd.Envelope) cloudmls.Moment {
 	since := a.client.Moment()
 	if h, ok := e.Prepared.(*ahead); ok && h != nil && h.client == a.client && a.isRecent(h.at) {
 		select {
@@ -91,11 +103,6 @@ func (a *account) syncFor(ctx context.Context, e smtpd.Envelope) cloudmls.Moment
 		}
 		if a.isRecent(h.at) {
 			since = h.began
-		}
-	}
-	if !a.client.SyncedSince(a.self, since) {
-		if _, err := a.syncing.sync(ctx); err != nil {
-			a.log.Debug("sync before sending", "err", err)
 		}
 	}
 	return since
