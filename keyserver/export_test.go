@@ -1,5 +1,7 @@
 package keyserver
 
+import "context"
+
 // Waiting is the number of long-polls that wait now.
 func (s *Server) Waiting() int {
 	s.waiting.mu.Lock()
@@ -16,3 +18,12 @@ var DecodeStrict = decodeStrict
 
 // CheckTx is checkTx, for the fuzz target.
 var CheckTx = checkTx
+
+// MayChange is mayChange for a caller whose token was checked a moment ago, when
+// the session was, or was not, one opened with the recovery code.
+func (s *Server) MayChange(ctx context.Context, u, session []byte, recovering bool, oldAuth []byte) error {
+	return s.Store.View(ctx, func(r Reader) error {
+		_, _, err := s.mayChange(r, identity{user: UserID(u), session: SessionID(session), recovering: recovering}, oldAuth)
+		return err
+	})
+}

@@ -415,3 +415,29 @@ func TestThreat06_SignInRacesPasswordChange(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Threat 7: of two password changes that one recovery session asks for at once the
+// second comes without the old password to what is a session like any other by
+// then.
+func TestThreat07_RecoveryChangesOnce(t *testing.T) {
+	w := newWorld(t, keyserver.Options{})
+	p := w.person("alice")
+	s, err := p.recover(p.recovery)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Handler.MayChange(t.Context(), s.UserID, s.SessionID, true, nil); err != nil {
+		t.Errorf("the first: %v", err)
+	}
+	r := p.change(nil, random(32), put("wraps", 1, "x"))
+	r.RecoveryAuth = random(32)
+	if _, err := w.c.ChangePassword(t.Context(), s.AccessToken, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Handler.MayChange(t.Context(), s.UserID, s.SessionID, true, nil); err == nil {
+		t.Error("the second may change the password as well")
+	}
+	if err := w.Handler.MayChange(t.Context(), s.UserID, s.SessionID, false, random(32)); err == nil {
+		t.Error("another password counts")
+	}
+}
