@@ -3,7 +3,6 @@ package labeled
 import (
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/sha512"
 
 	"filippo.io/edwards25519"
 )
@@ -67,35 +66,15 @@ func (ed25519Scheme) verify(public, message, signature []byte) bool {
 	return verifyCofactored(public, message, signature)
 }
 
-// verifyCofactored is RFC 8032 section 5.1.7 for a public key in canonical
-// encoding and a signature of the right length.
+// verifyCofactored is RFC 8032 section 5.1.7 with canonical encodings.
 func verifyCofactored(public, message, signature []byte) bool {
-	if !canonical25519(signature[:32]) {
-		return false
-	}
-	r, err := new(edwards25519.Point).SetBytes(signature[:32])
-	if err != nil {
-		return false
-	}
-	s, err := new(edwards25519.Scalar).SetCanonicalBytes(signature[32:])
-	if err != nil {
-		return false
-	}
-	a, err := new(edwards25519.Point).SetBytes(public)
-	if err != nil {
-		return false
-	}
-	h := sha512.New()
-	h.Write(signature[:32])
-	h.Write(public)
-	h.Write(message)
-	k, err := new(edwards25519.Scalar).SetUniformBytes(h.Sum(nil))
-	if err != nil {
+	e, ok := parseEd25519(public, message, signature)
+	if !ok {
 		return false
 	}
 	// [S]B - [k]A - R is of small order.
-	p := new(edwards25519.Point).VarTimeDoubleScalarBaseMult(k, a.Negate(a), s)
-	p.Subtract(p, r)
+	p := new(edwards25519.Point).VarTimeDoubleScalarBaseMult(e.k, e.a.Negate(e.a), e.s)
+	p.Subtract(p, e.r)
 	return p.MultByCofactor(p).Equal(edwards25519.NewIdentityPoint()) == 1
 }
 
