@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/internal/mailtest"
+	"github.com/cloudmls/gateway/smtpd/outbox"
 )
 
 // hold puts one sealed transaction of a user name into the outbox.
@@ -155,5 +156,19 @@ func TestBouncedIsNotSentAgain(t *testing.T) {
 	}
 	if l := w.inbox(carol); len(l) != 0 || box.Len() != 0 || len(b.got) != 1 {
 		t.Errorf("carol has %d copies, %d wait, the sender was told %d times", len(l), box.Len(), len(b.got))
+	}
+}
+
+// TestDSNOfOthersStaysOut: what waits for one recipient says nothing of another
+// one.
+func TestDSNOfOthersStaysOut(t *testing.T) {
+	all := outbox.Notify{Return: "HDRS", EnvelopeID: "e1", Recipients: map[string]outbox.Recipient{
+		bob: {When: []string{"SUCCESS"}, Original: "secret@b.test"}, carol: {When: []string{"NEVER"}},
+	}}
+	for _, c := range []struct{ in, out string }{{bob, carol}, {carol, bob}} {
+		n := notifyFor(all, []string{c.in})
+		if _, leaks := n.Recipients[c.out]; leaks || len(n.Recipients) != 1 || n.EnvelopeID != "e1" || n.Return != "HDRS" {
+			t.Errorf("%s: %+v", c.in, n)
+		}
 	}
 }
