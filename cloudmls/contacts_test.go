@@ -394,3 +394,28 @@ func TestBlocked(t *testing.T) {
 		t.Errorf("broken: %v", s.Blocked)
 	}
 }
+
+// TestFormerKeyIsNotCompared: people have compared the new key. What was sent under
+// the one before is genuine, and not called verified by a person.
+func TestFormerKeyIsNotCompared(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := alice.ensureDialog(bob)
+	bob.cleanSync()
+	before := bob.encrypt(id, "before")
+	key := w.forger().identity.Public().(ed25519.PublicKey)
+	w.renames(bob.self, key)
+	if err := alice.AcceptIdentity(t.Context(), alice.self, bob.self, key); err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.VerifyKey(t.Context(), alice.self, bob.self, key); err != nil {
+		t.Fatal(err)
+	}
+	if k := alice.contact(bob); k.State != ContactVerified || !bytes.Equal(k.IdentityKey, key) {
+		t.Fatalf("contact %+v", k)
+	}
+	if p := alice.decrypt(before); !p.Verified || p.SenderVerified {
+		t.Errorf("verified %v, by a person %v", p.Verified, p.SenderVerified)
+	}
+}
