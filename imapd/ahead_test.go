@@ -38,10 +38,11 @@ func (c bulkConn) Read(p []byte) (int, error) {
 }
 
 // aheadWorld has one large message, and a connection to the provider that counts.
-func aheadWorld(t *testing.T, size int, breakAfter int64) (w *world, asked, octets *atomic.Int64, want string) {
+func aheadWorld(t *testing.T, size int, breakAfter int64, keepAlive time.Duration) (w *world, asked, octets *atomic.Int64, want string) {
 	t.Helper()
 	asked, octets = new(atomic.Int64), new(atomic.Int64)
 	w = newWorld(t, func(b *backend, o *imapd.Options) {
+		o.Limits.KeepAlive = keepAlive
 		b.dial = func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			conn, err := d.DialContext(ctx, "tcp", b.provider)
@@ -56,7 +57,7 @@ func aheadWorld(t *testing.T, size int, breakAfter int64) (w *world, asked, octe
 // TestLargeContentIsReadAhead: the provider is asked for a large message in a few
 // long ranges.
 func TestLargeContentIsReadAhead(t *testing.T) {
-	w, asked, octets, want := aheadWorld(t, 6<<20, 0)
+	w, asked, octets, want := aheadWorld(t, 6<<20, 0, 0)
 	c := w.login()
 	c.ok("SELECT INBOX")
 	c.ok("FETCH 1 RFC822.SIZE") // the test's backend reads all of it to open it
@@ -76,7 +77,7 @@ func TestLargeContentIsReadAhead(t *testing.T) {
 // TestReadingAheadEndsForOtherCommands: content that is read in pieces, with other
 // commands between them, is the same, and little of it is fetched in vain.
 func TestReadingAheadEndsForOtherCommands(t *testing.T) {
-	w, _, octets, want := aheadWorld(t, 6<<20, 0)
+	w, _, octets, want := aheadWorld(t, 6<<20, 0, 0)
 	w.deliver("INBOX", []byte(plainMail))
 	c := w.login()
 	c.ok("SELECT INBOX")
@@ -103,7 +104,7 @@ func TestReadingAheadEndsForOtherCommands(t *testing.T) {
 // message is served.
 func TestConnectionEndsWhileReadAhead(t *testing.T) {
 	for _, after := range []int64{600_000, 1_100_000, 2_000_001, 5_000_000} {
-		w, _, _, _ := aheadWorld(t, 6<<20, after)
+		w, _, _, _ := aheadWorld(t, 6<<20, after, 0)
 		c := w.login()
 		c.ok("SELECT INBOX")
 		c.send("x FETCH 1 BODY.PEEK[]\r\n")
@@ -112,14 +113,34 @@ func TestConnectionEndsWhileReadAhead(t *testing.T) {
 			t.Errorf("provider gone after %d octets: %.200q, %v", after, got, err)
 		}
 	}
-	w, asked, _, _ := aheadWorld(t, 6<<20, 0)
+	// The client is told at each step that its command goes on, so that it shows
+	// in the middle when it is gone.
+	w, asked, _, _ := aheadWorld(t, 12<<20, 0, 1)
 	c := w.login()
 	c.ok("SELECT INBOX")
+	c.ok("FETCH 1 RFC822.SIZE")
+	asked.Store(0)
 	c.send("x FETCH 1 BODY.PEEK[]\r\n")
-	for deadline := time.Now().Add(testWait); asked.Load() < 5; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(testWait); asked.Load() < 2; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing is read ahead")
 		}
 	}
 	c.conn.Close() // Shutdown, at the test's end, waits for the session
+}
+
+// TestReadingAheadEndsForTheNextMessage: within one command, too, what is read ahead
+// of one message is not in the way of another.
+func TestReadingAheadEndsForTheNextMessage(t *testing.T) {
+	w, _, _, want := aheadWorld(t, 6<<20, 0, 0)
+	w.deliver("INBOX", seal(attachment(6<<20), sealOptions{bulk: true}))
+	c := w.login()
+	c.ok("SELECT INBOX")
+	c.ok("FETCH 1:2 RFC822.SIZE")
+	got := c.ok("FETCH 1:2 BODY.PEEK[]<100000.3000000>")
+	for seq := 1; seq <= 2; seq++ {
+		if value(items(got, seq), "BODY[]<100000>") != "{3000000}\r\n"+want[100_000:3_100_000] {
+			t.Errorf("content of message %d differs", seq)
+		}
+	}
 }
