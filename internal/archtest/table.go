@@ -90,6 +90,7 @@ var Rules = []Rule{
 	{Package: "internal/demo", Ours: []string{"..."}, Others: []string{"*"}},
 	{Package: "internal/mailtest", Others: []string{"github.com/emersion/go-imap/v2", "github.com/emersion/go-smtp", "github.com/emersion/go-sasl", "github.com/emersion/go-message"}},
 	{Package: "test/bench"},
+	{Package: "test/report", Never: []string{"net", "net/http", "os/exec"}},
 	{Package: "test/corpus", Never: []string{"net", "net/http", "os", "os/exec"}},
 	{Package: "test/stack", Never: []string{"net/http"}},
 	{Package: "internal/gatewaytest", Ours: []string{"..."}, Others: []string{"*"}},
