@@ -39,6 +39,10 @@ type CommitOptions struct {
 	// WithoutTree leaves the tree out of the Welcome: those who join need
 	// Group.RatchetTree from elsewhere.
 	WithoutTree bool
+	// Parallel is the number of goroutines to verify KeyPackages and to encrypt
+	// to members on; 0 and 1 mean none but the caller's. The result does not
+	// depend on it, and callbacks are called by the caller's alone.
+	Parallel int
 
 	link *PreSharedKeyID // what the first Commit of a Branch or Reinitialize has
 }
@@ -74,13 +78,14 @@ func (g *Group) commit(o *CommitOptions) (*PendingCommit, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.checkList(list, g.own); err != nil {
+	if err := g.checkList(list, g.own, workers(o.Parallel)); err != nil {
 		return nil, err
 	}
 	t, err := g.apply(list)
 	if err != nil {
 		return nil, err
 	}
+	t.workers = workers(o.Parallel)
 	c := &commit{proposals: listed(list)}
 	replaces := o.NewSignatureKey != nil || o.NewCredential != nil
 	withPath := t.needsPath || !o.WithoutPath || replaces
@@ -165,6 +170,7 @@ func (g *Group) makePath(t *transition, c *commit, leaf *leafNode) (*newPath, er
 		return nil, err
 	}
 	leaf.encryptionKey = public
+	t.tree.hashSubtrees(s, t.workers)
 	path, err := generatePath(s, t.tree.filteredPath(g.own))
 	if err != nil {
 		return nil, err
@@ -182,7 +188,7 @@ func (g *Group) makePath(t *transition, c *commit, leaf *leafNode) (*newPath, er
 	for i, n := range path.path {
 		t.private[n.node] = path.private[i]
 	}
-	nodes, err := path.encrypt(s, t.tree, t.joining, encode(g.provisional(t)))
+	nodes, err := path.encrypt(s, t.tree, t.joining, encode(g.provisional(t)), t.workers)
 	if err != nil {
 		return nil, err
 	}

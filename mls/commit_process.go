@@ -26,7 +26,7 @@ func (g *Group) receiveCommit(a *authenticatedContent, now time.Time) (*Received
 	if external {
 		err = g.checkExternalList(list)
 	} else {
-		err = g.checkList(list, committer)
+		err = g.checkList(list, committer, 1)
 	}
 	if err != nil {
 		return nil, err

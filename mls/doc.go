@@ -1,5 +1,6 @@
 // Package mls implements the groups of Messaging Layer Security, RFC 9420, as
-// bytes in, bytes out: no network, no disk, no clock, no goroutines.
+// bytes in, bytes out: no network, no disk, no clock, no goroutines unless the caller
+// asks for them with an option called Parallel.
 //
 // A [Group] is one member's view of one group. Making or receiving a Commit
 // does not change it: both give a [StagedCommit], whose next state can be
@@ -45,4 +46,5 @@
 //	extension.go, grease.go                        13
 //	application.go                                 15
 //	state.go, archive.go, archive_open.go          (storage formats)
+//	parallel.go                                    (work spread by Parallel, batches)
 package mls

@@ -64,7 +64,7 @@ func TestElsewhere_ParentHashWithBlanksAndUnmergedLeaves(t *testing.T) {
 	raggedTrees(t, 3, func(g *Group) {
 		s := g.suite
 		tree := must[*ratchetTree](t)(parseRatchetTree(encode(g.tree)))
-		noError(t, tree.verifyJoined(s, &g.context))
+		noError(t, tree.verifyJoined(s, &g.context, 1))
 		_, foreign, err := s.GenerateKeyPair()
 		noError(t, err)
 		for i, p := range tree.parents {
@@ -79,7 +79,7 @@ func TestElsewhere_ParentHashWithBlanksAndUnmergedLeaves(t *testing.T) {
 				c.unmerged = slices.Clone(p.unmerged)
 				change(&c)
 				bad.parents[i] = &c
-				if bad.verifyJoined(s, &g.context) == nil {
+				if bad.verifyJoined(s, &g.context, 1) == nil {
 					t.Errorf("node %d of %d leaves: %s is accepted", 2*i+1, tree.size(), what)
 				}
 			}

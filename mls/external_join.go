@@ -57,6 +57,9 @@ type ExternalJoinOptions struct {
 	// Validate is the Authentication Service. It is required.
 	Validate          CredentialValidator
 	AuthenticatedData []byte
+	// Parallel is the number of goroutines to spread work on, as in JoinOptions
+	// and CommitOptions.
+	Parallel int
 }
 
 // ExternalJoin is an external Commit that was made: the group as it will be
@@ -101,6 +104,7 @@ func joinExternal(o *ExternalJoinOptions) (*ExternalJoin, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.workers = workers(o.Parallel)
 	var before *leafNode
 	if g.own, before, err = g.placeExternal(t, list); err != nil {
 		return nil, err
@@ -156,7 +160,7 @@ func externalBase(o *ExternalJoinOptions) (*Group, *leafNode, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := info.check(s, tree, leaf); err != nil {
+	if err := info.check(s, tree, leaf, workers(o.Parallel)); err != nil {
 		return nil, nil, err
 	}
 	g := &Group{

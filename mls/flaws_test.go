@@ -257,10 +257,10 @@ func TestFlaw11_ParentHashAndBigGroups(t *testing.T) {
 	_, root.encryptionKey, err = g.suite.GenerateKeyPair()
 	noError(t, err)
 	tree.setParent(tree.root(), &root)
-	if err := tree.verifyParentHashes(g.suite); err == nil {
+	if err := tree.verifyParentHashes(g.suite, 1); err == nil {
 		t.Error("foreign key in the root was not found")
 	}
-	noError(t, g.tree.verifyParentHashes(g.suite))
+	noError(t, g.tree.verifyParentHashes(g.suite, 1))
 }
 
 // KeyPackages keep their lifetime, and the identity of a leaf cannot change

@@ -156,8 +156,8 @@ func FuzzRatchetTree(f *testing.F) {
 		if !bytes.Equal(encode(tree), b) {
 			t.Fatal("tree changes when it is parsed and encoded")
 		}
-		_ = tree.verifyJoined(s, &ctx)
-		_ = tree.verifyParentHashes(s)
+		_ = tree.verifyJoined(s, &ctx, 1)
+		_ = tree.verifyParentHashes(s, 1)
 		for l := range LeafIndex(min(tree.size(), 16)) {
 			tree.filteredPath(l)
 		}

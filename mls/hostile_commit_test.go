@@ -115,7 +115,7 @@ func (w *world) pathAttack(g *Group, t *transition, c *commit, x *attack) []byte
 		x.signed(g, &leaf)
 	}
 	t.tree.setLeaf(g.own, &leaf)
-	nodes, err := made.encrypt(g.suite, t.tree, t.joining, encode(g.provisional(t)))
+	nodes, err := made.encrypt(g.suite, t.tree, t.joining, encode(g.provisional(t)), 1)
 	if err != nil {
 		w.t.Fatal(err)
 	}

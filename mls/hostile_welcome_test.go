@@ -174,6 +174,10 @@ func TestHostileWelcomes(t *testing.T) {
 			if !strings.Contains(err.Error(), test.reason) {
 				t.Errorf("got error %v, want %q", err, test.reason)
 			}
+			_, parallel := JoinWelcome(m, JoinOptions{Secrets: secrets, Validate: acceptNamed, Parallel: 3})
+			if parallel == nil || parallel.Error() != err.Error() {
+				t.Errorf("on three goroutines: got error %v, want %v", parallel, err)
+			}
 			if !bytes.Equal(before, encode(m)) {
 				t.Error("welcome was changed")
 			}

@@ -32,6 +32,10 @@ type JoinOptions struct {
 	// SameMember reports whether a member of Predecessor and one of the new
 	// group are the same; nil means that their credentials are equal.
 	SameMember func(old, joined Member) bool
+	// Parallel is the number of goroutines to verify the members' leaves on; 0
+	// and 1 mean none but the caller's. The result does not depend on it, and
+	// Validate, PSKs and SameMember are called by the caller's alone.
+	Parallel int
 }
 
 // JoinWelcome joins the group that a Welcome invites to, after verifying
@@ -81,7 +85,7 @@ func join(w *welcome, o *JoinOptions) (*Group, error) {
 	if g := info.context.suite; g != kp.suite {
 		return nil, invalid("12.4.3.1", "cipher suite of the group is not the key package's")
 	}
-	if err := info.check(s, tree, &kp.leaf); err != nil {
+	if err := info.check(s, tree, &kp.leaf, workers(o.Parallel)); err != nil {
 		return nil, err
 	}
 	if err := psk.checkLink(&info.context, tree, o); err != nil {
@@ -180,7 +184,7 @@ func (g *groupInfo) ratchetTree(given []byte) (*ratchetTree, error) {
 
 // check verifies the GroupInfo and the tree against each other, before
 // anything is believed.
-func (g *groupInfo) check(s *labeled.Suite, t *ratchetTree, joiner *leafNode) error {
+func (g *groupInfo) check(s *labeled.Suite, t *ratchetTree, joiner *leafNode, w workers) error {
 	signer := t.leaf(g.signer)
 	if signer == nil {
 		return invalid("12.4.3.1", "signer of the group info is not a member")
@@ -188,6 +192,7 @@ func (g *groupInfo) check(s *labeled.Suite, t *ratchetTree, joiner *leafNode) er
 	if err := g.verify(s, signer.signatureKey); err != nil {
 		return err
 	}
+	t.hashSubtrees(s, w)
 	if !bytes.Equal(t.rootHash(s), g.context.treeHash) {
 		return invalid("12.4.3.1", "tree hash does not match the ratchet tree")
 	}
@@ -195,7 +200,7 @@ func (g *groupInfo) check(s *labeled.Suite, t *ratchetTree, joiner *leafNode) er
 	if err := joiner.supports(g.context.extensions); err != nil {
 		return err
 	}
-	return t.verifyJoined(s, &g.context)
+	return t.verifyJoined(s, &g.context, w)
 }
 
 // find returns the leaf that is identical to the given one.

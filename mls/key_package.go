@@ -228,6 +228,31 @@ func (kp *KeyPackage) checkTime(now time.Time) error {
 
 // validate is what RFC 9420 section 10.1 asks for without a group and a clock.
 func (kp *KeyPackage) validate(s *labeled.Suite) error {
+	if err := kp.validateKeys(s); err != nil {
+		return err
+	}
+	if err := s.Verify(kp.leaf.signatureKey, "KeyPackageTBS", kp.tbs(), kp.signature); err != nil {
+		return invalidBecause("10.1", "key package signature", err)
+	}
+	if err := kp.validateExtensions(); err != nil {
+		return err
+	}
+	return kp.leaf.validate(s, "", 0)
+}
+
+// validateIn is validate with both signatures left to a batch.
+func (kp *KeyPackage) validateIn(b *labeled.Batch, s *labeled.Suite) error {
+	if err := kp.validateKeys(s); err != nil {
+		return err
+	}
+	b.Add(kp.leaf.signatureKey, "KeyPackageTBS", kp.tbs(), kp.signature)
+	if err := kp.validateExtensions(); err != nil {
+		return err
+	}
+	return kp.leaf.validateIn(b, s, "", 0)
+}
+
+func (kp *KeyPackage) validateKeys(s *labeled.Suite) error {
 	switch {
 	case kp.version != MLS10:
 		return invalid("10.1", "unknown protocol version")
@@ -241,13 +266,14 @@ func (kp *KeyPackage) validate(s *labeled.Suite) error {
 	if err := s.CheckPublicKey(kp.initKey); err != nil {
 		return invalidBecause("10", "init_key is no key of the suite", err)
 	}
-	if err := s.Verify(kp.leaf.signatureKey, "KeyPackageTBS", kp.tbs(), kp.signature); err != nil {
-		return invalidBecause("10.1", "key package signature", err)
-	}
+	return nil
+}
+
+func (kp *KeyPackage) validateExtensions() error {
 	for _, e := range kp.extensions {
 		if !kp.leaf.capabilities.supportsExtension(e.Type) {
 			return invalid("10", "extension is not listed in the capabilities")
 		}
 	}
-	return kp.leaf.validate(s, "", 0)
+	return nil
 }

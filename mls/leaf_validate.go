@@ -11,10 +11,7 @@ import (
 // keys, signature, capabilities against its own contents. The group and the
 // position count for leaves made in a group.
 func (l *leafNode) validate(s *labeled.Suite, id GroupID, index LeafIndex) error {
-	if err := s.CheckPublicKey(l.encryptionKey); err != nil {
-		return invalidBecause("7.1", "encryption_key is no key of the suite", err)
-	}
-	if err := l.credential.bound(s, l.signatureKey); err != nil {
+	if err := l.validateKeys(s); err != nil {
 		return err
 	}
 	if err := s.Verify(l.signatureKey, "LeafNodeTBS", l.tbs(id, index), l.signature); err != nil {
@@ -24,6 +21,26 @@ func (l *leafNode) validate(s *labeled.Suite, id GroupID, index LeafIndex) error
 		}
 		return invalidBecause("7.3", "leaf node signature", err)
 	}
+	return l.validateCapabilities(s)
+}
+
+// validateIn is validate with the signature left to a batch.
+func (l *leafNode) validateIn(b *labeled.Batch, s *labeled.Suite, id GroupID, index LeafIndex) error {
+	if err := l.validateKeys(s); err != nil {
+		return err
+	}
+	b.Add(l.signatureKey, "LeafNodeTBS", l.tbs(id, index), l.signature)
+	return l.validateCapabilities(s)
+}
+
+func (l *leafNode) validateKeys(s *labeled.Suite) error {
+	if err := s.CheckPublicKey(l.encryptionKey); err != nil {
+		return invalidBecause("7.1", "encryption_key is no key of the suite", err)
+	}
+	return l.credential.bound(s, l.signatureKey)
+}
+
+func (l *leafNode) validateCapabilities(s *labeled.Suite) error {
 	switch {
 	case !slices.Contains(l.capabilities.Versions, MLS10):
 		return invalid("7.2", "protocol version is not listed in the capabilities")

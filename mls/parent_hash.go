@@ -48,11 +48,13 @@ func (t *ratchetTree) parentHashOf(n node) []byte {
 
 // verifyParentHashes checks that each parent node that is not blank is
 // parent-hash valid with respect to exactly one descendant (RFC 9420 section
-// 7.9.2). As this holds for every one, each chain ends at a leaf.
-func (t *ratchetTree) verifyParentHashes(s *labeled.Suite) error {
-	for i, p := range t.parents {
+// 7.9.2). As this holds for every one, each chain ends at a leaf. All hashes of
+// the tree must be known.
+func (t *ratchetTree) verifyParentHashes(s *labeled.Suite, w workers) error {
+	return w.each(len(t.parents), func(i int) error {
+		p := t.parents[i]
 		if p == nil {
-			continue
+			return nil
 		}
 		n := node(2*i + 1)
 		left, _ := n.Left()
@@ -67,8 +69,8 @@ func (t *ratchetTree) verifyParentHashes(s *labeled.Suite) error {
 		if chains != 1 {
 			return invalid("7.9.2", "parent node is not parent-hash valid")
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // chained reports whether a node D under child is the one that was set

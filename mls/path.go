@@ -60,20 +60,28 @@ func nodeKeys(s *labeled.Suite, pathSecret []byte) (private, public []byte, err 
 // encrypt encrypts the path secrets to the rest of the group (RFC 9420 section
 // 7.6). context is the encoded provisional GroupContext; the leaves in joining
 // are left out of all resolutions.
-func (p *newPath) encrypt(s *labeled.Suite, t *ratchetTree, joining []LeafIndex, context []byte) ([]updatePathNode, error) {
+func (p *newPath) encrypt(s *labeled.Suite, t *ratchetTree, joining []LeafIndex, context []byte, w workers) ([]updatePathNode, error) {
 	nodes := make([]updatePathNode, len(p.path))
-	encryption := s.Encryption("UpdatePathNode", context)
+	type seal struct {
+		to     []byte
+		secret []byte
+		at     *hpkeCiphertext
+	}
+	var seals []seal
 	for i, n := range p.path {
-		nodes[i].encryptionKey = p.public[i]
-		for _, r := range t.resolutionWithout(n.copath, joining) {
-			kemOutput, ciphertext, err := encryption.To(t.key(r), p.secrets[i])
-			if err != nil {
-				return nil, err
-			}
-			nodes[i].secrets = append(nodes[i].secrets, hpkeCiphertext{kemOutput: kemOutput, ciphertext: ciphertext})
+		resolution := t.resolutionWithout(n.copath, joining)
+		nodes[i] = updatePathNode{encryptionKey: p.public[i], secrets: make([]hpkeCiphertext, len(resolution))}
+		for j, r := range resolution {
+			seals = append(seals, seal{to: t.key(r), secret: p.secrets[i], at: &nodes[i].secrets[j]})
 		}
 	}
-	return nodes, nil
+	encryption := s.Encryption("UpdatePathNode", context)
+	err := w.each(len(seals), func(i int) (err error) {
+		x := seals[i]
+		x.at.kemOutput, x.at.ciphertext, err = encryption.To(x.to, x.secret)
+		return err
+	})
+	return nodes, err
 }
 
 // resolutionWithout is the resolution of n without the leaves in joining,

@@ -13,6 +13,7 @@ type transition struct {
 	init       *ExternalInit
 	reinit     *ReInit
 	needsPath  bool
+	workers    workers // that the caller allows
 
 	joining  []LeafIndex // leaves of added members, ascending
 	joined   []*Add      // in the order of joining

@@ -19,14 +19,10 @@ type listedProposal struct {
 func (g *Group) checkProposal(p Proposal, sender Sender) error {
 	switch p := p.(type) {
 	case *Add:
-		// Section 12.1.1, 10.1.
 		if err := p.KeyPackage.validate(g.suite); err != nil {
 			return err
 		}
-		if p.KeyPackage.suite != g.context.suite {
-			return invalid("10.1", "cipher suite of the key package is not the group's")
-		}
-		return g.checkCredential(&p.KeyPackage.leaf, CredentialInAdd, nil)
+		return g.checkAdd(p)
 	case *Update:
 		return g.checkUpdate(p, sender)
 	case *Remove:
@@ -47,6 +43,35 @@ func (g *Group) checkProposal(p Proposal, sender Sender) error {
 		return g.checkExternalSenders(p.Extensions)
 	}
 	return nil
+}
+
+// checkAdd is RFC 9420 section 12.1.1 for a KeyPackage that is valid by itself.
+func (g *Group) checkAdd(p *Add) error {
+	if p.KeyPackage.suite != g.context.suite {
+		return invalid("10.1", "cipher suite of the key package is not the group's")
+	}
+	return g.checkCredential(&p.KeyPackage.leaf, CredentialInAdd, nil)
+}
+
+// validateAdds validates the KeyPackages of all Adds that are in a list by
+// value (RFC 9420 section 10.1). The errors are those of their places; after
+// the first of them, places may be nil that were not looked at.
+func (g *Group) validateAdds(list []listedProposal, w workers) []error {
+	var packages []*KeyPackage
+	var at []int
+	for i, l := range list {
+		if p, ok := l.proposal.(*Add); ok && l.ref == "" {
+			packages, at = append(packages, p.KeyPackage), append(at, i)
+		}
+	}
+	errs := make([]error, len(list))
+	_ = w.verify(g.suite, len(packages), 2, func(i int, b *labeled.Batch) error {
+		return packages[i].validateIn(b, g.suite)
+	}, func(i int) error {
+		errs[at[i]] = packages[i].validate(g.suite)
+		return errs[at[i]]
+	})
+	return errs
 }
 
 // checkUpdate is RFC 9420 section 12.1.2 with 7.3.
@@ -95,11 +120,12 @@ func checkPSKNonce(s *labeled.Suite, id *PreSharedKeyID) error {
 
 // checkList checks the proposals of a regular Commit (RFC 9420 section 12.2),
 // apart from what needs the resulting tree.
-func (g *Group) checkList(list []listedProposal, committer LeafIndex) error {
+func (g *Group) checkList(list []listedProposal, committer LeafIndex, w workers) error {
+	invalidAdds := g.validateAdds(list, w)
 	changed := map[LeafIndex]bool{}
 	psks := map[string]bool{}
 	extensions := 0
-	for _, l := range list {
+	for i, l := range list {
 		var leaf *LeafIndex
 		switch p := l.proposal.(type) {
 		case *Update:
@@ -136,10 +162,18 @@ func (g *Group) checkList(list []listedProposal, committer LeafIndex) error {
 			changed[*leaf] = true
 		}
 		// One by reference was checked when it was received, in this epoch.
-		if l.ref == "" && !l.link {
-			if err := g.checkProposal(l.proposal, l.sender); err != nil {
+		if l.ref != "" || l.link {
+			continue
+		}
+		if err := invalidAdds[i]; err != nil {
+			return err
+		}
+		if p, ok := l.proposal.(*Add); ok {
+			if err := g.checkAdd(p); err != nil {
 				return err
 			}
+		} else if err := g.checkProposal(l.proposal, l.sender); err != nil {
+			return err
 		}
 	}
 	if len(psks) > maxPSKs {

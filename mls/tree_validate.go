@@ -9,27 +9,34 @@ import (
 // verifyJoined checks the integrity of a tree that is being joined, apart from
 // its hash (RFC 9420 section 12.4.3.1): parent hashes, leaves with their
 // signatures, unmerged leaves, unique keys.
-func (t *ratchetTree) verifyJoined(s *labeled.Suite, ctx *groupContext) error {
-	for i, leaf := range t.leaves {
-		if leaf == nil {
-			continue
-		}
-		if err := leaf.validate(s, ctx.groupID, LeafIndex(i)); err != nil {
-			return err
-		}
+func (t *ratchetTree) verifyJoined(s *labeled.Suite, ctx *groupContext, w workers) error {
+	// From here on several goroutines may read the tree.
+	t.hashSubtrees(s, w)
+	t.rootHash(s)
+	var at []LeafIndex
+	t.members(func(l LeafIndex, _ *leafNode) { at = append(at, l) })
+	err := w.verify(s, len(at), 1, func(i int, b *labeled.Batch) error {
+		return t.leaf(at[i]).validateIn(b, s, ctx.groupID, at[i])
+	}, func(i int) error {
+		return t.leaf(at[i]).validate(s, ctx.groupID, at[i])
+	})
+	if err != nil {
+		return err
 	}
-	for i, p := range t.parents {
+	err = w.each(len(t.parents), func(i int) error {
+		p := t.parents[i]
 		if p == nil {
-			continue
+			return nil
 		}
 		if err := s.CheckPublicKey(p.encryptionKey); err != nil {
 			return invalidBecause("7.1", "encryption_key of a parent node is no key of the suite", err)
 		}
-		if err := t.checkUnmerged(node(2*i+1), p); err != nil {
-			return err
-		}
+		return t.checkUnmerged(node(2*i+1), p)
+	})
+	if err != nil {
+		return err
 	}
-	if err := t.verifyParentHashes(s); err != nil {
+	if err := t.verifyParentHashes(s, w); err != nil {
 		return err
 	}
 	return t.checkMembers(ctx.extensions)

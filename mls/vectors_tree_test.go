@@ -79,7 +79,7 @@ func TestVectorsTreeValidation(t *testing.T) {
 				}
 			}
 		}
-		noError(t, tree.verifyJoined(s, &groupContext{groupID: GroupID(v.GroupID)}))
+		noError(t, tree.verifyJoined(s, &groupContext{groupID: GroupID(v.GroupID)}, 1))
 	}
 	count.report(t)
 }
@@ -191,7 +191,7 @@ func checkTreeKEM(t *testing.T, v *treeKEMVector) {
 		leaf.parentHash = mine.setPath(s, p.Sender, made.path, made.public)
 		noError(t, leaf.sign(s, signatures[p.Sender], GroupID(v.GroupID), p.Sender))
 		mine.setLeaf(p.Sender, &leaf)
-		nodes, err := made.encrypt(s, mine, nil, context(mine))
+		nodes, err := made.encrypt(s, mine, nil, context(mine), 1)
 		noError(t, err)
 		receive(p.Sender, &updatePath{leaf: leaf, nodes: nodes}, nil, made.commitSecret)
 	}

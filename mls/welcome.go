@@ -164,18 +164,20 @@ func (e *epochStart) welcome(t *transition, path *newPath, tree bool) (*Message,
 		return nil, err
 	}
 	encryption := s.Encryption("Welcome", w.encryptedGroupInfo)
-	for i, add := range t.joined {
+	w.secrets = make([]encryptedGroupSecrets, len(t.joined))
+	err = t.workers.each(len(t.joined), func(i int) (err error) {
+		add, entry := t.joined[i], &w.secrets[i]
 		secrets := &groupSecrets{joinerSecret: e.joiner, psks: e.psks}
 		if path != nil {
 			secrets.pathSecret = path.secretFor(e.group.own, t.joining[i])
 		}
-		entry := encryptedGroupSecrets{newMember: add.KeyPackage.Ref()}
+		entry.newMember = add.KeyPackage.Ref()
 		entry.ciphertext.kemOutput, entry.ciphertext.ciphertext, err =
 			encryption.To(add.KeyPackage.initKey, encode(secrets))
-		if err != nil {
-			return nil, err
-		}
-		w.secrets = append(w.secrets, entry)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	if n := w.size(); n > MaxMessage {
 		return nil, fmt.Errorf("welcome of %d bytes, at most %d are allowed: add fewer members at once, or leave the tree out", n, MaxMessage)
