@@ -26,6 +26,7 @@ type reference struct {
 
 	hpkePrivate, hpkePublic []byte
 	sigPrivate, sigPublic   []byte
+	signed                  [][2][]byte // public keys and signatures of a batch
 }
 
 func newReference(b *testing.B) *reference {
@@ -158,7 +159,7 @@ func (r *reference) path(n int) time.Duration {
 // sealed. The hash of the encrypted GroupInfo that HPKE takes as info is the
 // same for all.
 func (r *reference) create(n, commit, tree int) time.Duration {
-	d := times(n-1, times(2, r.verify(leafBytes))+r.seal()+times(2, r.hash(leafBytes)))
+	d := times(n-1, times(2, r.batched())+r.seal()+times(2, r.hash(leafBytes)))
 	d += times(n, r.hash(parentBytes))
 	d += times(depth(n)+2, r.node()) + times(4, r.sign(leafBytes)) // its own KeyPackage, the path
 	d += r.sign(commit) + r.schedule(commit) + r.message(commit)
@@ -168,7 +169,7 @@ func (r *reference) create(n, commit, tree int) time.Duration {
 // join verifies a tree of n members with parents parent nodes: all leaf
 // signatures, all hashes; then one open and the keys of the path.
 func (r *reference) join(n, parents, tree int) time.Duration {
-	d := times(n, r.verify(leafBytes)+r.hash(leafBytes)+r.hash(parentBytes)) + times(parents, r.hash(parentBytes))
+	d := times(n, r.batched()+r.hash(leafBytes)+r.hash(parentBytes)) + times(parents, r.hash(parentBytes))
 	d += r.verify(tree) + r.aead(tree) + r.hash(tree)
 	return d + r.open() + times(depth(n), r.node()) + r.schedule(leafBytes)
 }

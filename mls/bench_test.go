@@ -19,17 +19,19 @@ const (
 )
 
 // BenchmarkMLS measures every step in groups of many sizes and prints one line
-// a figure (make bench-mls); it fails for no figure. All is done on one core,
-// and timed in processor time. MLS_BENCH_SIZES chooses the sizes of groups.
+// a figure (make bench-mls); it fails for no figure. All is done on one core
+// and timed in processor time, but for benchTwoCores. MLS_BENCH_SIZES chooses the sizes of groups.
 func BenchmarkMLS(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	r := newReference(b)
 	c := new(clients)
+	benchBatch(r)
 	for _, n := range benchSizes(b) {
 		c.grow(b, n)
 		benchCreate(b, r, c, n)
 		p := fresh(b, c, n)
 		benchGroup(b, r, p, n, "fresh")
+		benchTwoCores(b, r, c, p, n)
 		benchMessages(b, r, p, n)
 		benchArchive(b, p, n)
 		benchGroup(b, r, grown(b, c, p, n), n, "grown")
