@@ -40,7 +40,7 @@ func startPeer(t *testing.T) *peer {
 		}
 		t.Skipf("needs node, npm and the npm registry: %v", err)
 	}
-	cmd := exec.Command("node", "peer.mjs")
+	cmd := exec.Command("./node", "peer.mjs")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
