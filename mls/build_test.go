@@ -111,6 +111,14 @@ func newWorld(t testing.TB, n, paths int, change ...func(*GroupOptions)) *world 
 	return w
 }
 
+// byFields returns c without the octets that it keeps, so that it is encoded
+// again.
+func byFields(c *commit) *commit {
+	fields := *c
+	fields.octets = nil
+	return &fields
+}
+
 // wire sends a message over the wire.
 func wire(t testing.TB, m *Message) *Message {
 	t.Helper()

@@ -6,9 +6,16 @@ import "github.com/cloudmls/gateway/mls/internal/codec"
 type commit struct {
 	proposals []proposalOrRef
 	path      *updatePath // nil if absent
+	// octets is the encoding, once it is received or complete: it may be most of
+	// a megabyte, and is signed, hashed and sent. The rest must not change then.
+	octets []byte
 }
 
 func (c *commit) marshal(w *codec.Writer) {
+	if c.octets != nil {
+		w.Raw(c.octets)
+		return
+	}
 	w.Vector(func() {
 		for i := range c.proposals {
 			c.proposals[i].marshal(w)
@@ -18,6 +25,10 @@ func (c *commit) marshal(w *codec.Writer) {
 }
 
 func (c *commit) unmarshal(r *codec.Reader) {
+	c.octets = r.Octets(func() { c.read(r) })
+}
+
+func (c *commit) read(r *codec.Reader) {
 	r.Vector(MaxProposals, func(r *codec.Reader) {
 		var p proposalOrRef
 		p.unmarshal(r)

@@ -196,8 +196,9 @@ func (g *Group) makePath(t *transition, c *commit, leaf *leafNode) (*newPath, er
 	return path, nil
 }
 
-// commitContent is a Commit to the current epoch, to be signed.
+// commitContent is a complete Commit to the current epoch, to be signed.
 func (g *Group) commitContent(c *commit, sender Sender, authenticatedData []byte, format WireFormat) *authenticatedContent {
+	c.octets = encode(c)
 	return &authenticatedContent{
 		wireFormat: format,
 		framed: framedContent{

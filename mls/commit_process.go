@@ -132,7 +132,8 @@ func (g *Group) receivePath(t *transition, p *updatePath, committer LeafIndex, b
 		return nil, err
 	}
 	path := t.tree.filteredPath(committer)
-	if err := p.check(s, t.tree, path, t.joining); err != nil {
+	resolutions := t.tree.resolutions(path, t.joining)
+	if err := p.check(s, t.tree, resolutions); err != nil {
 		return nil, err
 	}
 	// RFC 9420 section 7.9.2: the leaf commits to the new parent nodes.
@@ -148,7 +149,7 @@ func (g *Group) receivePath(t *transition, p *updatePath, committer LeafIndex, b
 	for _, n := range committer.node().DirectPath(t.tree.size()) {
 		delete(t.private, n)
 	}
-	return p.decrypt(s, t.tree, path, g.own, t.private, t.joining, encode(g.provisional(t)))
+	return p.decrypt(s, t.tree, path, resolutions, g.own, t.private, encode(g.provisional(t)))
 }
 
 // checkPathCredential asks about the committer's new leaf: in an external

@@ -213,3 +213,19 @@ func TestExport(t *testing.T) {
 		}
 	}
 }
+
+// A Commit is encoded once: what is signed, hashed and sent are the octets
+// that its maker encoded, and those that a receiver read.
+func TestCommitKeepsItsOctets(t *testing.T) {
+	w := newWorld(t, 3, 3)
+	kp, _ := newKeyPackage(t, "new")
+	p := must[*PendingCommit](t)(w.members[0].Commit(CommitOptions{Add: []*KeyPackage{kp}, Now: testNow, Public: true}))
+	made := p.Commit.public.framed.content.commit
+	wantEqual(t, "octets of the maker", made.octets, encode(byFields(made)))
+	b := must[[]byte](t)(p.Commit.MarshalBinary())
+	read := must[*Message](t)(ParseMessage(b)).public.framed.content.commit
+	wantEqual(t, "octets of the receiver", read.octets, made.octets)
+	if cap(read.octets) != len(read.octets) {
+		t.Error("octets reach beyond the commit")
+	}
+}

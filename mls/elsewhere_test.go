@@ -29,7 +29,7 @@ func TestElsewhere_ExternalCommitRemovesOnlyTheJoinersLeaf(t *testing.T) {
 	// The successor of member 1 takes somebody along.
 	key, one := newKey(t), LeafIndex(1)
 	j := must[*ExternalJoin](t)(w.joinExternal("member 1", func(o *ExternalJoinOptions) { o.Replace, o.SignatureKey = &one, key }))
-	c := *j.Commit.public.framed.content.commit
+	c := *byFields(j.Commit.public.framed.content.commit)
 	c.proposals = append(c.proposals[:len(c.proposals):len(c.proposals)], proposalOrRef{proposal: &Remove{Removed: 2}})
 	m := w.sendPublic(Sender{Type: SenderNewMemberCommit}, key, content{commit: &c}, ContentCommit, func(p *publicMessage) {
 		p.auth.confirmationTag = j.Commit.public.auth.confirmationTag

@@ -76,7 +76,7 @@ func TestHostileExternalCommits(t *testing.T) {
 	good := must[*ExternalJoin](t)(w.joinExternal("dora", func(o *ExternalJoinOptions) { o.SignatureKey = key }))
 	honest := good.Commit.public.framed.content.commit
 	send := func(change func(c *commit), signed func(p *publicMessage)) *Message {
-		c := *honest
+		c := *byFields(honest)
 		c.proposals = append([]proposalOrRef(nil), honest.proposals...)
 		if change != nil {
 			change(&c)

@@ -97,6 +97,10 @@ type framedContent struct {
 }
 
 func (f *framedContent) marshal(w *codec.Writer) {
+	if c := f.content.commit; c != nil {
+		// And what comes with it: the signature, a GroupContext.
+		w.Grow(len(c.octets) + len(f.authenticatedData) + 1024)
+	}
 	w.Opaque([]byte(f.groupID))
 	w.Uint64(uint64(f.epoch))
 	f.sender.marshal(w)

@@ -203,6 +203,9 @@ func FuzzProcess(f *testing.F) {
 		if decode(b, c) != nil {
 			return
 		}
+		if commit := a.framed.content.commit; commit != nil {
+			wantEqual(t, "commit by its fields", encode(byFields(commit)), b)
+		}
 		if err := a.sign(g.suite, g.signature, &g.context); err != nil {
 			t.Fatal(err)
 		}

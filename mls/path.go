@@ -96,6 +96,16 @@ func (t *ratchetTree) resolutionWithout(n node, joining []LeafIndex) []node {
 	})
 }
 
+// resolutions are those of the copath of a path, without the leaves in joining.
+// They do not change when the path is merged.
+func (t *ratchetTree) resolutions(path []pathNode, joining []LeafIndex) [][]node {
+	list := make([][]node, len(path))
+	for i, n := range path {
+		list[i] = t.resolutionWithout(n.copath, joining)
+	}
+	return list
+}
+
 // keys returns the public keys of a received path.
 func (p *updatePath) keys() [][]byte {
 	keys := make([][]byte, len(p.nodes))
@@ -109,15 +119,15 @@ func (p *updatePath) keys() [][]byte {
 // into: one node for each of the filtered direct path, valid keys that occur
 // nowhere in the tree, one ciphertext for each node of each resolution (RFC
 // 9420 sections 7.6 and 12.4.2).
-func (p *updatePath) check(s *labeled.Suite, t *ratchetTree, path []pathNode, joining []LeafIndex) error {
-	if len(p.nodes) != len(path) {
+func (p *updatePath) check(s *labeled.Suite, t *ratchetTree, resolutions [][]node) error {
+	if len(p.nodes) != len(resolutions) {
 		return invalid("7.6", "path does not fit the filtered direct path")
 	}
 	for i, n := range p.nodes {
 		if err := s.CheckPublicKey(n.encryptionKey); err != nil {
 			return invalidBecause("7.1", "encryption_key in the path is no key of the suite", err)
 		}
-		if len(n.secrets) != len(t.resolutionWithout(path[i].copath, joining)) {
+		if len(n.secrets) != len(resolutions[i]) {
 			return invalid("7.6", "path has the wrong number of encrypted secrets")
 		}
 	}
@@ -145,14 +155,14 @@ func (p *updatePath) checkFresh(t *ratchetTree) error {
 // decrypt recovers the path secret for member own, stores the private keys
 // that follow from it in keys, and returns the commit secret (RFC 9420 section
 // 7.5). t is the tree with the path merged, path the sender's filtered direct
-// path, context the encoded provisional GroupContext. keys must not hold keys of
-// the path that were replaced.
-func (p *updatePath) decrypt(s *labeled.Suite, t *ratchetTree, path []pathNode, own LeafIndex, keys privateKeys, joining []LeafIndex, context []byte) ([]byte, error) {
+// path with the resolutions of its copath, context the encoded provisional
+// GroupContext. keys must not hold keys of the path that were replaced.
+func (p *updatePath) decrypt(s *labeled.Suite, t *ratchetTree, path []pathNode, resolutions [][]node, own LeafIndex, keys privateKeys, context []byte) ([]byte, error) {
 	at := slices.IndexFunc(path, func(n pathNode) bool { return own.node().InSubtree(n.copath) })
 	if at < 0 {
 		return nil, invalid("7.5", "path has nothing for this member")
 	}
-	resolution := t.resolutionWithout(path[at].copath, joining)
+	resolution := resolutions[at]
 	which := slices.IndexFunc(resolution, func(r node) bool { return keys[r] != nil })
 	if which < 0 {
 		return nil, invalid("7.5", "path has nothing that this member can decrypt")

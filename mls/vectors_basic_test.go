@@ -172,6 +172,9 @@ func TestVectorsMessages(t *testing.T) {
 				continue
 			}
 			wantEqual(t, name, encode(u), b)
+			if c, ok := u.(*commit); ok {
+				wantEqual(t, name+" by its fields", encode(byFields(c)), b)
+			}
 		}
 	}
 	count.report(t)

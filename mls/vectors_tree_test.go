@@ -149,7 +149,7 @@ func checkTreeKEM(t *testing.T, v *treeKEMVector) {
 	receive := func(sender LeafIndex, up *updatePath, secrets []*hexBytes, commitSecret []byte) *ratchetTree {
 		after := tree.clone()
 		path := after.filteredPath(sender)
-		noError(t, up.check(s, after, path, nil))
+		noError(t, up.check(s, after, after.resolutions(path, nil)))
 		if hash := after.setPath(s, sender, path, up.keys()); !bytes.Equal(hash, up.leaf.parentHash) {
 			t.Fatalf("parent hash of the leaf: got %x, want %x", up.leaf.parentHash, hash)
 		}
@@ -162,7 +162,7 @@ func checkTreeKEM(t *testing.T, v *treeKEMVector) {
 			for _, n := range sender.node().DirectPath(after.size()) {
 				delete(got, n)
 			}
-			secret, err := up.decrypt(s, after, path, j, got, nil, context(after))
+			secret, err := up.decrypt(s, after, path, after.resolutions(path, nil), j, got, context(after))
 			noError(t, err)
 			wantEqual(t, "commit secret", secret, commitSecret)
 			if secrets != nil {

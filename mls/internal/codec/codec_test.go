@@ -112,3 +112,15 @@ func TestReaderLimits(t *testing.T) {
 		t.Errorf("length beyond the input: got %v", r.Err())
 	}
 }
+
+func TestOctets(t *testing.T) {
+	r := NewReader([]byte{1, 2, 3, 4})
+	r.Uint8()
+	b := r.Octets(func() { r.Uint16() })
+	if string(b) != "\x02\x03" || cap(b) != 2 || r.Len() != 1 {
+		t.Errorf("got %x with room for %d, %d left", b, cap(b), r.Len())
+	}
+	if b := r.Octets(func() { r.Uint16() }); b != nil || r.Err() == nil {
+		t.Errorf("after an error: got %x, %v", b, r.Err())
+	}
+}

@@ -52,6 +52,18 @@ func (r *Reader) Raw(n int) []byte {
 	return v
 }
 
+// Octets returns what read consumes, aliasing the input; nil if there is an
+// error.
+func (r *Reader) Octets(read func()) []byte {
+	before := r.b
+	read()
+	if r.err != nil {
+		return nil
+	}
+	n := len(before) - len(r.b)
+	return before[:n:n]
+}
+
 // Uint8 reads a uint8.
 func (r *Reader) Uint8() uint8 {
 	if b := r.Raw(1); b != nil {

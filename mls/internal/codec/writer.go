@@ -3,6 +3,7 @@ package codec
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // Writer appends encodings to a buffer. The zero value is ready for use. It is
@@ -11,6 +12,9 @@ type Writer struct{ b []byte }
 
 // Bytes returns what was written. It aliases the Writer's buffer.
 func (w *Writer) Bytes() []byte { return w.b }
+
+// Grow makes room for n more bytes.
+func (w *Writer) Grow(n int) { w.b = slices.Grow(w.b, n) }
 
 // Uint8 writes a uint8.
 func (w *Writer) Uint8(v uint8) { w.b = append(w.b, v) }
