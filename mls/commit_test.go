@@ -225,6 +225,9 @@ func TestCommitKeepsItsOctets(t *testing.T) {
 	b := must[[]byte](t)(p.Commit.MarshalBinary())
 	read := must[*Message](t)(ParseMessage(b)).public.framed.content.commit
 	wantEqual(t, "octets of the receiver", read.octets, made.octets)
+	other := *read
+	other.proposals, other.path = nil, nil
+	wantEqual(t, "encoding", encode(&other), made.octets)
 	if cap(read.octets) != len(read.octets) {
 		t.Error("octets reach beyond the commit")
 	}

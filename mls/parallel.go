@@ -14,7 +14,7 @@ import (
 type workers int
 
 // batchSize is how many signatures are verified together. More of them save
-// little, and their tables leave the processor's caches.
+// little, and are a larger piece of work for one goroutine.
 const batchSize = 32
 
 // hashedTogether is the number of leaves of a subtree whose hashes one goroutine

@@ -2,6 +2,7 @@ package mls
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -53,6 +55,39 @@ func TestEachFailsAsALoop(t *testing.T) {
 		if err := w.each(0, func(int) error { return errAt[0] }); err != nil {
 			t.Errorf("nothing to do: %v", err)
 		}
+	}
+}
+
+// Of two failures the lower one counts too if the other one comes last, and
+// after one not everything else is done.
+func TestEachStopsAtAFailure(t *testing.T) {
+	first := errors.New("first")
+	var started sync.WaitGroup
+	started.Add(2)
+	err := workers(2).each(2, func(i int) error {
+		started.Done()
+		started.Wait() // both run
+		if i == 0 {
+			return first
+		}
+		time.Sleep(5 * time.Millisecond)
+		return errors.New("second")
+	})
+	if err != first {
+		t.Errorf("got %v", err)
+	}
+	var calls atomic.Int32
+	const n = 1000
+	err = workers(2).each(n, func(i int) error {
+		calls.Add(1)
+		if i == 0 {
+			return first
+		}
+		time.Sleep(100 * time.Microsecond)
+		return nil
+	})
+	if err != first || calls.Load() == n {
+		t.Errorf("got %v after %d calls of %d", err, calls.Load(), n)
 	}
 }
 
