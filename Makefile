@@ -1,4 +1,8 @@
 # The two commands that matter on a fresh machine: make demo, make test.
+# A failure counts in whatever place of a pipe it happens.
+SHELL       := bash
+.SHELLFLAGS := -o pipefail -c
+
 GO       ?= go
 FUZZTIME ?= 30s
 VECTORS  := mls/testdata/vectors

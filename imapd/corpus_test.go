@@ -1,8 +1,6 @@
 package imapd_test
 
 import (
-	"bytes"
-	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -133,12 +131,4 @@ var sealings = map[string]sealOptions{
 	"mangled":     {mangled: true},
 	"long lines":  {bulk: true, line: 996},
 	"ragged bulk": {bulk: true, ragged: true},
-}
-
-func decodeBase64(b []byte) []byte {
-	out, err := base64.StdEncoding.DecodeString(string(bytes.ReplaceAll(b, []byte("\r\n"), nil)))
-	if err != nil {
-		panic(err)
-	}
-	return out
 }

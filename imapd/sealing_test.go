@@ -12,7 +12,6 @@ type sealOptions struct {
 	mangled bool // multipart/mixed in another one, quoted-printable control part
 	line    int  // base64 line length, 76 by default
 	ragged  bool // irregular base64 lines in the bulk part
-	subject string
 }
 
 // seal makes a sealed message.

@@ -213,22 +213,29 @@ func orErr(err, otherwise error) error {
 	return otherwise
 }
 
-func (s *Server) login(ctx context.Context, in *input[keyapi.LoginRequest]) (*output[keyapi.Session], error) {
+// claimed is what signing in by password and by recovery code have in common:
+// it counts the attempt for the network, checks the form, and finds the user as
+// findUser does; name is the canonical one. The secret is not compared yet.
+func (s *Server) claimed(ctx context.Context, username string, d *keyapi.Device, auth []byte, version uint8) (name string, u *User, knownDevice bool, err error) {
 	if err := s.signInAllowed(ctx); err != nil {
-		return nil, err
+		return "", nil, false, err
 	}
+	if name, err = canonicalName(username); err != nil {
+		return "", nil, false, err
+	}
+	if len(auth) != authSize || version != AuthVersion {
+		return "", nil, false, invalid("the secret must have 32 octets and auth_version must be known")
+	}
+	if err := checkDevice(d); err != nil {
+		return "", nil, false, err
+	}
+	u, knownDevice, err = s.findUser(ctx, name, d.Key)
+	return name, u, knownDevice, err
+}
+
+func (s *Server) login(ctx context.Context, in *input[keyapi.LoginRequest]) (*output[keyapi.Session], error) {
 	r := &in.Body
-	name, err := canonicalName(r.Username)
-	if err != nil {
-		return nil, err
-	}
-	if len(r.Auth) != authSize || r.AuthVersion != AuthVersion {
-		return nil, invalid("auth must have 32 octets and auth_version must be known")
-	}
-	if err := checkDevice(&r.Device); err != nil {
-		return nil, err
-	}
-	user, known, err := s.findUser(ctx, name, r.Device.Key)
+	name, user, known, err := s.claimed(ctx, r.Username, &r.Device, r.Auth, r.AuthVersion)
 	if err != nil {
 		return nil, err
 	}

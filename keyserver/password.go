@@ -11,21 +11,8 @@ import (
 // sign-ins of a network, and answers alike whether the name is unknown, the user has no recovery code,
 // or it is another one.
 func (s *Server) recover(ctx context.Context, in *input[keyapi.RecoverRequest]) (*output[keyapi.Session], error) {
-	if err := s.signInAllowed(ctx); err != nil {
-		return nil, err
-	}
 	r := &in.Body
-	name, err := canonicalName(r.Username)
-	if err != nil {
-		return nil, err
-	}
-	if len(r.RecoveryAuth) != authSize || r.AuthVersion != AuthVersion {
-		return nil, invalid("recovery_auth must have 32 octets and auth_version must be known")
-	}
-	if err := checkDevice(&r.Device); err != nil {
-		return nil, err
-	}
-	user, _, err := s.findUser(ctx, name, r.Device.Key)
+	_, user, _, err := s.claimed(ctx, r.Username, &r.Device, r.RecoveryAuth, r.AuthVersion)
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ func FuzzJoinWelcome(f *testing.F) {
 	keep := encode(j.joiner.keyPackage)
 	f.Fuzz(func(t *testing.T, part byte, b []byte) {
 		before := bytes.Clone(b)
-		m := j.welcome
+		var m *Message
 		switch part {
 		case fuzzWelcome:
 			var err error

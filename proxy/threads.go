@@ -33,20 +33,11 @@ func threadKey(messageID string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// note remembers a message. The first conversation of a Message-ID stays,
+// noteLater remembers a message. The first conversation of a Message-ID stays,
 // unless the message is our own: nobody else moves a thread to another one. The
 // zero conversation says that the message was encrypted and no more.
-func (t *threads) note(messageID string, conversation groupid.ID, own bool) error {
-	return t.remember(messageID, conversation, own, t.cache.Put)
-}
-
-// noteLater is note for a message that is about to be shown: durable after
-// Settle.
+// It is durable after Settle.
 func (t *threads) noteLater(messageID string, conversation groupid.ID, own bool) error {
-	return t.remember(messageID, conversation, own, t.cache.Defer)
-}
-
-func (t *threads) remember(messageID string, conversation groupid.ID, own bool, put func(key string, value []byte) error) error {
 	if strings.Trim(messageID, "<> ") == "" {
 		return nil
 	}
@@ -60,7 +51,7 @@ func (t *threads) remember(messageID string, conversation groupid.ID, own bool, 
 	if err != nil {
 		return fmt.Errorf("note a thread: %w", err)
 	}
-	if err := put(threadKey(messageID), b); err != nil {
+	if err := t.cache.Defer(threadKey(messageID), b); err != nil {
 		return fmt.Errorf("note a thread: %w", err)
 	}
 	return nil
