@@ -58,29 +58,34 @@ func register(c *cobra.Command, file string) (err error) {
 		return err
 	}
 	defer closing(&err, "client", client.Close)
-	if _, err := fmt.Fprintf(c.OutOrStdout(), "recovery code: %s\n", code); err != nil {
-		return err
-	}
-	if err := d.CodeSeen(); err != nil {
-		return err
+	if code != "" {
+		if _, err := fmt.Fprintf(c.OutOrStdout(), "recovery code: %s\n", code); err != nil {
+			return err
+		}
+		if err := d.CodeSeen(); err != nil {
+			return err
+		}
 	}
 	if err := device.AddAccounts(c.Context(), client, g); err != nil {
 		return err
+	}
+	if code == "" {
+		fmt.Fprintf(c.ErrOrStderr(), "This device is signed in as %s already; the configured accounts are there.\n"+
+			"The recovery code was shown before; 'cloudmls recovery-code' makes another.\nNext: cloudmls run --config %s\n", g.User.Name, file)
+		return nil
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "Write the recovery code down and keep it apart from this machine; it is not shown again.\nNext: cloudmls run --config %s\n", file)
 	return nil
 }
 
 // registerOrMakeUp registers, or makes another recovery code where a
-// registration before was cut off between making one and showing it.
+// registration before was cut off between making one and showing it. The code
+// is empty where the device is signed in as the user and nothing is missing.
 func registerOrMakeUp(ctx context.Context, d *device.Device, user string, password secret.Secret) (*cloudmls.Client, string, error) {
 	if known, err := d.Resume(ctx); err == nil {
 		code, err := "", error(cloudmls.ErrOtherUser)
 		if strings.EqualFold(known.Username(), user) {
 			code, err = d.MissedCode(ctx, known, password)
-		}
-		if err == nil && code == "" {
-			err = fmt.Errorf("this device is signed in as %s already", user)
 		}
 		if err != nil {
 			return nil, "", errors.Join(err, known.Close())
