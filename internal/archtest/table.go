@@ -38,6 +38,8 @@ var Rules = []Rule{
 	{Package: "keyserver", Ours: []string{"internal/crashpoint", "keyserver/keyapi", "mls", "groupid"},
 		Others: []string{"github.com/danielgtaylor/huma/v2", "github.com/go-chi/chi/v5", "github.com/golang-jwt/jwt/v5"}},
 	{Package: "keyserver/boltstore", Ours: []string{"keyserver", "keyserver/keyapi", "mls"}, Others: []string{"go.etcd.io/bbolt"}},
+	{Package: "keyserver/certs", Others: []string{"golang.org/x/crypto"}, Never: []string{"os/exec"}},
+	{Package: "internal/acmetest", Never: []string{"os", "os/exec"}},
 	{Package: "keyserver/monitor", Ours: []string{"keyserver"}, Others: []string{"github.com/go-chi/chi/v5", "github.com/prometheus/client_golang"}},
 	{Package: "keyserver/keyservertest", Ours: []string{"keyserver", "keyserver/keyapi", "keyserver/keyclient", "keyserver/boltstore"}},
 
