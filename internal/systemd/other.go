@@ -2,7 +2,10 @@
 
 package systemd
 
-import "os"
+import (
+	"net"
+	"os"
+)
 
 // Ready tells that the service serves; there is no systemd here to be told.
 func Ready(string) error { return nil }
@@ -15,3 +18,6 @@ func Stopping() error { return nil }
 
 // ToJournal reports whether f is connected to the journal.
 func ToJournal(*os.File) bool { return false }
+
+// Listener returns nil; there is no systemd here that could listen.
+func Listener() (net.Listener, error) { return nil, nil }
