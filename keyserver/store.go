@@ -26,6 +26,8 @@ type Store interface {
 // Reader reads within one transaction. Absence is a nil pointer and a nil
 // error; an error always means that the answer is not known.
 type Reader interface {
+	Notes
+
 	// Mark is what PutMark stored; nil: nothing yet.
 	Mark() ([]byte, error)
 
@@ -76,6 +78,7 @@ type Reader interface {
 // Writer reads and writes within one transaction. It sees its own writes.
 type Writer interface {
 	Reader
+	NoteWriter
 
 	// PutMark keeps what tells the server's own keys and origin again.
 	PutMark([]byte) error
@@ -111,7 +114,7 @@ type Writer interface {
 	// Acknowledge deletes messages up to and including seq from an inbox.
 	Acknowledge(a keyapi.Account, seq uint64) error
 
-	// Expire deletes up to n expired challenges, results and references.
+	// Expire deletes up to n expired challenges, results, references and notes.
 	Expire(now time.Time, n int) error
 }
 

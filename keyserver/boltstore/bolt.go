@@ -100,6 +100,9 @@ func initialise(tx *bolt.Tx) error {
 	if have := meta.Get([]byte("format")); string(have) != Format {
 		return fmt.Errorf("%w: it says %q, this program reads %q", ErrFormat, have, Format)
 	}
+	if _, err := tx.CreateBucketIfNotExists([]byte(bucketNotes)); err != nil { // files of 0.1 have none
+		return err
+	}
 	for _, name := range buckets {
 		if tx.Bucket([]byte(name)) == nil {
 			return fmt.Errorf("%w: bucket %s is missing", ErrFormat, name)

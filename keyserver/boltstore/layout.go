@@ -38,6 +38,7 @@ const (
 	bucketInboxUsage    = "inbox_usage"    // account, or account and user id → messages, bytes
 	bucketBlobs         = "blobs"          // number → octets; written once
 	bucketBlobUses      = "blob_uses"      // number → uses left, where more than one
+	bucketNotes         = "notes"          // kind, owner, key → end, octets
 	bucketExpiry        = "expiry"         // time, kind, key →
 )
 
@@ -45,7 +46,7 @@ var buckets = []string{
 	bucketMeta, bucketUsers, bucketUserNames, bucketSessions, bucketUserSessions, bucketTokens, bucketSessionTokens,
 	bucketAccounts, bucketUserAccounts, bucketChallenges, bucketPool, bucketLastResort, bucketReferences, bucketObjects,
 	bucketUsage, bucketResults, bucketConversations, bucketGroups, bucketInbox, bucketInboxSeq, bucketInboxUsage,
-	bucketBlobs, bucketBlobUses, bucketExpiry,
+	bucketBlobs, bucketBlobUses, bucketNotes, bucketExpiry,
 }
 
 func accountKey(a keyapi.Account) []byte {
@@ -106,10 +107,12 @@ const (
 	expiresChallenge = 'c'
 	expiresResult    = 'r'
 	expiresReference = 'k'
+	expiresNote      = 'n'
 )
 
 var expiringBuckets = map[byte]string{
 	expiresChallenge: bucketChallenges, expiresResult: bucketResults, expiresReference: bucketReferences,
+	expiresNote: bucketNotes,
 }
 
 func (t *tx) expireAt(at time.Time, kind byte, key []byte) error {
@@ -130,7 +133,9 @@ func (t *tx) Expire(now time.Time, n int) error {
 			return fmt.Errorf("store is damaged: expiring thing of kind %q", k[8])
 		}
 		b := t.bucket(name)
-		renewed := k[8] == expiresResult && bytes.Compare(b.Get(k[9:]), limit) >= 0
+		v := b.Get(k[9:])
+		renewed := k[8] == expiresResult && bytes.Compare(v, limit) >= 0 ||
+			k[8] == expiresNote && len(v) >= 8 && (bytes.Compare(v[:8], limit) >= 0 || bytes.Equal(v[:8], num(0)))
 		if !renewed {
 			if err := b.Delete(k[9:]); err != nil {
 				return err
