@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Enabled says whether this build can crash on demand.
@@ -61,9 +62,28 @@ func (p *plan) pass(name string) bool {
 	return p.left == 0
 }
 
+// hook sees each point that is passed.
+var hook atomic.Pointer[func(name string)]
+
+// Hook has fn called at each point, in the goroutine that passes it, in place of
+// what the environment asks for; nil ends that. For tests that crash one of many
+// devices in their process: fn keeps what the device stores from then on from
+// being stored, and panics.
+func Hook(fn func(name string)) {
+	if fn == nil {
+		hook.Store(nil)
+		return
+	}
+	hook.Store(&fn)
+}
+
 // Here marks a point. Nothing runs after the one that the environment names:
 // no deferred call, no flush.
 func Here(name string) {
+	if fn := hook.Load(); fn != nil {
+		(*fn)(name)
+		return
+	}
 	if !planned().pass(name) {
 		return
 	}

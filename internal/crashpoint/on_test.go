@@ -5,6 +5,7 @@ package crashpoint
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,5 +50,19 @@ func TestHereKills(t *testing.T) {
 	}
 	if s := string(out); !strings.Contains(s, "before") || strings.Contains(s, "after") {
 		t.Errorf("it printed %q", s)
+	}
+}
+
+// TestHook: the hook sees every point, and nothing is killed meanwhile.
+func TestHook(t *testing.T) {
+	var seen []string
+	Hook(func(name string) { seen = append(seen, name) })
+	defer Hook(nil)
+	Here("one")
+	Here("two")
+	Hook(nil)
+	Here("three")
+	if !slices.Equal(seen, []string{"one", "two"}) {
+		t.Errorf("the hook saw %q", seen)
 	}
 }

@@ -19,9 +19,9 @@ import (
 // parameters, so it could ask for a derivation that is quickly searched, or for
 // one that exhausts this machine; neither is followed.
 const (
-	MinTime      = 3
+	MinTime      = floorTime
 	MaxTime      = 10
-	MinMemoryKiB = 64 << 10
+	MinMemoryKiB = floorMemoryKiB
 	MaxMemoryKiB = 1 << 20
 	MinThreads   = 1
 	MaxThreads   = 64
@@ -49,7 +49,7 @@ func (e *BoundsError) Error() string {
 
 // NewKDF returns the default parameters with a fresh salt.
 func NewKDF() (keyapi.KDF, error) {
-	k := keyapi.KDF{Algorithm: Algorithm, Salt: make([]byte, SaltSize), Time: 3, MemoryKiB: 64 << 10, Threads: 4}
+	k := keyapi.KDF{Algorithm: Algorithm, Salt: make([]byte, SaltSize), Time: floorTime, MemoryKiB: floorMemoryKiB, Threads: 4}
 	if _, err := rand.Read(k.Salt); err != nil {
 		return keyapi.KDF{}, fmt.Errorf("make salt: %w", err)
 	}
