@@ -215,6 +215,7 @@ func TestKeyServer(t *testing.T) {
 	want := &KeyServerFile{
 		Listen: "127.0.0.1:8443", Origin: "https://keys.example.org", DataFile: "/d/x.db", KeyFile: "/d/x.db.keys",
 		RequireProof: []string{"email"}, Limits: Limits{Objects: 7}, Log: Log{"info", "text"},
+		Store: Store{Kind: "file", MaxConnections: 16},
 	}
 	if !reflect.DeepEqual(k, want) {
 		t.Errorf("got  %+v\nwant %+v", k, want)
@@ -243,7 +244,34 @@ inbox = -1
 		"k.toml:12: limits.inbox: must not be negative",
 	)
 	_, err = ParseKeyServer("k.toml", []byte("listen = \"0.0.0.0:443\"\norigin = \"https://x\"\ndata_file = \"/x\""))
-	wantProblems(t, err, "k.toml:1: listen: without tls_cert it must be a loopback address")
+	wantProblems(t, err, "k.toml:1: listen: without tls_cert or acme it must be a loopback address")
+	_, err = ParseKeyServer("k.toml", []byte(`listen = "0.0.0.0:443"
+origin = "https://keys.example.org"
+trusted_proxies = ["0.0.0.0/0"]
+tls_cert = "/c"
+tls_key = "/k"
+[store]
+kind = "postgresql"
+max_connections = -1
+[acme]
+enabled = true
+directory = "acme.example.org"
+[metrics]
+listen = "9464"
+`))
+	wantProblems(t, err,
+		"k.toml: key_file",
+		"k.toml:3: trusted_proxies[0]: 0.0.0.0/0 is everybody",
+		"k.toml:6: store.dsn_file: is required",
+		"k.toml:8: store.max_connections",
+		"k.toml:10: acme.enabled: tls_cert is set as well",
+		"k.toml:11: acme.directory",
+		"k.toml:13: metrics.listen",
+	)
+	k, err = ParseKeyServer("k.toml", []byte("listen = \"0.0.0.0:443\"\norigin = \"https://x.org\"\nkey_file = \"/e/k\"\n[acme]\nenabled = true\n[store]\nkind = \"postgresql\"\ndsn_env = \"DSN\""))
+	if err != nil || k.ACME.CacheDir != "/e/acme" || k.DataFile != "" {
+		t.Errorf("PostgreSQL and ACME: %+v, %v", k, err)
+	}
 }
 
 func TestReference(t *testing.T) {

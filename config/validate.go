@@ -275,12 +275,19 @@ func (c *checks) clients(key string, clients []Client) {
 }
 
 // keyServer checks the key server's file and completes it.
-func (c *checks) keyServer(k *KeyServerFile) {
-	host, ok := c.address("listen", k.Listen)
-	if c.required("origin", k.Origin) {
-		if origin := c.origin("origin", k.Origin); origin != "" {
-			k.Origin = origin
+// store checks where the data lies, and fills in where the keys do.
+func (c *checks) store(k *KeyServerFile) {
+	c.oneOf("store.kind", k.Store.Kind, "file", "postgresql")
+	c.source("store.dsn", k.Store.DSNFile, k.Store.DSNEnv)
+	if k.Store.MaxConnections < 1 {
+		c.failf("store.max_connections", "must be at least 1")
+	}
+	if k.Store.Kind == "postgresql" {
+		c.required("key_file", k.KeyFile)
+		if k.Store.DSNFile == "" && k.Store.DSNEnv == "" {
+			c.failf("store.dsn_file", "is required for postgresql, or dsn_env")
 		}
+		return
 	}
 	if c.required("data_file", k.DataFile) {
 		c.absolute("data_file", k.DataFile)
@@ -288,6 +295,35 @@ func (c *checks) keyServer(k *KeyServerFile) {
 			k.KeyFile = k.DataFile + ".keys"
 		}
 	}
+}
+
+func (c *checks) acme(k *KeyServerFile) {
+	c.absolute("acme.ca_file", k.ACME.CAFile)
+	c.absolute("acme.cache_dir", k.ACME.CacheDir)
+	if k.ACME.Directory != "" {
+		if u, err := url.Parse(k.ACME.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
+			c.failf("acme.directory", "%q is not an address of the form https://host/path", k.ACME.Directory)
+		}
+	}
+	if !k.ACME.Enabled {
+		return
+	}
+	if !strings.HasPrefix(k.Origin, "https://") {
+		c.failf("acme.enabled", "origin must be an https address whose host the certificate is for")
+	}
+	if k.ACME.CacheDir == "" && k.KeyFile != "" {
+		k.ACME.CacheDir = filepath.Join(filepath.Dir(k.KeyFile), "acme")
+	}
+}
+
+func (c *checks) keyServer(k *KeyServerFile) {
+	host, ok := c.address("listen", k.Listen)
+	if c.required("origin", k.Origin) {
+		if origin := c.origin("origin", k.Origin); origin != "" {
+			k.Origin = origin
+		}
+	}
+	c.store(k)
 	c.absolute("key_file", k.KeyFile)
 	if k.KeyFile != "" && k.KeyFile == k.DataFile {
 		c.failf("key_file", "is the same file as data_file")
@@ -299,12 +335,22 @@ func (c *checks) keyServer(k *KeyServerFile) {
 		c.failf("tls_key", "is required together with tls_cert")
 	case k.TLSCert == "" && k.TLSKey != "":
 		c.failf("tls_cert", "is required together with tls_key")
-	case k.TLSCert == "" && ok && !loopbackHost(host):
-		c.failf("listen", "without tls_cert it must be a loopback address")
+	case k.ACME.Enabled && k.TLSCert != "":
+		c.failf("acme.enabled", "tls_cert is set as well")
+	case k.TLSCert == "" && !k.ACME.Enabled && ok && !loopbackHost(host):
+		c.failf("listen", "without tls_cert or acme it must be a loopback address")
+	}
+	c.acme(k)
+	if k.Metrics.Listen != "" {
+		c.address("metrics.listen", k.Metrics.Listen)
 	}
 	for i, network := range k.TrustedProxies {
-		if _, err := netip.ParsePrefix(network); err != nil {
+		prefix, err := netip.ParsePrefix(network)
+		switch {
+		case err != nil:
 			c.failf(fmt.Sprintf("trusted_proxies[%d]", i), "%q is not a network such as 10.0.0.0/8", network)
+		case prefix.Bits() == 0:
+			c.failf(fmt.Sprintf("trusted_proxies[%d]", i), "%s is everybody: anyone could claim any address and evade every limit; name your proxies", network)
 		}
 	}
 	for i, platform := range k.RequireProof {
