@@ -79,6 +79,8 @@ var Rules = []Rule{
 	{Package: "internal/localtls/truststore", Never: []string{"net", "net/http"}},
 	{Package: "internal/systemd", Others: []string{"golang.org/x/sys"}, Never: []string{"net/http", "os/exec"}},
 	{Package: "internal/archtest"},
+	// A key server that lies, for tests.
+	{Package: "internal/evil", Ours: []string{"keyserver", "keyserver/keyapi", "keyserver/keyclient", "keyserver/boltstore", "keyserver/keyservertest"}},
 	{Package: "internal/control", Never: []string{"os/exec"}},
 	{Package: "internal/control/service", Ours: []string{"internal/control", "proxy", "cloudmls", "groupid"}, Never: []string{"net/http", "os", "os/exec"}},
 	{Package: "internal/crashpoint", Never: []string{"net", "net/http", "os/exec", "log"}},

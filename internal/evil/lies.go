@@ -1,0 +1,98 @@
+package evil
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// Edit changes a successful answer, whose type is T. Other answers pass.
+func Edit[T any](change func(*T)) Act {
+	return func(e *Exchange, serve func()) {
+		serve()
+		if e.Status != http.StatusOK {
+			return
+		}
+		var v T
+		if err := json.Unmarshal(e.Answered, &v); err != nil {
+			panic(fmt.Sprintf("evil: %s %s was not answered with %T: %v", e.Method, e.Path, v, err))
+		}
+		change(&v)
+		e.Answered = encode(v)
+	}
+}
+
+// EditRequest changes a request, whose body is a T, before it is let through.
+func EditRequest[T any](change func(*T)) Act {
+	return func(e *Exchange, serve func()) {
+		var v T
+		if err := json.Unmarshal(e.Sent, &v); err != nil {
+			panic(fmt.Sprintf("evil: %s %s was not sent with %T: %v", e.Method, e.Path, v, err))
+		}
+		change(&v)
+		e.Sent = encode(v)
+		serve()
+	}
+}
+
+// AddMembers adds members to a successful JSON answer that no version of the API
+// has, such as a key to wrap everything to.
+func AddMembers(members map[string]any) Act {
+	return func(e *Exchange, serve func()) {
+		serve()
+		var v map[string]json.RawMessage
+		if e.Status != http.StatusOK || json.Unmarshal(e.Answered, &v) != nil {
+			return
+		}
+		for name, m := range members {
+			v[name] = encode(m)
+		}
+		e.Answered = encode(v)
+	}
+}
+
+// SignInParams lies about how a password is derived.
+func (s *Server) SignInParams(change func(*keyapi.AuthParams)) *Running {
+	return s.Always(To("POST", "/v1/auth/params"), Edit(change))
+}
+
+// Objects lies about the octets of objects that are asked for.
+func (s *Server) Objects(on Match, change func(*keyapi.ObjectList)) *Running {
+	return s.Always(and(To("POST", "/v1/objects"), on), Edit(change))
+}
+
+// Index lies about which objects there are.
+func (s *Server) Index(on Match, change func(*keyapi.ObjectIndex)) *Running {
+	return s.Always(and(To("GET", "/v1/objects"), on), Edit(change))
+}
+
+// SubstituteKeyPackage hands out other octets for an account.
+func (s *Server) SubstituteKeyPackage(a keyapi.Account, keyPackage []byte) *Running {
+	return s.Always(ToAccount("POST", "/v1/keypackages", a, "/claim"), func(e *Exchange, _ func()) {
+		e.answer(http.StatusOK, "application/json", encode(keyapi.ClaimedKeyPackage{KeyPackage: keyPackage}))
+	})
+}
+
+// SubstituteIdentity names another identity key for an account.
+func (s *Server) SubstituteIdentity(a keyapi.Account, key []byte) *Running {
+	return s.Always(ToAccount("GET", "/v1/reachable", a, ""), Edit(func(r *keyapi.Reachability) {
+		r.HasAccount, r.IdentityKey = true, bytes.Clone(key)
+	}))
+}
+
+// DenyAccount says that nobody has the account.
+func (s *Server) DenyAccount(a keyapi.Account) *Running {
+	return s.Always(ToAccount("GET", "/v1/reachable", a, ""), Edit(func(r *keyapi.Reachability) {
+		r.HasAccount, r.IdentityKey = false, nil
+	}))
+}
+
+func and(m, n Match) Match {
+	if n == nil {
+		return m
+	}
+	return func(e *Exchange) bool { return m(e) && n(e) }
+}
