@@ -122,8 +122,12 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 	}
 	var count keyapi.KeyPackageCount
 	err = s.Store.Update(ctx, func(w Writer) (err error) {
-		if _, err := owned(w, u, account.Account); err != nil {
+		now, err := owned(w, u, account.Account)
+		if err != nil {
 			return err
+		}
+		if !bytes.Equal(now.IdentityKey, account.IdentityKey) { // rotated since they were checked
+			return conflict(keyapi.CodeConflict, "account has another identity key")
 		}
 		if err := s.addToPool(w, account.Account, pool); err != nil {
 			return err
@@ -232,7 +236,7 @@ func (s *Server) reachable(ctx context.Context, in *accountPath) (*output[keyapi
 	err := s.Store.View(ctx, func(r Reader) error {
 		have, err := r.Account(a)
 		if have != nil {
-			answer.HasAccount, answer.IdentityKey = true, have.IdentityKey
+			answer.HasAccount, answer.IdentityKey, answer.Rotations = true, have.IdentityKey, have.Rotations
 		}
 		return err
 	})

@@ -68,6 +68,7 @@ func (s *Server) routes() http.Handler {
 	add(signedIn, "POST /v1/accounts/verify", smallBody, s.verify)
 	add(signedIn, "POST /v1/accounts", smallBody, s.addAccount)
 	add(signedIn, "GET /v1/accounts", 0, s.accounts)
+	add(signedIn, "POST /v1/accounts/rotate", smallBody, s.rotate)
 	add(signedIn.behind(s.gateLarge), "POST /v1/keypackages/{platform}/{id}", uploadBody, s.uploadKeyPackages)
 	add(signedIn, "GET /v1/keypackages/{platform}/{id}", 0, s.countKeyPackages)
 	add(signedIn, "POST /v1/keypackages/{platform}/{id}/claim", 0, s.claimKeyPackage)

@@ -153,6 +153,7 @@ type Account struct {
 	Account     keyapi.Account
 	User        UserID
 	IdentityKey []byte
+	Rotations   []keyapi.Rotation // the last keyapi.MaxRotations, oldest first; they end at IdentityKey
 	ProofLevel  int
 	Created     time.Time
 }
@@ -164,8 +165,10 @@ type Challenge struct {
 	Account        keyapi.Account
 	IdentityKey    []byte
 	Token1, Token2 []byte
+	Code           []byte // stands in for Token1 where a person types it
 	Expires        time.Time
 	Tries          int
+	Sent           bool // the platform has taken it over
 }
 
 // KeyPackage is one of a pool. Ref is its KeyPackageRef (RFC 9420 section 5.2).

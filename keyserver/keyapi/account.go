@@ -51,11 +51,19 @@ func ProofSigningInput(origin string, a Account, identityKey, token1, token2 []b
 	return b
 }
 
+// Levels of proof that an account is the user's.
+const (
+	ProofNone      = 0 // whoever asked first
+	ProofChallenge = 1 // a challenge that went to the account was answered
+	ProofOutbound  = 2 // and a message signed by the account's platform came from it, e.g. mail with DKIM
+	ProofDomain    = 3 // the owner of the mail domain says so
+)
+
 // AccountInfo is an account as the key server holds it.
 type AccountInfo struct {
 	Account     Account `json:"account"`
 	IdentityKey []byte  `json:"identity_key"`
-	ProofLevel  int     `json:"proof_level"` // 0 none, 1 challenge
+	ProofLevel  int     `json:"proof_level"` // ProofNone to ProofDomain
 }
 
 // AccountList holds the accounts of the signed-in user.
@@ -89,4 +97,7 @@ type Reachability struct {
 	Account     Account `json:"account"`
 	HasAccount  bool    `json:"has_account"`
 	IdentityKey []byte  `json:"identity_key,omitempty"`
+	// Rotations are the account's last ones, oldest first; they end at
+	// IdentityKey. At most MaxRotations.
+	Rotations []Rotation `json:"rotations,omitempty"`
 }

@@ -10,8 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// LeafCertVersion is the only version of LeafCert.
-const LeafCertVersion = 1
+// Versions of LeafCert: the second one has rotations, the first has none.
+const (
+	LeafCertVersion        = 1
+	LeafCertVersionRotated = 2
+)
 
 // LeafCertEd25519 is the algorithm of identity key and signature, as TLS
 // SignatureScheme (RFC 8446 section 4.2.3).
@@ -41,7 +44,11 @@ type LeafCert struct {
 	Suite       uint16
 	NotBefore   uint64
 	NotAfter    uint64
-	Signature   []byte // by IdentityKey, 64 octets
+	// Rotations lead from earlier identity keys of the account to IdentityKey,
+	// oldest first, so that whoever knows one of them can follow. At most
+	// MaxRotations; none in version 1.
+	Rotations []Rotation
+	Signature []byte // by IdentityKey, 64 octets
 }
 
 // ErrLeafCert is matched by every error of ParseLeafCert and of LeafCert.Verify.
@@ -60,6 +67,9 @@ func (c *LeafCert) Sign(identity ed25519.PrivateKey) error {
 		return leafCertError("identity key of %d octets", len(identity))
 	}
 	c.Version, c.Algorithm = LeafCertVersion, LeafCertEd25519
+	if len(c.Rotations) > 0 {
+		c.Version = LeafCertVersionRotated
+	}
 	c.IdentityKey = bytes.Clone(identity.Public().(ed25519.PublicKey))
 	if err := c.check(); err != nil {
 		return err
@@ -80,6 +90,9 @@ func (c *LeafCert) Verify() error {
 	}
 	if !ed25519.Verify(ed25519.PublicKey(c.IdentityKey), c.signingInput(), c.Signature) {
 		return leafCertError("signature does not verify")
+	}
+	if err := VerifyRotations(c.Account(), c.Rotations, c.IdentityKey); err != nil {
+		return fmt.Errorf("%w: %w", ErrLeafCert, err)
 	}
 	return nil
 }
@@ -119,8 +132,11 @@ func ParseLeafCert(b []byte) (*LeafCert, error) {
 		Suite:       uint16(r.uint(2)),
 		NotBefore:   r.uint(8),
 		NotAfter:    r.uint(8),
-		Signature:   r.opaque(ed25519.SignatureSize),
 	}
+	if c.Version == LeafCertVersionRotated {
+		c.Rotations = r.rotations(c.IdentityKey)
+	}
+	c.Signature = r.opaque(ed25519.SignatureSize)
 	switch {
 	case r.failed:
 		return nil, leafCertError("cut short, or a field over its limit")
@@ -137,8 +153,10 @@ func ParseLeafCert(b []byte) (*LeafCert, error) {
 
 func (c *LeafCert) check() error {
 	switch {
-	case c.Version != LeafCertVersion:
+	case c.Version != LeafCertVersion && c.Version != LeafCertVersionRotated:
 		return leafCertError("version %d is not known", c.Version)
+	case (c.Version == LeafCertVersionRotated) != (len(c.Rotations) > 0) || len(c.Rotations) > MaxRotations:
+		return leafCertError("%d rotations in version %d", len(c.Rotations), c.Version)
 	case c.Algorithm != LeafCertEd25519:
 		return leafCertError("algorithm 0x%04x is not known", c.Algorithm)
 	case len(c.IdentityKey) != ed25519.PublicKeySize:
@@ -184,7 +202,17 @@ func (c *LeafCert) tbs() []byte {
 	b = appendOpaque16(b, c.LeafKey)
 	b = binary.BigEndian.AppendUint16(b, c.Suite)
 	b = binary.BigEndian.AppendUint64(b, c.NotBefore)
-	return binary.BigEndian.AppendUint64(b, c.NotAfter)
+	b = binary.BigEndian.AppendUint64(b, c.NotAfter)
+	if c.Version != LeafCertVersionRotated {
+		return b
+	}
+	b = append(b, byte(len(c.Rotations)))
+	for _, r := range c.Rotations {
+		b = appendOpaque16(b, r.Previous)
+		b = binary.BigEndian.AppendUint64(b, r.Time)
+		b = appendOpaque16(b, r.Signature)
+	}
+	return b
 }
 
 func (c *LeafCert) signingInput() []byte {
@@ -226,4 +254,25 @@ func (r *leafCertReader) opaque(limit int) []byte {
 		r.failed = true
 	}
 	return bytes.Clone(r.take(n))
+}
+
+// rotations reads the steps; each one's Next is the Previous of the one after
+// it, and key at the end.
+func (r *leafCertReader) rotations(key []byte) []Rotation {
+	n := int(r.uint(1))
+	if n > MaxRotations {
+		r.failed = true
+	}
+	var steps []Rotation
+	for i := 0; i < n && !r.failed; i++ {
+		step := Rotation{Previous: r.opaque(ed25519.PublicKeySize), Time: r.uint(8), Signature: r.opaque(ed25519.SignatureSize)}
+		if i > 0 {
+			steps[i-1].Next = bytes.Clone(step.Previous)
+		}
+		steps = append(steps, step)
+	}
+	if len(steps) > 0 {
+		steps[len(steps)-1].Next = bytes.Clone(key)
+	}
+	return steps
 }

@@ -23,6 +23,14 @@ func (c *Client) AddAccount(ctx context.Context, token string, r keyapi.AccountR
 	})
 }
 
+// RotateIdentity replaces the identity key of an own account and removes its
+// KeyPackages. Sending the same rotation again changes nothing and succeeds.
+func (c *Client) RotateIdentity(ctx context.Context, token string, r keyapi.RotationRequest) (keyapi.AccountInfo, error) {
+	return call(ctx, c, request{op: "POST /v1/accounts/rotate", token: token, body: r}, func(a *keyapi.AccountInfo) string {
+		return unless(a.Account == r.Account && bytes.Equal(a.IdentityKey, r.Rotation.Next), "another account or key")
+	})
+}
+
 // Accounts lists the signed-in user's accounts.
 func (c *Client) Accounts(ctx context.Context, token string) (keyapi.AccountList, error) {
 	return call(ctx, c, request{op: "GET /v1/accounts", token: token}, func(a *keyapi.AccountList) string {
@@ -78,9 +86,10 @@ func (c *Client) ClaimKeyPackage(ctx context.Context, token string, of keyapi.Ac
 // HasAccount false says that it does not.
 func (c *Client) Reachable(ctx context.Context, token string, of keyapi.Account) (keyapi.Reachability, error) {
 	type reachability struct {
-		Account     keyapi.Account `json:"account"`
-		HasAccount  *bool          `json:"has_account"`
-		IdentityKey []byte         `json:"identity_key"`
+		Account     keyapi.Account    `json:"account"`
+		HasAccount  *bool             `json:"has_account"`
+		IdentityKey []byte            `json:"identity_key"`
+		Rotations   []keyapi.Rotation `json:"rotations"`
 	}
 	r := request{op: "GET /v1/reachable/{platform}/{id}", path: accountPath("/v1/reachable", of, ""), token: token}
 	a, err := call(ctx, c, r, func(a *reachability) string {
@@ -89,11 +98,13 @@ func (c *Client) Reachable(ctx context.Context, token string, of keyapi.Account)
 			return "not about this account"
 		case *a.HasAccount && len(a.IdentityKey) != 32, !*a.HasAccount && len(a.IdentityKey) != 0:
 			return "identity key does not fit the answer"
+		case !*a.HasAccount && len(a.Rotations) != 0 || keyapi.VerifyRotations(of, a.Rotations, a.IdentityKey) != nil:
+			return "rotations do not lead to the identity key"
 		}
 		return ""
 	})
 	if err != nil {
 		return keyapi.Reachability{}, err
 	}
-	return keyapi.Reachability{Account: of, HasAccount: *a.HasAccount, IdentityKey: a.IdentityKey}, nil
+	return keyapi.Reachability{Account: of, HasAccount: *a.HasAccount, IdentityKey: a.IdentityKey, Rotations: a.Rotations}, nil
 }
