@@ -106,8 +106,8 @@ func TestEveryRouteButSixNeedsAToken(t *testing.T) {
 			}
 		}
 	}
-	if routes != 23 {
-		t.Errorf("%d routes, want 23", routes)
+	if routes != 24 {
+		t.Errorf("%d routes, want 24", routes)
 	}
 }
 
