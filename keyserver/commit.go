@@ -14,6 +14,9 @@ import (
 
 // checkCommit checks the form of a submission.
 func checkCommit(c *keyapi.CommitSubmission) error {
+	if len(c.Notice) > 0 {
+		return checkNotice(c)
+	}
 	switch {
 	case len(c.Conversation) != len(ConversationID{}):
 		return invalid("conversation must have 16 octets")
@@ -40,6 +43,12 @@ func checkCommit(c *keyapi.CommitSubmission) error {
 	case c.Epoch == ^uint64(0):
 		return invalid("no epoch after this one")
 	}
+	return checkPeople(c)
+}
+
+// checkPeople checks the accounts of a submission, and what they have to do with
+// the conversation.
+func checkPeople(c *keyapi.CommitSubmission) error {
 	for _, list := range [][]keyapi.Account{{c.Sender}, c.Pair, c.Recipients, c.Joiners} {
 		for _, a := range list {
 			if err := a.Check(); err != nil {
@@ -89,6 +98,9 @@ func (s *Server) submit(w Writer, u UserID, c *keyapi.CommitSubmission, result *
 	current, err := w.Conversation(c.Kind, ConversationID(c.Conversation))
 	if err != nil {
 		return nil, err
+	}
+	if len(c.Notice) > 0 {
+		return s.deliverNotice(w, u, current, c, result)
 	}
 	next := &Conversation{ID: ConversationID(c.Conversation), Kind: c.Kind, Pair: c.Pair, Group: c.Group, TokenHash: c.TokenHash}
 	if c.Create {

@@ -257,3 +257,70 @@ func TestSubmissionsOfImpossibleForm(t *testing.T) {
 		}
 	}
 }
+
+// A notice reaches people of the instance and changes nothing.
+func TestNoticesOpenNoEpoch(t *testing.T) {
+	w := newWorld(t, keyserver.Options{})
+	alice, bob, mallory := w.person("alice"), w.person("bob"), w.person("mallory")
+	g := newDialog(alice.account, bob.account)
+	alice.mustCommit(g, g.create(alice.account, "first", bob.account))
+	notice := func(sender keyapi.Account, to ...keyapi.Account) *keyapi.CommitSubmission {
+		return &keyapi.CommitSubmission{
+			Conversation: g.conversation, Kind: g.kind, Pair: g.pair, Sender: sender, Group: g.id, Epoch: 1,
+			Notice: []byte("I lost track"), Recipients: to,
+		}
+	}
+	r, err := bob.tx(keyapi.Tx{Put: []keyapi.Object{put("asked", 1, "yes")}, Commit: notice(bob.account, alice.account)})
+	if err != nil || r.Epoch != 1 {
+		t.Fatalf("notice: %+v, %v", r, err)
+	}
+	if _, data := bob.object(objectID("asked")); string(data) != "yes" {
+		t.Error("the state that goes with the notice is missing")
+	}
+	wantMessages(t, alice.inbox(0), "first", "I lost track")
+	if d := alice.inbox(0)[1]; d.Type != keyapi.DeliveryNotice || d.Epoch != 1 || d.Sender != bob.account || !bytes.Equal(d.Group, g.id) {
+		t.Errorf("delivered %+v", d)
+	}
+	bob.mustCommit(g, g.commit(bob.account, "second", alice.account)) // the epoch is still free
+
+	late := notice(bob.account, alice.account)
+	late.Epoch = 3
+	_, err = bob.tx(keyapi.Tx{Commit: late})
+	wantCode(t, err, keyapi.CodeInvalid)
+	_, err = mallory.tx(keyapi.Tx{Commit: notice(mallory.account, alice.account)})
+	wantCode(t, err, keyapi.CodeForbidden) // none of the pair
+	_, err = mallory.tx(keyapi.Tx{Commit: notice(alice.account, bob.account)})
+	wantCode(t, err, keyapi.CodeForbidden) // not the caller's account
+	_, err = bob.tx(keyapi.Tx{Commit: notice(bob.account, mallory.account)})
+	wantCode(t, err, keyapi.CodeForbidden) // a dialog's notices stay in it
+	other := notice(bob.account, alice.account)
+	other.Group = random(32)
+	_, err = bob.tx(keyapi.Tx{Commit: other})
+	wantCode(t, err, keyapi.CodeInstanceConflict)
+	nowhere := notice(bob.account, alice.account)
+	nowhere.Kind, nowhere.Pair, nowhere.Conversation = keyapi.KindGroup, nil, random(16)
+	_, err = bob.tx(keyapi.Tx{Commit: nowhere})
+	wantCode(t, err, keyapi.CodeNotFound)
+	for name, change := range map[string]func(*keyapi.CommitSubmission){
+		"with a Commit":   func(c *keyapi.CommitSubmission) { c.Commit = []byte("c") },
+		"with a Welcome":  func(c *keyapi.CommitSubmission) { c.Welcome, c.Joiners = []byte("w"), c.Recipients },
+		"with a token":    func(c *keyapi.CommitSubmission) { c.TokenHash = random(32) },
+		"that creates":    func(c *keyapi.CommitSubmission) { c.Create = true },
+		"for nobody":      func(c *keyapi.CommitSubmission) { c.Recipients = nil },
+		"of no group":     func(c *keyapi.CommitSubmission) { c.Group = nil },
+		"of half an id":   func(c *keyapi.CommitSubmission) { c.Conversation = c.Conversation[:8] },
+		"from half a man": func(c *keyapi.CommitSubmission) { c.Sender = keyapi.Account{Platform: "email"} },
+	} {
+		c := notice(bob.account, alice.account)
+		change(c)
+		if _, err := bob.tx(keyapi.Tx{Commit: c}); err == nil {
+			t.Errorf("%s: accepted", name)
+		} else {
+			wantCode(t, err, keyapi.CodeInvalid)
+		}
+	}
+	huge := notice(bob.account, alice.account)
+	huge.Notice = make([]byte, keyapi.MaxNoticeSize+1)
+	_, err = bob.tx(keyapi.Tx{Commit: huge})
+	wantCode(t, err, keyapi.CodeTooLarge)
+}

@@ -86,6 +86,10 @@ const (
 //
 // Otherwise Epoch is the epoch the Commit was made in, and Token must hash to
 // the TokenHash registered when that epoch was opened.
+//
+// With Notice instead of a Commit, nothing is opened: the members get a message
+// about the group, in the epoch that its sender is in. Conversation, Kind, Pair,
+// Sender, Group, Epoch and Recipients are set then and nothing else.
 type CommitSubmission struct {
 	Conversation []byte    `json:"conversation"` // 16 octets
 	Kind         Kind      `json:"kind"`
@@ -96,11 +100,12 @@ type CommitSubmission struct {
 	Replaces     []byte    `json:"replaces,omitempty"`
 	Epoch        uint64    `json:"epoch"`
 	Token        []byte    `json:"token,omitempty"`
-	TokenHash    []byte    `json:"token_hash"`           // SHA-256 of the new epoch's token
+	TokenHash    []byte    `json:"token_hash,omitempty"` // SHA-256 of the new epoch's token
 	Commit       []byte    `json:"commit,omitempty"`     // MLSMessage
 	Recipients   []Account `json:"recipients,omitempty"` // get the Commit; the sender's own account included, for its other devices
 	Welcome      []byte    `json:"welcome,omitempty"`    // MLSMessage
 	Joiners      []Account `json:"joiners,omitempty"`    // get the Welcome
+	Notice       []byte    `json:"notice,omitempty"`     // at most MaxNoticeSize; the recipients get it
 }
 
 // Instance is the MLS group that serves a conversation now.
@@ -115,6 +120,7 @@ type Instance struct {
 const (
 	DeliveryCommit  = "commit"
 	DeliveryWelcome = "welcome"
+	DeliveryNotice  = "notice" // a proposal, or a request to be let in again; opens no epoch
 )
 
 // Delivery is one handshake message for an account. Seq grows without gaps
@@ -126,7 +132,7 @@ type Delivery struct {
 	Conversation []byte  `json:"conversation"`
 	Kind         Kind    `json:"kind"`
 	Group        []byte  `json:"group"`
-	Epoch        uint64  `json:"epoch"` // the epoch that the message opens
+	Epoch        uint64  `json:"epoch"` // the epoch that the message opens; of a notice the one that its sender is in
 	Sender       Account `json:"sender"`
 	Message      []byte  `json:"message"`
 }
@@ -165,6 +171,7 @@ const (
 	MaxRecipients        = 16384    // of a Commit, and joiners of a Welcome
 	MaxGroupIDSize       = 255
 	MaxTokenSize         = 255
+	MaxNoticeSize        = 64 << 10
 	MaxNonceSize         = 32
 	MaxDeliveries        = 256 // in one page
 	MaxWaitSeconds       = 60  // of a long-poll
