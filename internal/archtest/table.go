@@ -40,6 +40,10 @@ var Rules = []Rule{
 	{Package: "keyserver/boltstore", Ours: []string{"keyserver", "keyserver/keyapi", "mls"}, Others: []string{"go.etcd.io/bbolt"}},
 	{Package: "keyserver/certs", Others: []string{"golang.org/x/crypto"}, Never: []string{"os/exec"}},
 	{Package: "internal/acmetest", Never: []string{"os", "os/exec"}},
+	{Package: "keyserver/mailproof", Ours: []string{"keyserver", "internal/mailproof"},
+		Others: []string{"github.com/emersion/go-msgauth", "github.com/emersion/go-sasl", "github.com/emersion/go-smtp"}, Never: []string{"os", "os/exec"}},
+	{Package: "internal/mailproof", Others: []string{"github.com/emersion/go-imap/v2", "github.com/emersion/go-msgauth", "golang.org/x/net/publicsuffix"},
+		Never: []string{"net/http", "os", "os/exec"}},
 	{Package: "keyserver/monitor", Ours: []string{"keyserver"}, Others: []string{"github.com/go-chi/chi/v5", "github.com/prometheus/client_golang"}},
 	{Package: "keyserver/keyservertest", Ours: []string{"keyserver", "keyserver/keyapi", "keyserver/keyclient", "keyserver/boltstore"}},
 
