@@ -86,7 +86,7 @@ func (s *Store) getFrom(ctx context.Context, n *snapshot, k Key) ([]byte, error)
 }
 
 func (s *Store) listFrom(ctx context.Context, n *snapshot, t Type) ([]Key, error) {
-	if t < TypeIdentity || t > TypeApp || t == TypeSender {
+	if t < TypeIdentity || t > TypeHistory || t == TypeSender {
 		return nil, fmt.Errorf("objects of type %d cannot be listed", t)
 	}
 	var all []Key

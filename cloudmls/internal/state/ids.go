@@ -45,7 +45,7 @@ const (
 // check refuses keys that callers have no business with.
 func (k Key) check() error {
 	switch {
-	case k.Type < TypeIdentity || k.Type > TypeApp:
+	case k.Type < TypeIdentity || k.Type > TypeHistory:
 		return fmt.Errorf("object type %d is not one of a caller's", k.Type)
 	case len(k.Name) > maxName:
 		return fmt.Errorf("object name of %d octets", len(k.Name))

@@ -19,13 +19,16 @@ type keyring struct {
 	Archive    []archiveKey     `json:"archive"`
 	Recipients []keys.Recipient `json:"recipients"` // whom ROOT is wrapped to
 	Roots      []oldRoot        `json:"roots,omitempty"`
+	// Last is the highest number that an archive key ever had: the number of a
+	// destroyed key is not given to another one.
+	Last uint32 `json:"last,omitempty"`
 }
 
 // archiveKey seals archive records or own uploads. It is random, so that a
 // new ROOT orphans nothing, and destroying it destroys what it sealed.
 type archiveKey struct {
 	Number uint32 `json:"number"` // in the envelope's header
-	Scope  string `json:"scope"`  // "" or scopePersonal; longer retention policies add conversations
+	Scope  string `json:"scope"`  // "": for ever; scopePersonal; else of one group (Tx.Scope)
 	Month  string `json:"month"`  // "2026-11"; "" for scopePersonal
 	Key    []byte `json:"key"`
 }
@@ -72,10 +75,11 @@ func (r *keyring) add(scope, month string) (archiveKey, error) {
 	if err != nil {
 		return archiveKey{}, err
 	}
-	a := archiveKey{Number: 1, Scope: scope, Month: month, Key: k}
+	a := archiveKey{Number: r.Last + 1, Scope: scope, Month: month, Key: k}
 	for _, x := range r.Archive {
 		a.Number = max(a.Number, x.Number+1)
 	}
+	r.Last = a.Number
 	r.Archive = append(r.Archive, a)
 	return a, nil
 }

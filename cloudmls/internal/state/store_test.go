@@ -198,7 +198,7 @@ func TestAckTravelsWithTheChange(t *testing.T) {
 func TestKeysOfThePackageAreNotCallers(t *testing.T) {
 	t.Parallel()
 	s := setUp(t).device(t, 0)
-	for _, ty := range []Type{0, TypeWrap, TypeHead, TypeKeyring, TypeProfile, TypeApp + 1, typePersonal} {
+	for _, ty := range []Type{0, TypeWrap, TypeHead, TypeKeyring, TypeProfile, TypeHistory + 1, typePersonal} {
 		if _, err := s.Get(t.Context(), Key{Type: ty}); err == nil || errors.Is(err, ErrNotFound) {
 			t.Errorf("get of type %d: %v", ty, err)
 		}

@@ -37,7 +37,8 @@ type write struct {
 	key     Key
 	data    []byte
 	deleted bool
-	raw     bool // sealed already: the wraps
+	raw     bool  // sealed already: the wraps
+	shelf   Shelf // of an epoch object
 }
 
 func (s *Store) begin(ctx context.Context, n *snapshot) *Tx {
@@ -155,17 +156,4 @@ func (t *Tx) changeRing() *keyring {
 		t.ring = t.base.ring.clone()
 	}
 	return t.ring
-}
-
-// archive gives the archive key for the current month, made when first needed.
-func (t *Tx) archive() (archiveKey, error) {
-	ring := t.base.ring
-	if t.ring != nil {
-		ring = t.ring
-	}
-	month := monthOf(t.store.cfg.Now())
-	if a, ok := ring.current("", month); ok {
-		return a, nil
-	}
-	return t.changeRing().add("", month)
 }

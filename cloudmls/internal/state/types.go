@@ -24,6 +24,7 @@ const (
 	TypeEpoch        Type = 11
 	TypeContacts     Type = 12
 	TypeApp          Type = 13
+	TypeHistory      Type = 14
 )
 
 // Key names an object. Name is any text; Account is set where the object

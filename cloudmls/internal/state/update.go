@@ -246,7 +246,7 @@ func (s *Store) sealWrite(n *snapshot, t *Tx, w write, old version) (version, []
 	}
 	number := n.newest
 	if w.key.Type == TypeEpoch {
-		a, err := t.archive()
+		a, err := t.archive(w)
 		if err != nil {
 			return v, nil, err
 		}
@@ -267,10 +267,9 @@ func (s *Store) sealWrite(n *snapshot, t *Tx, w write, old version) (version, []
 func (t *Tx) finishCore(n *snapshot) error {
 	for _, w := range t.writes {
 		if w.key.Type == TypeEpoch && !w.deleted {
-			if _, err := t.archive(); err != nil {
+			if _, err := t.archive(w); err != nil {
 				return err
 			}
-			break
 		}
 	}
 	if t.root != nil {
