@@ -8,10 +8,13 @@ import (
 )
 
 // Store keeps everything that the server knows. Implementations are safe for
-// concurrent use; keyserver/boltstore is the embedded one.
+// concurrent use; keyserver/boltstore is the embedded one, keyserver/pgstore is
+// for several server processes on one PostgreSQL. keyserver/storetest tells
+// whether one does what is written here.
 //
 // All rules live in this package and run inside Update, so that a Store only
 // has to be honest about one thing: transactions are serializable and durable.
+// Errors that match ErrUnavailable say that it cannot be asked now.
 type Store interface {
 	// View runs fn on a consistent view. Values handed out stay valid after it.
 	View(ctx context.Context, fn func(Reader) error) error
@@ -26,6 +29,7 @@ type Store interface {
 // Reader reads within one transaction. Absence is a nil pointer and a nil
 // error; an error always means that the answer is not known.
 type Reader interface {
+	Planner
 	Notes
 
 	// Mark is what PutMark stored; nil: nothing yet.
@@ -33,6 +37,8 @@ type Reader interface {
 
 	User(UserID) (*User, error)
 	UserByName(name string) (*User, error)
+	// Users lists at most limit users, ordered by name, behind a name.
+	Users(after string, limit int) ([]User, error)
 
 	Session(SessionID) (*Session, error)
 	// SessionByToken finds the session that a refresh token belongs or belonged
@@ -84,10 +90,15 @@ type Writer interface {
 	PutMark([]byte) error
 
 	PutUser(*User) error
+	// DeleteUser deletes a user with name, objects, usage and results. Sessions,
+	// accounts and notes are deleted apart.
+	DeleteUser(UserID) error
 	// PutSession also lists the hash of its current refresh token.
 	PutSession(*Session) error
 	DeleteSession(SessionID) error
 	PutAccount(*Account) error
+	// DeleteAccount deletes an account with its KeyPackages and its inbox.
+	DeleteAccount(keyapi.Account) error
 	PutChallenge(*Challenge) error
 	DeleteChallenge(ChallengeID) error
 
@@ -114,7 +125,9 @@ type Writer interface {
 	// Acknowledge deletes messages up to and including seq from an inbox.
 	Acknowledge(a keyapi.Account, seq uint64) error
 
-	// Expire deletes up to n expired challenges, results, references and notes.
+	// Expire deletes up to n of each: expired challenges, results, references
+	// and notes. It may leave alone for 10 s what has expired after it found
+	// nothing.
 	Expire(now time.Time, n int) error
 }
 

@@ -7,39 +7,45 @@ import (
 )
 
 // waiters wakes long-polls when something was delivered to their account, or
-// when their session ended.
+// when their session ended, in this process or, with a Shared store, in another.
 type waiters struct {
-	mu      sync.Mutex
-	account map[keyapi.Account]map[*waiter]struct{}
-	session map[SessionID]map[*waiter]struct{}
-	polls   map[UserID]int
+	mu    sync.Mutex
+	topic map[Topic]map[*waiter]struct{}
+	polls map[UserID]int
 }
+
+var _ Subscriber = (*waiters)(nil)
 
 // waiter is one long-poll. c gets a value when it is worth looking again.
 type waiter struct {
 	c       chan struct{}
 	who     identity
 	account keyapi.Account
+	topics  [2]Topic
 }
 
 func newWaiters() *waiters {
-	return &waiters{
-		account: map[keyapi.Account]map[*waiter]struct{}{}, session: map[SessionID]map[*waiter]struct{}{}, polls: map[UserID]int{},
-	}
+	return &waiters{topic: map[Topic]map[*waiter]struct{}{}, polls: map[UserID]int{}}
 }
 
 // enter registers a long-poll; nil when the user has limit of them already.
 // The caller looks for messages after it, so that none is missed, and leaves.
 func (h *waiters) enter(who identity, a keyapi.Account, limit int) *waiter {
+	w := &waiter{
+		c: make(chan struct{}, 1), who: who, account: a, topics: [2]Topic{AccountTopic(a), SessionTopic(who.session)},
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.polls[who.user] >= limit {
 		return nil
 	}
-	w := &waiter{c: make(chan struct{}, 1), who: who, account: a}
 	h.polls[who.user]++
-	insert(h.account, a, w)
-	insert(h.session, who.session, w)
+	for _, t := range w.topics {
+		if h.topic[t] == nil {
+			h.topic[t] = map[*waiter]struct{}{}
+		}
+		h.topic[t][w] = struct{}{}
+	}
 	return w
 }
 
@@ -49,39 +55,60 @@ func (h *waiters) leave(w *waiter) {
 	if h.polls[w.who.user]--; h.polls[w.who.user] == 0 {
 		delete(h.polls, w.who.user)
 	}
-	remove(h.account, w.account, w)
-	remove(h.session, w.who.session, w)
-}
-
-func insert[K comparable](m map[K]map[*waiter]struct{}, k K, w *waiter) {
-	if m[k] == nil {
-		m[k] = map[*waiter]struct{}{}
-	}
-	m[k][w] = struct{}{}
-}
-
-func remove[K comparable](m map[K]map[*waiter]struct{}, k K, w *waiter) {
-	if delete(m[k], w); len(m[k]) == 0 {
-		delete(m, k)
+	for _, t := range w.topics {
+		if delete(h.topic[t], w); len(h.topic[t]) == 0 {
+			delete(h.topic, t)
+		}
 	}
 }
 
 func (h *waiters) wake(accounts []keyapi.Account) {
+	topics := make([]Topic, len(accounts))
+	for i, a := range accounts {
+		topics[i] = AccountTopic(a)
+	}
+	h.Wake(topics)
+}
+
+func (h *waiters) wakeSession(id SessionID) { h.Wake([]Topic{SessionTopic(id)}) }
+
+// Wake has the long-polls of some topics look again.
+func (h *waiters) Wake(topics []Topic) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, a := range accounts {
-		for w := range h.account[a] {
+	for _, t := range topics {
+		for w := range h.topic[t] {
 			w.signal()
 		}
 	}
 }
 
-func (h *waiters) wakeSession(id SessionID) {
+// WakeAll has all long-polls look again.
+func (h *waiters) WakeAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for w := range h.session[id] {
-		w.signal()
+	for _, all := range h.topic {
+		for w := range all {
+			w.signal()
+		}
 	}
+}
+
+// WaitingFor lists the accounts that are waited for, each once.
+func (h *waiters) WaitingFor() []keyapi.Account {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seen := make(map[keyapi.Account]bool, len(h.topic))
+	for _, all := range h.topic {
+		for w := range all {
+			seen[w.account] = true
+		}
+	}
+	list := make([]keyapi.Account, 0, len(seen))
+	for a := range seen {
+		list = append(list, a)
+	}
+	return list
 }
 
 // signal never blocks: one pending value is enough.

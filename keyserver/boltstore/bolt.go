@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -33,7 +34,12 @@ var (
 
 // Store implements keyserver.Store.
 type Store struct {
-	db *bolt.DB
+	db   *bolt.DB
+	path string
+
+	mu    sync.Mutex
+	queue []*job // not begun
+	busy  bool   // somebody runs the queue
 }
 
 var _ keyserver.Store = (*Store)(nil)
@@ -45,32 +51,52 @@ func Open(path string) (*Store, error) {
 }
 
 func open(path string, timeout time.Duration) (*Store, error) {
-	_, err := os.Stat(path)
+	for {
+		db, err := openFile(path, timeout)
+		if err != nil {
+			return nil, fmt.Errorf("open key server store %s: %w", path, err)
+		}
+		if db != nil {
+			return &Store{db: db, path: path}, nil
+		}
+	}
+}
+
+// openFile gives nil when the file was replaced while its lock was waited for:
+// Compact does that, and the lock of the old file is worth nothing.
+func openFile(path string, timeout time.Duration) (*bolt.DB, error) {
+	before, err := os.Stat(path)
 	fresh := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !fresh {
-		return nil, fmt.Errorf("open key server store: %w", err)
+		return nil, err
 	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: timeout, FreelistType: bolt.FreelistMapType})
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("open key server store %s: %w", path, ErrLocked)
+		return nil, ErrLocked
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("open key server store %s: %w: %v", path, ErrFormat, err)
+		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
 	case err != nil:
-		return nil, fmt.Errorf("open key server store %s: %w", path, err)
+		return nil, err
 	}
-	if err := db.Update(initialise); err != nil {
-		return nil, fmt.Errorf("open key server store %s: %w", path, errors.Join(err, db.Close()))
+	after, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
-	if err := tighten(path); err != nil {
-		return nil, fmt.Errorf("open key server store %s: %w", path, errors.Join(err, db.Close()))
+	if !fresh && !os.SameFile(before, after) {
+		return nil, db.Close()
 	}
-	if fresh {
-		if err := syncDir(filepath.Dir(path)); err != nil {
-			return nil, fmt.Errorf("open key server store %s: %w", path, errors.Join(err, db.Close()))
-		}
+	err = db.Update(initialise)
+	if err == nil {
+		err = tighten(path)
 	}
-	return &Store{db: db}, nil
+	if err == nil && fresh {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
 
 // tighten takes the file from everybody but its owner. That it is ours is known
@@ -127,22 +153,20 @@ func (s *Store) View(ctx context.Context, fn func(keyserver.Reader) error) error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.db.View(func(btx *bolt.Tx) error { return fn(&tx{btx}) })
-}
-
-// Update runs fn in one transaction and returns after it is on disk.
-func (s *Store) Update(ctx context.Context, fn func(keyserver.Writer) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return s.db.Update(func(btx *bolt.Tx) error { return fn(&tx{btx}) })
+	return s.db.View(func(btx *bolt.Tx) error { return fn(&tx{Tx: btx}) })
 }
 
 // tx implements keyserver.Writer over one bolt transaction.
 type tx struct {
 	*bolt.Tx
+	journal *journal // nil in views
 }
 
 var _ keyserver.Writer = (*tx)(nil)
 
-func (t *tx) bucket(name string) *bolt.Bucket { return t.Bucket([]byte(name)) }
+func (t *tx) bucket(name string) *bucket {
+	return &bucket{Bucket: t.Bucket([]byte(name)), journal: t.journal}
+}
+
+// Foresee is for stores that several processes share.
+func (t *tx) Foresee(*keyserver.Plan) error { return nil }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
@@ -70,7 +68,7 @@ func readNum(b []byte) (uint64, error) {
 func unixKey(t time.Time) []byte { return num(uint64(max(t.Unix(), 0))) }
 
 // get reads a JSON record, nil if there is none.
-func get[T any](b *bolt.Bucket, key []byte) (*T, error) {
+func get[T any](b *bucket, key []byte) (*T, error) {
 	v := b.Get(key)
 	if v == nil {
 		return nil, nil
@@ -82,7 +80,7 @@ func get[T any](b *bolt.Bucket, key []byte) (*T, error) {
 	return r, nil
 }
 
-func put(b *bolt.Bucket, key []byte, record any) error {
+func put(b *bucket, key []byte, record any) error {
 	v, err := json.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("encode record: %w", err)
@@ -92,7 +90,7 @@ func put(b *bolt.Bucket, key []byte, record any) error {
 
 // withPrefix calls fn for each key that begins with prefix, in order, until fn
 // says stop. fn must not change the bucket.
-func withPrefix(b *bolt.Bucket, prefix []byte, fn func(rest, value []byte) (stop bool, err error)) error {
+func withPrefix(b *bucket, prefix []byte, fn func(rest, value []byte) (stop bool, err error)) error {
 	c := b.Cursor()
 	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		if stop, err := fn(k[len(prefix):], v); stop || err != nil {
