@@ -88,6 +88,9 @@ func grown(b *testing.B, c *clients, from *population, n int) *population {
 		}
 	}
 	t.rootHash(s)
+	if err := t.checkMembers(nil, from.first.context.extensions); err != nil {
+		b.Fatal(err)
+	}
 	secrets, err := deriveEpoch(s, randomBytes(s.Nh))
 	if err != nil {
 		b.Fatal(err)
@@ -128,8 +131,8 @@ func sealed(t *ratchetTree, l LeafIndex) (n int) {
 }
 
 func parents(t *ratchetTree) (n int) {
-	for _, p := range t.parents {
-		if p != nil {
+	for x := range t.width() {
+		if t.parent(x) != nil {
 			n++
 		}
 	}

@@ -44,6 +44,10 @@ func newReference(b *testing.B) *reference {
 	return r
 }
 
+// again measures everything anew: other work on the machine comes and goes
+// during a run, and is to meet a step and its reference alike.
+func (r *reference) again() { clear(r.cost) }
+
 // one returns the cost of an operation on size bytes, measured once.
 func (r *reference) one(name string, size int, f func(data []byte) error) time.Duration {
 	if r.cost[name] == nil {

@@ -105,7 +105,7 @@ func (g *Group) commit(o *CommitOptions) (*PendingCommit, error) {
 		}
 		commitSecret = path.commitSecret
 	}
-	if err := t.tree.checkMembersSince(g.tree, g.context.extensions, t.extensions); err != nil {
+	if err := t.tree.checkMembers(g.context.extensions, t.extensions); err != nil {
 		return nil, err
 	}
 	a := g.commitContent(c, Sender{Type: SenderMember, Index: uint32(g.own)}, o.AuthenticatedData, handshakeFormat(o.Public))

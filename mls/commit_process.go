@@ -52,7 +52,7 @@ func (g *Group) receiveCommit(a *authenticatedContent, now time.Time) (*Received
 			return nil, err
 		}
 	}
-	if err := t.tree.checkMembersSince(g.tree, g.context.extensions, t.extensions); err != nil {
+	if err := t.tree.checkMembers(g.context.extensions, t.extensions); err != nil {
 		return nil, err
 	}
 	r := g.report(t, a, committer, c.path != nil && !external, now)

@@ -118,12 +118,12 @@ func TestElsewhere_IndicesAreUnsignedAndBounded(t *testing.T) {
 	}
 	// A tree of blank nodes costs a byte each: its size is bounded all the same.
 	big := newRatchetTree(MaxLeaves)
-	big.leaves[MaxLeaves-1] = g.tree.leaves[0]
+	big.setLeaf(MaxLeaves-1, g.tree.leaf(0))
 	if _, err := parseRatchetTree(encode(big)); err != nil {
 		t.Errorf("tree of %d leaves: %v", MaxLeaves, err)
 	}
 	big = newRatchetTree(2 * MaxLeaves)
-	big.leaves[2*MaxLeaves-1] = g.tree.leaves[0]
+	big.setLeaf(2*MaxLeaves-1, g.tree.leaf(0))
 	if _, err := parseRatchetTree(encode(big)); err == nil {
 		t.Errorf("tree of %d leaves was read", 2*MaxLeaves)
 	}

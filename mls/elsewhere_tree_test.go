@@ -41,8 +41,8 @@ func raggedTrees(t *testing.T, seeds uint64, each func(g *Group)) {
 				w.commit(i, CommitOptions{})
 			}
 			g := w.members[0]
-			for _, p := range g.tree.parents {
-				if p == nil {
+			for n := node(1); n < g.tree.width(); n += 2 {
+				if p := g.tree.parent(n); p == nil {
 					blanks++
 				} else {
 					unmerged += len(p.unmerged)
@@ -67,7 +67,8 @@ func TestElsewhere_ParentHashWithBlanksAndUnmergedLeaves(t *testing.T) {
 		noError(t, tree.verifyJoined(s, &g.context, 1))
 		_, foreign, err := s.GenerateKeyPair()
 		noError(t, err)
-		for i, p := range tree.parents {
+		for n := node(1); n < tree.width(); n += 2 {
+			p := tree.parent(n)
 			if p == nil {
 				continue
 			}
@@ -78,9 +79,9 @@ func TestElsewhere_ParentHashWithBlanksAndUnmergedLeaves(t *testing.T) {
 				c := *p
 				c.unmerged = slices.Clone(p.unmerged)
 				change(&c)
-				bad.parents[i] = &c
+				bad.setParent(n, &c)
 				if bad.verifyJoined(s, &g.context, 1) == nil {
-					t.Errorf("node %d of %d leaves: %s is accepted", 2*i+1, tree.size(), what)
+					t.Errorf("node %d of %d leaves: %s is accepted", n, tree.size(), what)
 				}
 			}
 			refused("foreign key", func(p *parentNode) { p.encryptionKey = foreign })

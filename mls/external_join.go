@@ -117,7 +117,7 @@ func joinExternal(o *ExternalJoinOptions) (*ExternalJoin, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.tree.checkMembersSince(g.tree, g.context.extensions, t.extensions); err != nil {
+	if err := t.tree.checkMembers(g.context.extensions, t.extensions); err != nil {
 		return nil, err
 	}
 	a := g.commitContent(c, me, o.AuthenticatedData, WirePublicMessage)

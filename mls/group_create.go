@@ -87,7 +87,7 @@ func creatorCapabilities(o *GroupOptions) *Capabilities {
 
 // begin checks the first tree and derives epoch 0 from a random epoch secret.
 func (g *Group) begin() error {
-	if err := g.tree.checkMembers(g.context.extensions); err != nil {
+	if err := g.tree.checkMembers(nil, g.context.extensions); err != nil {
 		return err
 	}
 	if err := g.checkCredential(g.tree.leaf(0), CredentialInOwnLeaf, nil); err != nil {

@@ -47,7 +47,6 @@ func (w *world) invite(i int, refit bool, change func(v *invitation)) (*Message,
 	}
 	change(v)
 	if refit {
-		v.tree.hashes = make([][]byte, len(v.tree.hashes))
 		v.info.context.treeHash = v.tree.rootHash(v.suite)
 		for e := range v.info.extensions {
 			if v.info.extensions[e].Type == ExtensionRatchetTree {
@@ -74,14 +73,14 @@ func (w *world) invite(i int, refit bool, change func(v *invitation)) (*Message,
 func (v *invitation) changeLeaf(l LeafIndex, change func(leaf *leafNode)) {
 	c := *v.tree.leaf(l)
 	change(&c)
-	v.tree.leaves[l] = &c
+	v.tree.setLeaf(l, &c)
 }
 
 // changeParent replaces a parent of the invitation's tree by a changed copy.
 func (v *invitation) changeParent(n node, change func(p *parentNode)) {
 	c := *v.tree.parent(n)
 	change(&c)
-	v.tree.parents[n>>1] = &c
+	v.tree.setParent(n, &c)
 }
 
 func TestHostileWelcomes(t *testing.T) {
@@ -120,8 +119,12 @@ func TestHostileWelcomes(t *testing.T) {
 		{"leaf of another name", "leaf node signature", nil, true, func(v *invitation) {
 			v.changeLeaf(2, func(l *leafNode) { l.credential = NewBasicCredential([]byte("boss")) })
 		}},
-		{"leaf moved", "leaf node signature", nil, true, func(v *invitation) { v.tree.leaves[2], v.tree.leaves[3] = v.tree.leaves[3], v.tree.leaves[2] }},
-		{"leaf twice", "signature", nil, true, func(v *invitation) { v.tree.leaves[6] = v.tree.leaves[2] }},
+		{"leaf moved", "leaf node signature", nil, true, func(v *invitation) {
+			two, three := v.tree.leaf(2), v.tree.leaf(3)
+			v.tree.setLeaf(2, three)
+			v.tree.setLeaf(3, two)
+		}},
+		{"leaf twice", "signature", nil, true, func(v *invitation) { v.tree.setLeaf(6, v.tree.leaf(2)) }},
 		{"parent key", "not parent-hash valid", nil, true, func(v *invitation) {
 			v.changeParent(v.tree.root(), func(p *parentNode) { _, p.encryptionKey, _ = v.suite.GenerateKeyPair() })
 		}},
@@ -133,7 +136,7 @@ func TestHostileWelcomes(t *testing.T) {
 		}},
 		{"parent made up", "not parent-hash valid", nil, true, func(v *invitation) {
 			_, key, _ := v.suite.GenerateKeyPair()
-			v.tree.parents[9>>1] = &parentNode{encryptionKey: key, parentHash: []byte{}}
+			v.tree.setParent(9, &parentNode{encryptionKey: key, parentHash: []byte{}})
 		}},
 		{"unmerged blank", "unmerged leaf is blank", nil, true, func(v *invitation) {
 			v.changeParent(v.tree.root(), func(p *parentNode) { p.unmerged = []LeafIndex{7} })

@@ -51,12 +51,12 @@ func (t *ratchetTree) parentHashOf(n node) []byte {
 // 7.9.2). As this holds for every one, each chain ends at a leaf. All hashes of
 // the tree must be known.
 func (t *ratchetTree) verifyParentHashes(s *labeled.Suite, w workers) error {
-	return w.each(len(t.parents), func(i int) error {
-		p := t.parents[i]
+	return w.each(int(t.size())-1, func(i int) error {
+		n := node(2*i + 1)
+		p := t.parent(n)
 		if p == nil {
 			return nil
 		}
-		n := node(2*i + 1)
 		left, _ := n.Left()
 		right, _ := n.Right()
 		chains := 0

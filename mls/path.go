@@ -137,15 +137,12 @@ func (p *updatePath) check(s *labeled.Suite, t *ratchetTree, resolutions [][]nod
 // checkFresh makes sure that no key of the path occurs in the tree or twice in
 // the path (RFC 9420 section 12.4.2).
 func (p *updatePath) checkFresh(t *ratchetTree) error {
-	fresh := newKeyFilter()
-	fresh.add(p.leaf.encryptionKey)
-	for _, n := range p.nodes {
-		if !fresh.add(n.encryptionKey) {
+	keys := append(p.keys(), p.leaf.encryptionKey)
+	for i, k := range keys {
+		if slices.ContainsFunc(keys[:i], func(other []byte) bool { return bytes.Equal(k, other) }) {
 			return invalid("12.4.2", "path holds a public key twice")
 		}
-	}
-	for n := range node(treemath.Width(t.size())) {
-		if k := t.key(n); k != nil && fresh.has(k) {
+		if t.hasKey(k) {
 			return invalid("12.4.2", "public key of the path is already in the tree")
 		}
 	}

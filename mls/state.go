@@ -127,7 +127,7 @@ func (g *Group) check() error {
 	if !bytes.Equal(g.tree.rootHash(s), g.context.treeHash) {
 		return fmt.Errorf("tree hash does not match the tree")
 	}
-	if err := g.tree.checkMembers(g.context.extensions); err != nil {
+	if err := g.tree.checkMembers(nil, g.context.extensions); err != nil {
 		return err
 	}
 	if !bytes.Equal(interimTranscriptHash(s, g.context.transcriptHash, g.confirmationTag), g.interim) {

@@ -43,68 +43,74 @@ func (p *parentNode) unmarshal(r *codec.Reader) {
 }
 
 // ratchetTree is the public part of a ratchet tree (RFC 9420 section 7). It is
-// always full: 2^d leaves and 2^d-1 parents, blank ones being nil. The tree of
-// a Group is never changed and has all its hashes, so that copies share it;
-// changes are made to a clone.
+// always full: 2^d leaves and 2^d-1 parents, blank or not. The tree of a Group is
+// never changed, and has all its hashes and its index, so that copies share it;
+// changes are made to a clone, which shares what it does not change.
 type ratchetTree struct {
-	leaves  []*leafNode
-	parents []*parentNode // node 2i+1 is entry i
-	hashes  [][]byte      // tree hash by node; nil if not computed
-	free    int           // no leaf below it is blank
+	nodes   *chunked[treeNode] // one more than there are nodes, which stays empty
+	free    int                // no leaf below it is blank
+	index   *treeIndex         // of the nodes as they were before they changed; nil if it is not made
+	changed []change           // since the index was made
+}
+
+// treeNode is a node with its tree hash.
+type treeNode struct {
+	leaf   *leafNode   // nil if it is blank, or no leaf
+	parent *parentNode // nil if it is blank, or a leaf
+	hash   []byte      // nil if it is not computed; then no node above has one
 }
 
 func newRatchetTree(size uint32) *ratchetTree {
-	return &ratchetTree{
-		leaves:  make([]*leafNode, size),
-		parents: make([]*parentNode, size-1),
-		hashes:  make([][]byte, 2*size-1),
-	}
+	return &ratchetTree{nodes: newChunked[treeNode](2 * int(size))}
 }
 
 func (t *ratchetTree) clone() *ratchetTree {
-	return &ratchetTree{
-		leaves:  slices.Clone(t.leaves),
-		parents: slices.Clone(t.parents),
-		hashes:  slices.Clone(t.hashes),
-		free:    t.free,
+	c := &ratchetTree{nodes: t.nodes.clone(), free: t.free, index: t.index}
+	if len(t.changed) > 0 {
+		c.index = nil
 	}
+	return c
 }
 
 // size returns the number of leaves, blank ones included.
-func (t *ratchetTree) size() uint32 { return uint32(len(t.leaves)) }
+func (t *ratchetTree) size() uint32 { return uint32(t.nodes.n / 2) }
+
+// width returns the number of nodes.
+func (t *ratchetTree) width() node { return node(treemath.Width(t.size())) }
 
 func (t *ratchetTree) root() node { return treemath.Root(t.size()) }
 
 // leaf returns leaf l, or nil if it is blank or not in the tree.
 func (t *ratchetTree) leaf(l LeafIndex) *leafNode {
-	if uint64(l) >= uint64(len(t.leaves)) {
+	if uint32(l) >= t.size() {
 		return nil
 	}
-	return t.leaves[l]
+	return t.nodes.at(2 * int(l)).leaf
+}
+
+// leafAt returns the leaf at node n, or nil if it is blank or not in the tree,
+// or n is a parent.
+func (t *ratchetTree) leafAt(n node) *leafNode {
+	if int(n) >= t.nodes.n {
+		return nil
+	}
+	return t.nodes.at(int(n)).leaf
 }
 
 // parent returns parent n, or nil if it is blank or not in the tree.
 func (t *ratchetTree) parent(n node) *parentNode {
-	if i := uint64(n >> 1); i < uint64(len(t.parents)) {
-		return t.parents[i]
+	if int(n) >= t.nodes.n {
+		return nil
 	}
-	return nil
+	return t.nodes.at(int(n)).parent
 }
 
-func (t *ratchetTree) blank(n node) bool {
-	if n.IsLeaf() {
-		return t.leaf(LeafIndex(n.Leaf())) == nil
-	}
-	return t.parent(n) == nil
-}
+func (t *ratchetTree) blank(n node) bool { return t.leafAt(n) == nil && t.parent(n) == nil }
 
 // key returns the encryption key of n, or nil if it is blank.
 func (t *ratchetTree) key(n node) []byte {
-	if n.IsLeaf() {
-		if l := t.leaf(LeafIndex(n.Leaf())); l != nil {
-			return l.encryptionKey
-		}
-		return nil
+	if l := t.leafAt(n); l != nil {
+		return l.encryptionKey
 	}
 	if p := t.parent(n); p != nil {
 		return p.encryptionKey
@@ -112,43 +118,58 @@ func (t *ratchetTree) key(n node) []byte {
 	return nil
 }
 
+// signatureKey returns the signature key of the member at n, or nil if there is
+// none.
+func (t *ratchetTree) signatureKey(n node) []byte {
+	if l := t.leafAt(n); l != nil {
+		return l.signatureKey
+	}
+	return nil
+}
+
+// set puts a node, or a blank one, into the tree.
+func (t *ratchetTree) set(n node, leaf *leafNode, parent *parentNode) {
+	was := t.nodes.change(int(n))
+	if was.leaf != leaf || was.parent != parent {
+		t.changed = append(t.changed, change{node: n, leaf: was.leaf, parent: was.parent})
+	}
+	was.leaf, was.parent = leaf, parent
+	t.invalidate(n)
+}
+
 // invalidate forgets the hashes of n and of all nodes above it.
 func (t *ratchetTree) invalidate(n node) {
-	t.hashes[n] = nil
-	for p, ok := n.Parent(t.size()); ok; p, ok = p.Parent(t.size()) {
-		t.hashes[p] = nil
+	for ok := true; ok && t.nodes.at(int(n)).hash != nil; n, ok = n.Parent(t.size()) {
+		t.nodes.change(int(n)).hash = nil
 	}
 }
 
 func (t *ratchetTree) setLeaf(l LeafIndex, leaf *leafNode) {
-	t.leaves[l] = leaf
 	if leaf == nil {
 		t.free = min(t.free, int(l))
 	}
-	t.invalidate(l.node())
+	t.set(l.node(), leaf, nil)
 }
 
-func (t *ratchetTree) setParent(n node, p *parentNode) {
-	t.parents[n>>1] = p
-	t.invalidate(n)
-}
+func (t *ratchetTree) setParent(n node, p *parentNode) { t.set(n, nil, p) }
 
 // blankPath blanks the direct path of l.
 func (t *ratchetTree) blankPath(l LeafIndex) {
+	t.invalidate(l.node())
 	for _, n := range l.node().DirectPath(t.size()) {
-		t.parents[n>>1] = nil
-		t.hashes[n] = nil
+		if t.parent(n) != nil {
+			t.setParent(n, nil)
+		}
 	}
-	t.hashes[l.node()] = nil
 }
 
 // leftmostBlank returns where the next member goes: the leftmost blank leaf,
 // after extending the tree if there is none (RFC 9420 section 7.7).
 func (t *ratchetTree) leftmostBlank() (LeafIndex, error) {
-	for t.free < len(t.leaves) && t.leaves[t.free] != nil {
+	for t.free < int(t.size()) && t.leaf(LeafIndex(t.free)) != nil {
 		t.free++
 	}
-	if t.free == len(t.leaves) {
+	if t.free == int(t.size()) {
 		if err := t.extend(); err != nil {
 			return 0, err
 		}
@@ -158,28 +179,25 @@ func (t *ratchetTree) leftmostBlank() (LeafIndex, error) {
 
 // extend doubles the tree; the old one is the left half of the new one.
 func (t *ratchetTree) extend() error {
-	size := 2 * len(t.leaves)
-	if size > MaxLeaves {
+	if 2*t.size() > MaxLeaves {
 		return invalid("7.7", "tree has too many leaves")
 	}
-	t.leaves = append(t.leaves, make([]*leafNode, size-len(t.leaves))...)
-	t.parents = append(t.parents, make([]*parentNode, size-1-len(t.parents))...)
-	t.hashes = append(t.hashes, make([][]byte, 2*size-1-len(t.hashes))...)
+	t.nodes.resize(2 * t.nodes.n)
 	return nil
 }
 
 // truncate removes the right half as long as it has no member (RFC 9420
 // section 7.7).
 func (t *ratchetTree) truncate() {
-	for len(t.leaves) > 1 {
-		half := len(t.leaves) / 2
-		if slices.ContainsFunc(t.leaves[half:], func(l *leafNode) bool { return l != nil }) {
-			return
+	for t.size() > 1 {
+		half := t.size() / 2
+		for l := half; l < t.size(); l++ {
+			if t.leaf(LeafIndex(l)) != nil {
+				return
+			}
 		}
-		t.leaves = t.leaves[:half:half]
-		t.parents = t.parents[: half-1 : half-1]
-		t.hashes = t.hashes[: 2*half-1 : 2*half-1]
-		t.free = min(t.free, half)
+		t.nodes.resize(2 * int(half))
+		t.free = min(t.free, int(half))
 	}
 }
 
@@ -200,7 +218,7 @@ func (t *ratchetTree) add(leaf *leafNode) (LeafIndex, error) {
 		}
 		changed := *p
 		changed.unmerged = slices.Insert(slices.Clone(p.unmerged), at, l)
-		t.parents[n>>1] = &changed
+		t.setParent(n, &changed)
 	}
 	t.setLeaf(l, leaf)
 	return l, nil
@@ -275,9 +293,9 @@ func (t *ratchetTree) filteredPath(l LeafIndex) []pathNode {
 
 // members calls f for each member in the order of the leaves.
 func (t *ratchetTree) members(f func(LeafIndex, *leafNode)) {
-	for i, l := range t.leaves {
-		if l != nil {
-			f(LeafIndex(i), l)
+	for i := range LeafIndex(t.size()) {
+		if l := t.leaf(i); l != nil {
+			f(i, l)
 		}
 	}
 }

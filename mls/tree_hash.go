@@ -10,10 +10,11 @@ import (
 // treeHash returns the tree hash of n (RFC 9420 section 7.8), computing only
 // what changed since the last call.
 func (t *ratchetTree) treeHash(s *labeled.Suite, n node) []byte {
-	if t.hashes[n] == nil {
-		t.hashes[n] = t.computeHash(s, n, nil)
+	if t.nodes.at(int(n)).hash == nil {
+		hash := t.computeHash(s, n, nil)
+		t.nodes.change(int(n)).hash = hash
 	}
-	return t.hashes[n]
+	return t.nodes.at(int(n)).hash
 }
 
 // rootHash returns the tree hash of the whole tree. After it, all hashes of
@@ -33,7 +34,7 @@ func (t *ratchetTree) hashWithout(s *labeled.Suite, n node, without []LeafIndex)
 func (t *ratchetTree) computeHash(s *labeled.Suite, n node, without []LeafIndex) []byte {
 	var w codec.Writer
 	if n.IsLeaf() {
-		leaf := t.leaf(LeafIndex(n.Leaf()))
+		leaf := t.leafAt(n)
 		if len(without) > 0 {
 			leaf = nil
 		}

@@ -23,15 +23,16 @@ func (t *ratchetTree) verifyJoined(s *labeled.Suite, ctx *groupContext, w worker
 	if err != nil {
 		return err
 	}
-	err = w.each(len(t.parents), func(i int) error {
-		p := t.parents[i]
+	err = w.each(int(t.size())-1, func(i int) error {
+		n := node(2*i + 1)
+		p := t.parent(n)
 		if p == nil {
 			return nil
 		}
 		if err := s.CheckPublicKey(p.encryptionKey); err != nil {
 			return invalidBecause("7.1", "encryption_key of a parent node is no key of the suite", err)
 		}
-		return t.checkUnmerged(node(2*i+1), p)
+		return t.checkUnmerged(n, p)
 	})
 	if err != nil {
 		return err
@@ -39,7 +40,7 @@ func (t *ratchetTree) verifyJoined(s *labeled.Suite, ctx *groupContext, w worker
 	if err := t.verifyParentHashes(s, w); err != nil {
 		return err
 	}
-	return t.checkMembers(ctx.extensions)
+	return t.checkMembers(nil, ctx.extensions)
 }
 
 // checkUnmerged checks the unmerged leaves of parent n: each is a member below
@@ -58,53 +59,6 @@ func (t *ratchetTree) checkUnmerged(n node, p *parentNode) error {
 				return invalid("12.4.3.1", "unmerged leaf is missing in a node between")
 			}
 		}
-	}
-	return nil
-}
-
-// checkMembers checks what RFC 9420 section 7.3 asks of all leaves together,
-// signatures apart: unique keys, and capabilities that cover the group's
-// extensions and all credential types in use.
-func (t *ratchetTree) checkMembers(extensions []Extension) error {
-	if err := t.checkUniqueKeys(); err != nil {
-		return err
-	}
-	inUse := t.credentialTypes()
-	var err error
-	t.members(func(_ LeafIndex, l *leafNode) {
-		if err == nil {
-			err = l.supportsAll(inUse, extensions)
-		}
-	})
-	return err
-}
-
-// checkUniqueKeys makes sure that no two nodes share an encryption key and no
-// two members a signature key.
-func (t *ratchetTree) checkUniqueKeys() error {
-	encryption := make(map[string]bool, 2*len(t.leaves))
-	signature := make(map[string]bool, len(t.leaves))
-	for _, l := range t.leaves {
-		if l == nil {
-			continue
-		}
-		if encryption[string(l.encryptionKey)] {
-			return invalid("7.3", "two nodes have the same encryption key")
-		}
-		if signature[string(l.signatureKey)] {
-			return invalid("7.3", "two members have the same signature key")
-		}
-		encryption[string(l.encryptionKey)] = true
-		signature[string(l.signatureKey)] = true
-	}
-	for _, p := range t.parents {
-		if p == nil {
-			continue
-		}
-		if encryption[string(p.encryptionKey)] {
-			return invalid("12.4.3.1", "two nodes have the same encryption key")
-		}
-		encryption[string(p.encryptionKey)] = true
 	}
 	return nil
 }

@@ -176,8 +176,8 @@ func TestVectorsMessageProtection(t *testing.T) {
 		// A group of two members whose second one sends.
 		g := func() *Group {
 			tree := newRatchetTree(2)
-			tree.leaves[0] = &leafNode{}
-			tree.leaves[1] = &leafNode{signatureKey: v.Pub}
+			tree.setLeaf(0, &leafNode{})
+			tree.setLeaf(1, &leafNode{signatureKey: v.Pub})
 			return &Group{
 				suite: s,
 				context: groupContext{

@@ -1,0 +1,171 @@
+package mls
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+)
+
+// treeIndex is what the checks of all members together look for in a tree (RFC
+// 9420 section 7.3). It is never changed once it is a tree's.
+type treeIndex struct {
+	encryption  *keyIndex
+	signature   *keyIndex
+	credentials map[CredentialType]int // how many members have one of that type
+}
+
+// change is a node that is not what it was when the tree was indexed.
+type change struct {
+	node   node
+	leaf   *leafNode
+	parent *parentNode
+}
+
+// changes notes a node before it is changed.
+func (t *ratchetTree) changes(n node) {
+	s := t.nodes.at(int(n))
+	t.changed = append(t.changed, change{node: n, leaf: s.leaf, parent: s.parent})
+}
+
+// checkMembers checks what RFC 9420 section 7.3 asks of all leaves together,
+// signatures apart: unique keys, and capabilities that cover the group's
+// extensions and all credential types in use. If the tree is a clone of one that
+// was checked, with the extensions before, only what changed is held against
+// the rest. After it, clones of the tree need no more.
+func (t *ratchetTree) checkMembers(before, extensions []Extension) error {
+	x, changed, err := t.indexed()
+	if err != nil {
+		return err
+	}
+	inUse := slices.Collect(maps.Keys(x.credentials))
+	if t.index == nil || !equalExtensions(before, extensions) || t.index.lacks(inUse) {
+		changed = nil
+		t.members(func(l LeafIndex, _ *leafNode) { changed = append(changed, change{node: l.node()}) })
+	}
+	for _, c := range changed {
+		if l := t.leafAt(c.node); l != nil {
+			if err := l.supportsAll(inUse, extensions); err != nil {
+				return err
+			}
+		}
+	}
+	t.index, t.changed = x, nil
+	return nil
+}
+
+// lacks reports whether no member has a credential of one of the given types.
+func (x *treeIndex) lacks(types []CredentialType) bool {
+	return slices.ContainsFunc(types, func(ct CredentialType) bool { return x.credentials[ct] == 0 })
+}
+
+// indexed returns the index of the tree, and what changed since it has one. It
+// fails if two nodes share an encryption key, or two members a signature key.
+func (t *ratchetTree) indexed() (*treeIndex, []change, error) {
+	changed := slices.Clone(t.changed)
+	// The first note about a node says what is in the index.
+	slices.SortStableFunc(changed, func(a, b change) int { return int(a.node) - int(b.node) })
+	changed = slices.CompactFunc(changed, func(a, b change) bool { return a.node == b.node })
+	x := t.index
+	if x == nil || !x.holds(len(changed)) {
+		x, err := t.newIndex()
+		return x, changed, err
+	}
+	x = &treeIndex{encryption: x.encryption.clone(), signature: x.signature.clone(), credentials: maps.Clone(x.credentials)}
+	for _, c := range changed {
+		x.forget(c)
+	}
+	for _, c := range changed {
+		if err := x.insert(t, c.node); err != nil {
+			return nil, nil, err
+		}
+	}
+	return x, changed, nil
+}
+
+// holds reports whether the index can take n more nodes.
+func (x *treeIndex) holds(n int) bool {
+	return x.encryption.holds(n) && x.signature.holds(n)
+}
+
+// newIndex makes the index of a whole tree.
+func (t *ratchetTree) newIndex() (*treeIndex, error) {
+	encryption, signature := 0, 0
+	for n := range t.width() {
+		s := t.nodes.at(int(n))
+		if s.leaf != nil {
+			signature++
+		}
+		if s.leaf != nil || s.parent != nil {
+			encryption++
+		}
+	}
+	x := &treeIndex{
+		encryption:  newKeyIndex(encryption, (*ratchetTree).key),
+		signature:   newKeyIndex(signature, (*ratchetTree).signatureKey),
+		credentials: map[CredentialType]int{},
+	}
+	for n := range t.width() {
+		if err := x.insert(t, n); err != nil {
+			return nil, err
+		}
+	}
+	return x, nil
+}
+
+func (x *treeIndex) insert(t *ratchetTree, n node) error {
+	if !x.encryption.insert(t, n) {
+		section := "12.4.3.1"
+		if n.IsLeaf() {
+			section = "7.3"
+		}
+		return invalid(section, "two nodes have the same encryption key")
+	}
+	if !x.signature.insert(t, n) {
+		return invalid("7.3", "two members have the same signature key")
+	}
+	if l := t.leafAt(n); l != nil {
+		x.credentials[l.credential.Type]++
+	}
+	return nil
+}
+
+// forget takes out a node that has changed.
+func (x *treeIndex) forget(c change) {
+	switch l := c.leaf; {
+	case l != nil:
+		x.encryption.remove(c.node, l.encryptionKey)
+		x.signature.remove(c.node, l.signatureKey)
+		if x.credentials[l.credential.Type]--; x.credentials[l.credential.Type] == 0 {
+			delete(x.credentials, l.credential.Type)
+		}
+	case c.parent != nil:
+		x.encryption.remove(c.node, c.parent.encryptionKey)
+	}
+}
+
+// hasKey reports whether a node of the tree has the given encryption key.
+func (t *ratchetTree) hasKey(key []byte) bool {
+	if t.index == nil {
+		for n := range t.width() {
+			if k := t.key(n); k != nil && bytes.Equal(k, key) {
+				return true
+			}
+		}
+		return false
+	}
+	if _, ok := t.index.encryption.find(t, key); ok {
+		return true
+	}
+	return slices.ContainsFunc(t.changed, func(c change) bool { return bytes.Equal(t.key(c.node), key) })
+}
+
+// supportsAll checks the capabilities of a leaf against the credential types
+// in use and the group's extensions.
+func (l *leafNode) supportsAll(inUse []CredentialType, extensions []Extension) error {
+	for _, c := range inUse {
+		if !slices.Contains(l.capabilities.Credentials, c) {
+			return invalid("7.3", "member does not support a credential type in use")
+		}
+	}
+	return l.supports(extensions)
+}
