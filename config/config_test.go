@@ -244,7 +244,14 @@ inbox = -1
 		"k.toml:12: limits.inbox: must not be negative",
 	)
 	_, err = ParseKeyServer("k.toml", []byte("listen = \"0.0.0.0:443\"\norigin = \"https://x\"\ndata_file = \"/x\""))
-	wantProblems(t, err, "k.toml:1: listen: without tls_cert or acme it must be a loopback address")
+	wantProblems(t, err, "k.toml:1: listen: without tls_cert, acme or behind_proxy it must be a loopback address")
+	_, err = ParseKeyServer("k.toml", []byte("listen = \"0.0.0.0:443\"\nbehind_proxy = true\norigin = \"https://x\"\ndata_file = \"/x\""))
+	wantProblems(t, err, "k.toml:2: behind_proxy: trusted_proxies must name")
+	if b, err := os.ReadFile("../examples/keyserver/keyserver.toml"); err != nil {
+		t.Error(err)
+	} else if _, err := ParseKeyServer("keyserver.toml", b); err != nil {
+		t.Errorf("examples/keyserver: %v", err)
+	}
 	_, err = ParseKeyServer("k.toml", []byte(`listen = "0.0.0.0:443"
 origin = "https://keys.example.org"
 trusted_proxies = ["0.0.0.0/0"]

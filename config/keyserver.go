@@ -8,6 +8,7 @@ type KeyServerFile struct {
 	KeyFile        string   `toml:"key_file" doc:"The server's own keys; made at the first start. Nothing means data_file with .keys behind it. Keep a copy apart from the database. All processes on one database have the same."`
 	TLSCert        string   `toml:"tls_cert" example:"/etc/cloudmls/cert.pem" doc:"Certificate chain (PEM), read again when it changes. Without it and without acme, listen must be a loopback address, for a proxy in front that speaks TLS."`
 	TLSKey         string   `toml:"tls_key" example:"/etc/cloudmls/key.pem" doc:"Key of the certificate (PEM)."`
+	BehindProxy    bool     `toml:"behind_proxy" default:"false" doc:"Serve without TLS on an address that others reach, because a proxy in front of a network of your own speaks it. trusted_proxies is required then."`
 	TrustedProxies []string `toml:"trusted_proxies" example:"[\"127.0.0.0/8\"]" doc:"Networks whose X-Forwarded-For is believed."`
 	RequireProof   []string `toml:"require_proof" example:"[\"email\"]" doc:"Platforms whose account ids must be proven before they can be claimed."`
 	Store          Store    `toml:"store" doc:"Where the data lies."`

@@ -337,8 +337,10 @@ func (c *checks) keyServer(k *KeyServerFile) {
 		c.failf("tls_cert", "is required together with tls_key")
 	case k.ACME.Enabled && k.TLSCert != "":
 		c.failf("acme.enabled", "tls_cert is set as well")
-	case k.TLSCert == "" && !k.ACME.Enabled && ok && !loopbackHost(host):
-		c.failf("listen", "without tls_cert or acme it must be a loopback address")
+	case k.BehindProxy && len(k.TrustedProxies) == 0:
+		c.failf("behind_proxy", "trusted_proxies must name the proxies")
+	case k.TLSCert == "" && !k.ACME.Enabled && !k.BehindProxy && ok && !loopbackHost(host):
+		c.failf("listen", "without tls_cert, acme or behind_proxy it must be a loopback address")
 	}
 	c.acme(k)
 	if k.Metrics.Listen != "" {
