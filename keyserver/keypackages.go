@@ -45,7 +45,7 @@ func CheckLeafCert(a keyapi.Account, identityKey []byte, kp *mls.KeyPackage, now
 
 // checkKeyPackage does what RFC 9420 section 10.1 asks of a recipient, and asks
 // whether the credential is that of the account (section 5.3.1).
-func (s *Server) checkKeyPackage(a *Account, b []byte, lastResort bool) (*KeyPackage, error) {
+func (s *Server) checkKeyPackage(a *Account, b []byte, lastResort bool) (*pooled, error) {
 	if len(b) > keyapi.MaxKeyPackageSize {
 		return nil, fmt.Errorf("%d octets, limit %d", len(b), keyapi.MaxKeyPackageSize)
 	}
@@ -70,7 +70,13 @@ func (s *Server) checkKeyPackage(a *Account, b []byte, lastResort bool) (*KeyPac
 		return nil, err
 	}
 	// The end is at most 120 days after a beginning that lies in the past.
-	return &KeyPackage{Ref: []byte(kp.Ref()), NotAfter: time.Unix(int64(life.NotAfter), 0), Data: b}, nil
+	return &pooled{kp.CipherSuite(), &KeyPackage{Ref: []byte(kp.Ref()), NotAfter: time.Unix(int64(life.NotAfter), 0), Data: b}}, nil
+}
+
+// pooled is a KeyPackage and the pool that it belongs to.
+type pooled struct {
+	suite mls.CipherSuite
+	*KeyPackage
 }
 
 type accountPath struct {
@@ -106,7 +112,7 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 	if err != nil {
 		return nil, err
 	}
-	var pool []*KeyPackage
+	var pool []*pooled
 	for i, b := range r.KeyPackages {
 		kp, err := s.checkKeyPackage(account, b, false)
 		if err != nil {
@@ -114,7 +120,7 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 		}
 		pool = append(pool, kp)
 	}
-	var lastResort *KeyPackage
+	var lastResort *pooled
 	if len(r.LastResort) > 0 {
 		if lastResort, err = s.checkKeyPackage(account, r.LastResort, true); err != nil {
 			return nil, invalid(fmt.Sprintf("last_resort: %v", err))
@@ -133,7 +139,7 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 			return err
 		}
 		if lastResort != nil {
-			if err := w.PutLastResort(account.Account, lastResort); err != nil {
+			if err := w.PutLastResort(poolName(account.Account, lastResort.suite), lastResort.KeyPackage); err != nil {
 				return err
 			}
 		}
@@ -141,7 +147,7 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 		if err := w.Expire(s.Now(), expireAtOnce+2*len(pool)); err != nil {
 			return err
 		}
-		count, err = w.KeyPackageCount(account.Account, s.Now())
+		count, err = s.countPools(w, account.Account)
 		return err
 	})
 	return &output[keyapi.KeyPackageCount]{count}, err
@@ -149,15 +155,21 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 
 // addToPool makes room first: what has ended goes. It skips what was there before, handed out already or not: an upload
 // whose answer was lost is sent again, and nothing is handed out twice.
-func (s *Server) addToPool(w Writer, a keyapi.Account, pool []*KeyPackage) error {
-	if err := w.DropEndedKeyPackages(a, s.Now()); err != nil {
-		return err
-	}
-	count, err := w.KeyPackageCount(a, s.Now())
-	if err != nil {
-		return err
+func (s *Server) addToPool(w Writer, of keyapi.Account, pool []*pooled) error {
+	available := map[mls.CipherSuite]int{}
+	for _, cs := range s.CipherSuites {
+		a := poolName(of, cs)
+		if err := w.DropEndedKeyPackages(a, s.Now()); err != nil {
+			return err
+		}
+		count, err := w.KeyPackageCount(a, s.Now())
+		if err != nil {
+			return err
+		}
+		available[cs] = count.Available
 	}
 	for _, kp := range pool {
+		a := poolName(of, kp.suite)
 		known, err := w.KeyPackageKnown(a, kp.Ref)
 		if err != nil {
 			return err
@@ -165,10 +177,10 @@ func (s *Server) addToPool(w Writer, a keyapi.Account, pool []*KeyPackage) error
 		if known {
 			continue
 		}
-		if count.Available++; count.Available > s.Limits.KeyPackages {
+		if available[kp.suite]++; available[kp.suite] > s.Limits.KeyPackages {
 			return quota("too many KeyPackages in the pool")
 		}
-		if err := w.AddKeyPackage(a, kp); err != nil {
+		if err := w.AddKeyPackage(a, kp.KeyPackage); err != nil {
 			return err
 		}
 	}
@@ -181,18 +193,31 @@ func (s *Server) countKeyPackages(ctx context.Context, in *accountPath) (*output
 		if _, err := owned(r, caller(ctx).user, in.account()); err != nil {
 			return err
 		}
-		count, err = r.KeyPackageCount(in.account(), s.Now())
+		count, err = s.countPools(r, in.account())
 		return err
 	})
 	return &output[keyapi.KeyPackageCount]{count}, err
 }
 
+// claimInput repeats accountPath, like uploadInput.
+type claimInput struct {
+	Platform string `path:"platform"`
+	ID       string `path:"id"`
+	Suite    uint16 `query:"suite" doc:"Cipher suite of the KeyPackage; none: 1."`
+}
+
+func (in *claimInput) account() keyapi.Account { return accountPath{in.Platform, in.ID}.account() }
+
 // claimKeyPackage hands out one KeyPackage. It is gone from the pool before it
 // is on the wire: a lost answer costs a KeyPackage, never its single use.
-func (s *Server) claimKeyPackage(ctx context.Context, in *accountPath) (*output[keyapi.ClaimedKeyPackage], error) {
+func (s *Server) claimKeyPackage(ctx context.Context, in *claimInput) (*output[keyapi.ClaimedKeyPackage], error) {
 	u, a := caller(ctx).user, in.account()
 	if err := a.Check(); err != nil {
 		return nil, invalid(err.Error())
+	}
+	cs, err := s.claimable(in.Suite)
+	if err != nil {
+		return nil, err
 	}
 	if wait, ok := s.limits.lookUps.take(u.String(), s.Now()); !ok { // the answer tells who exists
 		return nil, rateLimited(wait)
@@ -201,7 +226,7 @@ func (s *Server) claimKeyPackage(ctx context.Context, in *accountPath) (*output[
 		return nil, rateLimited(wait)
 	}
 	var claimed keyapi.ClaimedKeyPackage
-	err := s.Store.Update(ctx, func(w Writer) error {
+	err = s.Store.Update(ctx, func(w Writer) error {
 		account, err := w.Account(a)
 		if err != nil {
 			return err
@@ -209,7 +234,7 @@ func (s *Server) claimKeyPackage(ctx context.Context, in *accountPath) (*output[
 		if account == nil {
 			return notFound(keyapi.CodeNoAccount, "nobody has this account here")
 		}
-		kp, lastResort, err := w.TakeKeyPackage(a, s.Now())
+		kp, lastResort, err := w.TakeKeyPackage(poolName(a, cs), s.Now())
 		if err != nil {
 			return err
 		}
@@ -237,6 +262,7 @@ func (s *Server) reachable(ctx context.Context, in *accountPath) (*output[keyapi
 		have, err := r.Account(a)
 		if have != nil {
 			answer.HasAccount, answer.IdentityKey, answer.Rotations = true, have.IdentityKey, have.Rotations
+			answer.Suites, err = s.suitesOf(r, a)
 		}
 		return err
 	})

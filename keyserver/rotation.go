@@ -45,11 +45,14 @@ func (s *Server) rotate(ctx context.Context, in *input[keyapi.RotationRequest]) 
 		next.Rotations = next.Rotations[max(0, len(next.Rotations)-keyapi.MaxRotations):]
 		next.IdentityKey = r.Rotation.Next
 		stored = &next
-		if err := w.DropEndedKeyPackages(r.Account, noEnd); err != nil {
-			return err
-		}
-		if err := w.PutLastResort(r.Account, &KeyPackage{Ref: []byte{}, NotAfter: time.Unix(0, 0), Data: []byte{}}); err != nil {
-			return err // one that has ended is none
+		for _, cs := range s.CipherSuites {
+			a := poolName(r.Account, cs)
+			if err := w.DropEndedKeyPackages(a, noEnd); err != nil {
+				return err
+			}
+			if err := w.PutLastResort(a, &KeyPackage{Ref: []byte{}, NotAfter: time.Unix(0, 0), Data: []byte{}}); err != nil {
+				return err // one that has ended is none
+			}
 		}
 		return w.PutAccount(stored)
 	})

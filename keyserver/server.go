@@ -61,7 +61,8 @@ type Options struct {
 	RequireProof []string
 	Challengers  map[string]Challenger // by platform
 
-	// CipherSuites accepted in KeyPackages; nil: suite 1 of RFC 9420.
+	// CipherSuites accepted in KeyPackages; nil: suite 1 of
+	// RFC 9420, and the one with X-Wing.
 	CipherSuites []mls.CipherSuite
 	// CheckKeyPackage decides whether a KeyPackage, which is valid as such, may
 	// be published for an account; nil: CheckLeafCert.
@@ -97,7 +98,7 @@ func (o *Options) check() error {
 	}
 	orDefault(&o.TokenLifetime, TokenLifetime)
 	if o.CipherSuites == nil {
-		o.CipherSuites = []mls.CipherSuite{mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519}
+		o.CipherSuites = []mls.CipherSuite{baseSuite, mls.MLS_128_XWING_AES128GCM_SHA256_Ed25519}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -80,9 +80,20 @@ type KeyPackageUpload struct {
 }
 
 // KeyPackageCount tells the owner how many KeyPackages are left to hand out.
+//
+// Available and LastResort are about suite 1 of RFC 9420. Suites has an entry
+// for each cipher suite that the server accepts.
 type KeyPackageCount struct {
-	Available  int  `json:"available"`
-	LastResort bool `json:"last_resort"`
+	Available  int          `json:"available"`
+	LastResort bool         `json:"last_resort"`
+	Suites     []SuiteCount `json:"suites,omitempty"`
+}
+
+// SuiteCount is the pool of one cipher suite.
+type SuiteCount struct {
+	Suite      uint16 `json:"suite"`
+	Available  int    `json:"available"`
+	LastResort bool   `json:"last_resort"`
 }
 
 // ClaimedKeyPackage is handed out once, unless LastResort.
@@ -100,4 +111,6 @@ type Reachability struct {
 	// Rotations are the account's last ones, oldest first; they end at
 	// IdentityKey. At most MaxRotations.
 	Rotations []Rotation `json:"rotations,omitempty"`
+	// Suites are those of which the account has KeyPackages to claim.
+	Suites []uint16 `json:"suites,omitempty"`
 }

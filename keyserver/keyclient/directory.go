@@ -3,6 +3,7 @@ package keyclient
 import (
 	"bytes"
 	"context"
+	"strconv"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -61,8 +62,9 @@ func (c *Client) KeyPackageCount(ctx context.Context, token string, of keyapi.Ac
 
 func (c *Client) keyPackageCount(ctx context.Context, r request) (keyapi.KeyPackageCount, error) {
 	type count struct {
-		Available  *int  `json:"available"`
-		LastResort *bool `json:"last_resort"`
+		Available  *int                `json:"available"`
+		LastResort *bool               `json:"last_resort"`
+		Suites     []keyapi.SuiteCount `json:"suites"`
 	}
 	a, err := call(ctx, c, r, func(a *count) string {
 		return unless(a.Available != nil && *a.Available >= 0 && a.LastResort != nil, "no count")
@@ -70,7 +72,7 @@ func (c *Client) keyPackageCount(ctx context.Context, r request) (keyapi.KeyPack
 	if err != nil {
 		return keyapi.KeyPackageCount{}, err
 	}
-	return keyapi.KeyPackageCount{Available: *a.Available, LastResort: *a.LastResort}, nil
+	return keyapi.KeyPackageCount{Available: *a.Available, LastResort: *a.LastResort, Suites: a.Suites}, nil
 }
 
 // ClaimKeyPackage takes one KeyPackage of another account. Each call uses one
@@ -78,6 +80,14 @@ func (c *Client) keyPackageCount(ctx context.Context, r request) (keyapi.KeyPack
 func (c *Client) ClaimKeyPackage(ctx context.Context, token string, of keyapi.Account) (keyapi.ClaimedKeyPackage, error) {
 	r := request{op: claimRoute, path: accountPath(keyPackagesRoute, of, "/claim"), token: token}
 	return call(ctx, c, r, func(a *keyapi.ClaimedKeyPackage) string {
+		return unless(len(a.KeyPackage) > 0, "no KeyPackage")
+	})
+}
+
+// ClaimKeyPackageOf is ClaimKeyPackage for one cipher suite.
+func (c *Client) ClaimKeyPackageOf(ctx context.Context, token string, of keyapi.Account, suite uint16) (keyapi.ClaimedKeyPackage, error) {
+	path := accountPath(keyPackagesRoute, of, "/claim") + "?suite=" + strconv.Itoa(int(suite))
+	return call(ctx, c, request{op: claimRoute, path: path, token: token}, func(a *keyapi.ClaimedKeyPackage) string {
 		return unless(len(a.KeyPackage) > 0, "no KeyPackage")
 	})
 }
@@ -90,6 +100,7 @@ func (c *Client) Reachable(ctx context.Context, token string, of keyapi.Account)
 		HasAccount  *bool             `json:"has_account"`
 		IdentityKey []byte            `json:"identity_key"`
 		Rotations   []keyapi.Rotation `json:"rotations"`
+		Suites      []uint16          `json:"suites"`
 	}
 	r := request{op: "GET /v1/reachable/{platform}/{id}", path: accountPath("/v1/reachable", of, ""), token: token}
 	a, err := call(ctx, c, r, func(a *reachability) string {
@@ -106,5 +117,5 @@ func (c *Client) Reachable(ctx context.Context, token string, of keyapi.Account)
 	if err != nil {
 		return keyapi.Reachability{}, err
 	}
-	return keyapi.Reachability{Account: of, HasAccount: *a.HasAccount, IdentityKey: a.IdentityKey, Rotations: a.Rotations}, nil
+	return keyapi.Reachability{Account: of, HasAccount: *a.HasAccount, IdentityKey: a.IdentityKey, Rotations: a.Rotations, Suites: a.Suites}, nil
 }
