@@ -115,16 +115,19 @@ func (c *Client) Close() error {
 }
 
 // SignOut ends this device's session, takes it out of the user's devices and
-// wipes its local records. It needs the key server; when it fails, the device
-// stays signed in.
+// wipes its local records. The records are wiped, and the Client is closed, even
+// where the key server cannot be told; the error then says so, and RevokeDevice
+// on another device does the rest.
 func (c *Client) SignOut(ctx context.Context) error {
 	if err := c.usable(); err != nil {
 		return err
 	}
-	if err := c.store.SignOut(ctx); err != nil {
+	err := c.store.SignOut(ctx)
+	c.closed.Store(true)
+	if err != nil {
 		return fmt.Errorf("sign out: %w", err)
 	}
-	return c.Close()
+	return nil
 }
 
 func (c *Client) usable() error {

@@ -445,3 +445,37 @@ func TestFlaw29_TrafficPerMessageIsConstant(t *testing.T) {
 		t.Errorf("%d requests for %d messages", r1, blockSize)
 	}
 }
+
+// TestSignOutWithoutTheServer: what the device held is gone all the same, and
+// the Client says that it is closed.
+func TestSignOutWithoutTheServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice := w.user("alice")
+	phone := alice.sibling()
+	w.wire.fail(func(*exchange) bool { return true }, faults["500 page"])
+	if err := phone.SignOut(t.Context()); err == nil {
+		t.Fatal("the key server was not told, and SignOut says nothing")
+	}
+	w.wire.set(nil, nil)
+	if _, err := phone.Sync(t.Context(), phone.self); !errors.Is(err, ErrClosed) {
+		t.Errorf("after SignOut: %v", err)
+	}
+	if _, err := Resume(t.Context(), w.options(phone.store)); !errors.Is(err, ErrNewDevice) {
+		t.Errorf("resume after SignOut: %v", err)
+	}
+	list, err := alice.Devices(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		if !d.This {
+			if err := alice.RevokeDevice(t.Context(), d.ID); err != nil {
+				t.Errorf("revoke: %v", err)
+			}
+		}
+	}
+	if list, err = alice.Devices(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("devices left: %+v, %v", list, err)
+	}
+}
