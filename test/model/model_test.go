@@ -1,0 +1,57 @@
+//go:build !crashpoints || !weakkdf
+
+package model
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+// TestModel builds this package as it has to be built (crash points that a test
+// can use, passwords that cost nothing) and runs it.
+//
+// MODEL_RUNS is the number of random histories, 2,000 by default, 100 with
+// -short; MODEL_SHARDS the number of processes that share them, 1 by default;
+// MODEL_SEED the seed of the first one, for a replay.
+func TestModel(t *testing.T) {
+	runs, shards := number(t, "MODEL_RUNS", 2000), number(t, "MODEL_SHARDS", 1)
+	if testing.Short() && os.Getenv("MODEL_RUNS") == "" {
+		runs = 100
+	}
+	program := filepath.Join(t.TempDir(), "model.test")
+	build := exec.Command("go", "test", "-c", "-tags", "crashpoints,weakkdf", "-o", program, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	var wg sync.WaitGroup
+	for n := range shards {
+		wg.Go(func() {
+			cmd := exec.Command(program, "-test.count=1", "-test.timeout=0", "-test.v")
+			cmd.Env = append(os.Environ(), fmt.Sprintf("MODEL_RUNS=%d", (runs+n)/shards))
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("process %d: %v\n%s", n, err, out)
+				return
+			}
+			t.Logf("%s", out)
+		})
+	}
+	wg.Wait()
+}
+
+func number(t *testing.T, name string, otherwise int) int {
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%q is not a number of at least 1", name, s)
+	}
+	return n
+}

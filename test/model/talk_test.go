@@ -1,0 +1,99 @@
+//go:build crashpoints && weakkdf
+
+package model
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/cloudmls/gateway/cloudmls"
+	"github.com/cloudmls/gateway/groupid"
+)
+
+// membership is what is known of somebody in a conversation.
+type membership int
+
+const (
+	out   membership = iota
+	maybe            // something that was cut off may have changed it
+	in
+)
+
+func (m membership) String() string { return [...]string{"out", "maybe", "in"}[m] }
+
+// talk is what the model knows of a conversation, from the answers that people
+// got alone.
+type talk struct {
+	id      cloudmls.ConversationID
+	kind    cloudmls.Kind
+	members map[cloudmls.Account]membership
+}
+
+// message is something that was said.
+type message struct {
+	n       int
+	text    string
+	sealed  []byte
+	id      cloudmls.ConversationID
+	from    cloudmls.Account
+	members []cloudmls.Account // who may read it, as the sender's own copy says
+	epoch   uint64
+}
+
+func (m *message) mayRead(a cloudmls.Account) bool { return slices.Contains(m.members, a) }
+
+func (m *message) String() string { return fmt.Sprintf("message %d (epoch %d)", m.n, m.epoch) }
+
+// groupID gives the id of group number n of a run.
+func groupID(n int) cloudmls.ConversationID {
+	id := cloudmls.ConversationID{15: byte(n + 1)}
+	copy(id[:], "group")
+	return id
+}
+
+func (w *world) talk(id cloudmls.ConversationID, kind cloudmls.Kind) *talk {
+	t := w.talks[id]
+	if t == nil {
+		t = &talk{id: id, kind: kind, members: map[cloudmls.Account]membership{}}
+		w.talks[id] = t
+	}
+	return t
+}
+
+func dialogID(a, b cloudmls.Account) cloudmls.ConversationID {
+	return groupid.Dialog(a.Platform, a.ID, b.ID)
+}
+
+// insiders are the users who are in the conversation, or may be.
+func (w *world) insiders(t *talk) []*user {
+	var list []*user
+	for _, u := range w.users {
+		if t.members[u.self] != out {
+			list = append(list, u)
+		}
+	}
+	return list
+}
+
+// blur notes that something that failed may have happened all the same.
+func (t *talk) blur(accounts []cloudmls.Account, to membership) {
+	for _, a := range accounts {
+		if t.members[a] != to {
+			t.members[a] = maybe
+		}
+	}
+}
+
+// learn takes what a device that is up to date says of those of whom nothing
+// certain is known.
+func (t *talk) learn(s *cloudmls.ConversationState) {
+	for a, m := range t.members {
+		if m != maybe {
+			continue
+		}
+		t.members[a] = out
+		if slices.Contains(s.Members, a) {
+			t.members[a] = in
+		}
+	}
+}

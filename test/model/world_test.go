@@ -1,0 +1,220 @@
+//go:build crashpoints && weakkdf
+
+package model
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls"
+	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/boltstore"
+	"github.com/cloudmls/gateway/keyserver/keyclient"
+	"github.com/cloudmls/gateway/keyserver/keyservertest"
+)
+
+const (
+	maxUsers   = 5
+	maxDevices = 3
+	serverURL  = "https://keys.test.example"
+	password   = "password 0"
+)
+
+var begin = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// world is one run: a key server, and users with devices.
+type world struct {
+	now    time.Time // the key server's
+	server *keyserver.Server
+	users  []*user
+	// busy are the operations under way, the innermost last.
+	busy     []*frame
+	delayed  []*letter
+	messages []*message
+	places   map[string]*message
+	talks    map[cloudmls.ConversationID]*talk
+	log      strings.Builder
+	broken   error // the first thing that should not be
+	odd      bool  // somebody's calendar is, or was, wrong, or much time has passed
+}
+
+type user struct {
+	w       *world
+	name    string
+	self    cloudmls.Account
+	devices []*device
+	// passwords that may be the user's: more than one where a change was cut off.
+	passwords []string
+}
+
+// device is one installation.
+type device struct {
+	w      *world
+	u      *user
+	name   string
+	disk   *disk
+	client *cloudmls.Client // nil: not running
+	skew   time.Duration    // of its clock
+	backup map[string][]byte
+	frame  *frame // the operation under way
+	// stale: its disk was set back, so that without the key server it may
+	// repeat itself.
+	stale bool
+}
+
+// template is a world in which everybody has signed in, made once.
+type template struct {
+	file  []byte // the key server's
+	disks [maxUsers][maxDevices]map[string][]byte
+	now   time.Time
+}
+
+// folder for key servers' files, in memory where the system has that.
+func folder(tb testing.TB) string {
+	const shm = "/dev/shm"
+	if _, err := os.Stat(shm); err != nil {
+		return tb.TempDir()
+	}
+	dir, err := os.MkdirTemp(shm, "model-")
+	if err != nil {
+		return tb.TempDir()
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Error(err)
+		}
+	})
+	return dir
+}
+
+func newWorld(path string, now time.Time) (*world, func() error, error) {
+	w := &world{now: now, places: map[string]*message{}, talks: map[cloudmls.ConversationID]*talk{}}
+	store, err := boltstore.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	w.server, err = keyserver.New(keyserver.Options{
+		Store: store, Origin: keyservertest.Origin, TokenKey: keyservertest.TokenKey(), Pepper: keyservertest.Pepper(),
+		Limits: keyservertest.Unlimited(), Now: w.clock,
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	return w, func() error { return errors.Join(w.server.Close(), store.Close()) }, nil
+}
+
+// clock is the key server's. Each look at it takes a millisecond.
+func (w *world) clock() time.Time {
+	w.now = w.now.Add(time.Millisecond)
+	return w.now
+}
+
+func (w *world) addUser(n int) *user {
+	name := string(rune('a' + n))
+	u := &user{
+		w: w, name: name, passwords: []string{password},
+		self: cloudmls.Account{Platform: "chat", ID: "account of " + name},
+	}
+	w.users = append(w.users, u)
+	return u
+}
+
+func (u *user) addDevice() *device {
+	d := &device{w: u.w, u: u, name: fmt.Sprintf("%s%d", u.name, len(u.devices)), disk: newDisk()}
+	u.devices = append(u.devices, d)
+	return d
+}
+
+func (d *device) options() (cloudmls.Options, error) {
+	server, err := keyclient.New(keyclient.Options{URL: serverURL, HTTPClient: &http.Client{Transport: &wire{d}}})
+	if err != nil {
+		return cloudmls.Options{}, err
+	}
+	key := sha256.Sum256([]byte("vault key of " + d.name))
+	return cloudmls.Options{
+		Server: server, Store: d.disk, VaultKey: key[:], Origin: keyservertest.Origin, DeviceName: d.name, KeyPackages: 3,
+		Now: func() time.Time { return d.w.clock().Add(d.skew) },
+	}, nil
+}
+
+// makeTemplate signs everybody in.
+func makeTemplate(tb testing.TB, dir string) *template {
+	tb.Helper()
+	path := filepath.Join(dir, "template.db")
+	w, end, err := newWorld(path, begin)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	t := &template{}
+	for n := range maxUsers {
+		u := w.addUser(n)
+		for k := range maxDevices {
+			d := u.addDevice()
+			o, err := d.options()
+			if err != nil {
+				tb.Fatal(err)
+			}
+			var c *cloudmls.Client
+			if k == 0 {
+				if c, _, err = cloudmls.Register(tb.Context(), u.name, password, o); err == nil {
+					err = c.AddAccount(tb.Context(), u.self)
+				}
+			} else {
+				c, err = cloudmls.Open(tb.Context(), u.name, password, o)
+			}
+			if err != nil {
+				tb.Fatal(err)
+			}
+			if err := c.Close(); err != nil {
+				tb.Fatal(err)
+			}
+			t.disks[n][k] = d.disk.copy()
+		}
+	}
+	t.now = w.now
+	if err := end(); err != nil {
+		tb.Fatal(err)
+	}
+	if t.file, err = os.ReadFile(path); err != nil {
+		tb.Fatal(err)
+	}
+	return t
+}
+
+// world makes a copy of the template with so many users and devices.
+func (t *template) world(path string, users, devices int) (*world, func() error, error) {
+	if err := os.WriteFile(path, t.file, 0o600); err != nil {
+		return nil, nil, err
+	}
+	w, end, err := newWorld(path, t.now)
+	if err != nil {
+		return nil, nil, err
+	}
+	for n := range users {
+		u := w.addUser(n)
+		for k := range devices {
+			d := u.addDevice()
+			d.disk.values = (&disk{values: t.disks[n][k]}).copy()
+		}
+	}
+	return w, end, nil
+}
+
+// fail notes the first thing that should not be.
+func (w *world) fail(format string, args ...any) {
+	if w.broken == nil {
+		w.broken = fmt.Errorf(format, args...)
+	}
+	w.note("FAIL: "+format, args...)
+}
+
+func (w *world) note(format string, args ...any) {
+	fmt.Fprintf(&w.log, strings.Repeat("  ", len(w.busy))+format+"\n", args...)
+}
