@@ -21,13 +21,13 @@ type carrier struct {
 	err  error
 }
 
-func (c *carrier) SendToken(_ context.Context, _ keyapi.Account, id keyserver.ChallengeID, token1 []byte) error {
+func (c *carrier) SendToken(_ context.Context, m keyserver.ChallengeMessage) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.sent == nil {
 		c.sent = map[keyserver.ChallengeID][]byte{}
 	}
-	c.sent[id] = bytes.Clone(token1)
+	c.sent[m.ID] = bytes.Clone(m.Token1)
 	return c.err
 }
 

@@ -37,7 +37,12 @@ type output[T any] struct{ Body T }
 type input[T any] struct{ Body T }
 
 func (s *Server) serverInfo(context.Context, *struct{}) (*output[keyapi.ServerInfo], error) {
-	info := keyapi.ServerInfo{Origin: s.Origin, Versions: []string{"v1"}, AuthVersion: AuthVersion, ProofNeeded: []string{}}
+	info := keyapi.ServerInfo{
+		Origin: s.Origin, Versions: []string{"v1"}, AuthVersion: AuthVersion, ProofNeeded: []string{}, Registration: string(s.Registration),
+	}
+	for _, r := range s.Roles {
+		info.Roles = append(info.Roles, string(r))
+	}
 	for _, cs := range s.CipherSuites {
 		info.CipherSuites = append(info.CipherSuites, uint16(cs))
 	}
@@ -61,6 +66,14 @@ func canonicalName(name string) (string, error) {
 		}
 	}
 	return string(b), nil
+}
+
+// mayOpen is asked before a session is opened.
+func (s *Server) mayOpen(ctx context.Context, mode string) error {
+	if err := s.checkMode(mode); err != nil {
+		return err
+	}
+	return s.signInAllowed(ctx)
 }
 
 func (s *Server) signInAllowed(ctx context.Context) error {
@@ -162,9 +175,12 @@ func checkDevice(d *keyapi.Device) error {
 	return nil
 }
 
-func (s *Server) register(ctx context.Context, in *input[keyapi.RegisterRequest]) (*output[keyapi.Session], error) {
-	if err := s.signInAllowed(ctx); err != nil {
+func (s *Server) register(ctx context.Context, in *registerInput) (*sessionOutput, error) {
+	if err := s.mayOpen(ctx, in.Tokens); err != nil {
 		return nil, err
+	}
+	if wait, ok := s.limits.registrations.take(network(ctx), s.Now()); !ok {
+		return nil, rateLimited(wait)
 	}
 	r := &in.Body
 	name, err := canonicalName(r.Username)
@@ -180,9 +196,18 @@ func (s *Server) register(ctx context.Context, in *input[keyapi.RegisterRequest]
 	if len(r.RecoveryAuth) > 0 {
 		u.Recovery = s.recoveryVerifier(id, r.RecoveryAuth)
 	}
-	var session *Session
-	var token []byte
+	g, once, err := s.signingIn(ctx, in.Key, "register", name, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	var answer keyapi.Session
 	err = s.Store.Update(ctx, func(w Writer) error {
+		if found, err := once.replay(w, &answer); err != nil || found {
+			return err
+		}
+		if err := s.mayRegister(w, r.Invitation); err != nil { // first: strangers learn nothing about names
+			return err
+		}
 		if have, err := w.UserByName(name); err != nil || have != nil {
 			return orErr(err, conflict(keyapi.CodeTaken, "user name is taken"))
 		}
@@ -192,13 +217,29 @@ func (s *Server) register(ctx context.Context, in *input[keyapi.RegisterRequest]
 		if err := orErr(w.PutUser(u), s.keepMark(w)); err != nil {
 			return err
 		}
-		session, token = newSession(id, r.Device, s.Now())
-		return w.PutSession(session)
+		session, token := newSession(id, r.Device, s.Now())
+		if err := w.PutSession(session); err != nil {
+			return err
+		}
+		if answer, err = s.sessionAnswer(g, session, token); err != nil {
+			return err
+		}
+		return once.keep(w, answer)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return s.sessionAnswer(session, token)
+	return s.signedIn(in.Tokens, answer)
+}
+
+// signingIn gives what the transaction that opens a session must not ask for.
+func (s *Server) signingIn(ctx context.Context, key, route, name string, body []byte) (*signer, *once, error) {
+	o, err := s.once(ctx, key, route, []byte(name), body)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := s.signer(ctx)
+	return g, o, err
 }
 
 func (s *Server) setSecrets(u *User, version uint8, k keyapi.KDF, tag, auth []byte) {
@@ -216,8 +257,8 @@ func orErr(err, otherwise error) error {
 // claimed is what signing in by password and by recovery code have in common:
 // it counts the attempt for the network, checks the form, and finds the user as
 // findUser does; name is the canonical one. The secret is not compared yet.
-func (s *Server) claimed(ctx context.Context, username string, d *keyapi.Device, auth []byte, version uint8) (name string, u *User, knownDevice bool, err error) {
-	if err := s.signInAllowed(ctx); err != nil {
+func (s *Server) claimed(ctx context.Context, mode, username string, d *keyapi.Device, auth []byte, version uint8) (name string, u *User, knownDevice bool, err error) {
+	if err := s.mayOpen(ctx, mode); err != nil {
 		return "", nil, false, err
 	}
 	if name, err = canonicalName(username); err != nil {
@@ -233,9 +274,9 @@ func (s *Server) claimed(ctx context.Context, username string, d *keyapi.Device,
 	return name, u, knownDevice, err
 }
 
-func (s *Server) login(ctx context.Context, in *input[keyapi.LoginRequest]) (*output[keyapi.Session], error) {
+func (s *Server) login(ctx context.Context, in *loginInput) (*sessionOutput, error) {
 	r := &in.Body
-	name, user, known, err := s.claimed(ctx, r.Username, &r.Device, r.Auth, r.AuthVersion)
+	name, user, known, err := s.claimed(ctx, in.Tokens, r.Username, &r.Device, r.Auth, r.AuthVersion)
 	if err != nil {
 		return nil, err
 	}
@@ -250,15 +291,21 @@ func (s *Server) login(ctx context.Context, in *input[keyapi.LoginRequest]) (*ou
 		return nil, unauthorized("wrong user name or password")
 	}
 	s.guesses.succeed(guesser)
-	return s.openSession(ctx, user, r.Device, false)
+	g, once, err := s.signingIn(ctx, in.Key, "login", name, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.openSession(ctx, g, once, user, r.Device, false)
+	if err != nil {
+		return nil, err
+	}
+	return s.signedIn(in.Tokens, answer)
 }
 
 // openSession signs a device in, unless the secret that it has just proven was
 // replaced meanwhile.
-func (s *Server) openSession(ctx context.Context, proven *User, d keyapi.Device, recovering bool) (*output[keyapi.Session], error) {
-	var session *Session
-	var token []byte
-	err := s.Store.Update(ctx, func(w Writer) error {
+func (s *Server) openSession(ctx context.Context, g *signer, o *once, proven *User, d keyapi.Device, recovering bool) (answer keyapi.Session, err error) {
+	err = s.Store.Update(ctx, func(w Writer) error {
 		now, err := w.User(proven.ID)
 		if err != nil {
 			return err
@@ -266,17 +313,23 @@ func (s *Server) openSession(ctx context.Context, proven *User, d keyapi.Device,
 		if now == nil || !hmac.Equal(now.Verifier, proven.Verifier) || !hmac.Equal(now.Recovery, proven.Recovery) {
 			return unauthorized("password or recovery code was changed at this moment")
 		}
+		if found, err := o.replay(w, &answer); err != nil || found {
+			return err
+		}
 		if err := s.makeRoom(w, proven.ID, d.Key); err != nil {
 			return err
 		}
-		session, token = newSession(proven.ID, d, s.Now())
+		session, token := newSession(proven.ID, d, s.Now())
 		session.Recovering = recovering
-		return w.PutSession(session)
+		if err := w.PutSession(session); err != nil {
+			return err
+		}
+		if answer, err = s.sessionAnswer(g, session, token); err != nil {
+			return err
+		}
+		return o.keep(w, answer)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return s.sessionAnswer(session, token)
+	return answer, err
 }
 
 // findUser gives a user whom no AUTH value fits when there is none, so that

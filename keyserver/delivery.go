@@ -57,13 +57,13 @@ func (s *Server) deliveries(ctx context.Context, in *deliveriesInput) (*output[k
 // ends a long-poll too.
 func (s *Server) readInbox(ctx context.Context, who identity, in *deliveriesInput) (*output[keyapi.Deliveries], error) {
 	var page keyapi.Deliveries
+	if _, err := s.remoteSession(ctx, who); err != nil {
+		return nil, err
+	}
 	err := s.Store.View(ctx, func(r Reader) error {
-		session, err := r.Session(who.session)
+		_, err := s.localSession(r, who)
 		if err != nil {
 			return err
-		}
-		if session == nil {
-			return unauthorized("session has ended")
 		}
 		if _, err := owned(r, who.user, in.account()); err != nil {
 			return err

@@ -204,6 +204,7 @@ type claimInput struct {
 	Platform string `path:"platform"`
 	ID       string `path:"id"`
 	Suite    uint16 `query:"suite" doc:"Cipher suite of the KeyPackage; none: 1."`
+	Key      string `header:"Idempotency-Key" doc:"As with other routes: the same KeyPackage again for 24 hours."`
 }
 
 func (in *claimInput) account() keyapi.Account { return accountPath{in.Platform, in.ID}.account() }
@@ -225,8 +226,15 @@ func (s *Server) claimKeyPackage(ctx context.Context, in *claimInput) (*output[k
 	if wait, ok := s.limits.claims.take(u.String()+bucketKey(a), s.Now()); !ok {
 		return nil, rateLimited(wait)
 	}
+	once, err := s.once(ctx, in.Key, "claim", u[:], []byte(bucketKey(poolName(a, cs))))
+	if err != nil {
+		return nil, err
+	}
 	var claimed keyapi.ClaimedKeyPackage
 	err = s.Store.Update(ctx, func(w Writer) error {
+		if found, err := once.replay(w, &claimed); err != nil || found {
+			return err
+		}
 		account, err := w.Account(a)
 		if err != nil {
 			return err
@@ -243,7 +251,7 @@ func (s *Server) claimKeyPackage(ctx context.Context, in *claimInput) (*output[k
 		}
 		claimed = keyapi.ClaimedKeyPackage{KeyPackage: kp.Data, LastResort: lastResort}
 		crashpoint.Here("keypackage-taken")
-		return nil
+		return once.keep(w, claimed)
 	})
 	return &output[keyapi.ClaimedKeyPackage]{claimed}, err
 }

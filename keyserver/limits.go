@@ -28,13 +28,16 @@ type Limits struct {
 	LongPolls       int           // waiting at once, of one user
 	RefreshLifetime time.Duration // of a refresh token that is not used
 
-	SignIn     Rate // params, register, login: per network prefix (IPv4 /24, IPv6 /64)
-	Refresh    Rate // per network prefix
-	Claims     Rate // KeyPackages, per user and account asked for
-	LookUps    Rate // reachable, conversations, claims of KeyPackages and accounts: per user
-	Commits    Rate // per user
-	Writes     Rate // transactions and uploads of KeyPackages, per user
-	Challenges Rate // per account that is to be proven
+	SignIn Rate // params, register, login: per network prefix (IPv4 /24, IPv6 /64)
+	// Registrations are per network prefix too. They tell which names are taken
+	// and make users, so they are fewer.
+	Registrations Rate
+	Refresh       Rate // per network prefix
+	Claims        Rate // KeyPackages, per user and account asked for
+	LookUps       Rate // reachable, conversations, claims of KeyPackages and accounts: per user
+	Commits       Rate // per user
+	Writes        Rate // transactions and uploads of KeyPackages, per user
+	Challenges    Rate // per account that is to be proven: Burst within Burst×Every, kept in the store
 	// ChallengesFrom is per network prefix and per user, so that the server is
 	// no cannon for mails.
 	ChallengesFrom Rate
@@ -56,6 +59,7 @@ func DefaultLimits() Limits {
 		LongPolls:       64,
 		RefreshLifetime: 365 * 24 * time.Hour,
 		SignIn:          Rate{Burst: 60, Every: 2 * time.Second},
+		Registrations:   Rate{Burst: 20, Every: 3 * time.Minute},
 		Refresh:         Rate{Burst: 240, Every: 500 * time.Millisecond},
 		Claims:          Rate{Burst: 20, Every: 6 * time.Minute},
 		LookUps:         Rate{Burst: 1000, Every: time.Second},
@@ -89,6 +93,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.LongPolls, d.LongPolls)
 	orDefault(&l.RefreshLifetime, d.RefreshLifetime)
 	orDefault(&l.SignIn, d.SignIn)
+	orDefault(&l.Registrations, d.Registrations)
 	orDefault(&l.Refresh, d.Refresh)
 	orDefault(&l.Claims, d.Claims)
 	orDefault(&l.LookUps, d.LookUps)

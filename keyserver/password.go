@@ -10,9 +10,9 @@ import (
 // recover opens a session with the recovery code. It is counted with the
 // sign-ins of a network, and answers alike whether the name is unknown, the user has no recovery code,
 // or it is another one.
-func (s *Server) recover(ctx context.Context, in *input[keyapi.RecoverRequest]) (*output[keyapi.Session], error) {
+func (s *Server) recover(ctx context.Context, in *recoverInput) (*sessionOutput, error) {
 	r := &in.Body
-	_, user, _, err := s.claimed(ctx, r.Username, &r.Device, r.RecoveryAuth, r.AuthVersion)
+	name, user, _, err := s.claimed(ctx, in.Tokens, r.Username, &r.Device, r.RecoveryAuth, r.AuthVersion)
 	if err != nil {
 		return nil, err
 	}
@@ -21,14 +21,26 @@ func (s *Server) recover(ctx context.Context, in *input[keyapi.RecoverRequest]) 
 	if !hmac.Equal(s.recoveryVerifier(user.ID, r.RecoveryAuth), user.Recovery) {
 		return nil, unauthorized("wrong user name or recovery code")
 	}
-	return s.openSession(ctx, user, r.Device, true)
+	g, once, err := s.signingIn(ctx, in.Key, "recover", name, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.openSession(ctx, g, once, user, r.Device, true)
+	if err != nil {
+		return nil, err
+	}
+	return s.signedIn(in.Tokens, answer)
 }
 
 // password replaces what the user signs in with, together with the objects that
 // are sealed to it, and ends all other sessions: one transaction of the store.
-func (s *Server) password(ctx context.Context, in *input[keyapi.PasswordRequest]) (*output[keyapi.TxResult], error) {
+func (s *Server) password(ctx context.Context, in *repeatable[keyapi.PasswordRequest]) (*output[keyapi.TxResult], error) {
 	r, id := &in.Body, caller(ctx)
-	if err := checkPassword(r, id.recovering); err != nil {
+	if err := s.checkPassword(r, id.recovering); err != nil {
+		return nil, err
+	}
+	once, err := s.once(ctx, in.Key, "password", id.user[:], in.RawBody)
+	if err != nil {
 		return nil, err
 	}
 	if wait, ok := s.limits.writes.take(id.user.String(), s.Now()); !ok {
@@ -42,7 +54,11 @@ func (s *Server) password(ctx context.Context, in *input[keyapi.PasswordRequest]
 	}
 	var proven bool
 	var ended []SessionID
-	err := s.Store.Update(ctx, func(w Writer) (err error) {
+	err = s.Store.Update(ctx, func(w Writer) (err error) {
+		var done keyapi.TxResult
+		if proven, err = once.replay(w, &done); err != nil || proven {
+			return err
+		}
 		var u *User
 		if u, proven, err = s.mayChange(w, id, r.OldAuth); err != nil {
 			return err
@@ -51,14 +67,18 @@ func (s *Server) password(ctx context.Context, in *input[keyapi.PasswordRequest]
 		if len(r.RecoveryAuth) > 0 {
 			u.Recovery = s.recoveryVerifier(u.ID, r.RecoveryAuth)
 		}
-		if err := s.changeObjects(w, u.ID, &r.Tx); err != nil {
-			return err
+		if s.has(RoleStore) {
+			if err := s.changeObjects(w, u.ID, &r.Tx); err != nil {
+				return err
+			}
 		}
 		if err := w.PutUser(u); err != nil {
 			return err
 		}
-		ended, err = keepOnly(w, id)
-		return err
+		if ended, err = keepOnly(w, id); err != nil {
+			return err
+		}
+		return once.keep(w, keyapi.TxResult{Applied: true})
 	})
 	if proven {
 		s.guesses.succeed(guesser)
@@ -72,7 +92,7 @@ func (s *Server) password(ctx context.Context, in *input[keyapi.PasswordRequest]
 	return &output[keyapi.TxResult]{keyapi.TxResult{Applied: true}}, nil
 }
 
-func checkPassword(r *keyapi.PasswordRequest, recovering bool) error {
+func (s *Server) checkPassword(r *keyapi.PasswordRequest, recovering bool) error {
 	if err := checkSecrets(r.AuthVersion, r.KDF, r.KDFTag, r.Auth, r.RecoveryAuth); err != nil {
 		return err
 	}
@@ -81,7 +101,9 @@ func checkPassword(r *keyapi.PasswordRequest, recovering bool) error {
 		return invalid("a recovery code serves once: recovery_auth must bring another")
 	case recovering != (len(r.OldAuth) == 0) || !recovering && len(r.OldAuth) != authSize:
 		return invalid("old_auth must have 32 octets, and none in a session opened with the recovery code")
-	case r.Tx.Commit != nil || len(r.Tx.Ack) > 0 || len(r.Tx.Put) == 0:
+	case !s.has(RoleStore) && len(r.Tx.Expect)+len(r.Tx.Put)+len(r.Tx.Delete) > 0:
+		return invalid("this server keeps no objects: tx must be empty, and what is sealed to the password is changed at the store before")
+	case r.Tx.Commit != nil || len(r.Tx.Ack) > 0 || s.has(RoleStore) && len(r.Tx.Put) == 0:
 		return invalid("tx must put the objects that are sealed to the password, and nothing but objects")
 	}
 	return checkTx(&r.Tx)

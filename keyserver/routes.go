@@ -25,9 +25,13 @@ const (
 )
 
 // routes builds the router; it is the list of everything that can be asked.
-func (s *Server) routes() http.Handler {
+func (s *Server) routes() (http.Handler, error) {
+	crossOrigin, err := s.crossOrigin()
+	if err != nil {
+		return nil, err
+	}
 	r := chi.NewRouter()
-	r.Use(s.recoverer, noStore)
+	r.Use(s.recoverer, noStore, crossOrigin)
 	if len(s.TrustedProxies) == 0 {
 		r.Use(middleware.ClientIPFromRemoteAddr)
 	} else {
@@ -43,28 +47,53 @@ func (s *Server) routes() http.Handler {
 	r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, newProblem(http.StatusMethodNotAllowed, keyapi.CodeNoRoute, "no such method here"))
 	})
-	api := humachi.New(r, apiConfig())
+	config, err := apiConfig()
+	if err != nil {
+		return nil, err
+	}
+	api := humachi.New(r, config)
 	api.UseMiddleware(func(c huma.Context, next func(huma.Context)) { next(foldStatus{c}) })
 
 	open := router{server: s, api: api}
 	add(open, "GET /v1/server", 0, s.serverInfo)
+	// What a session can do that was opened with the recovery code.
+	recovering := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(true)}}
+	signedIn := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(false)}}
+	if s.has(RoleAuth) {
+		s.authRoutes(open, recovering, signedIn)
+	}
+	if s.has(RoleStore) {
+		s.storeRoutes(recovering, signedIn)
+	}
+	if s.has(RoleDelivery) {
+		s.deliveryRoutes(signedIn)
+	}
+	if s.has(RoleStore) || s.has(RoleDelivery) {
+		add(signedIn.behind(s.gateLarge), "POST /v1/tx", keyapi.MaxTxSize, s.tx)
+	}
+	return r, addDocs(r, api.OpenAPI())
+}
+
+func (s *Server) authRoutes(open, recovering, signedIn router) {
+	add(open, "GET /v1/keys", 0, s.tokenKeys)
 	add(open, "POST /v1/auth/params", smallBody, s.params)
 	add(open, "POST /v1/auth/register", smallBody, s.register)
 	add(open, "POST /v1/auth/login", smallBody, s.login)
 	add(open, "POST /v1/auth/refresh", smallBody, s.refresh)
-
 	add(open, "POST /v1/auth/recover", smallBody, s.recover)
-
-	// What a session can do that was opened with the recovery code.
-	recovering := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(true)}}
 	add(recovering, "POST /v1/auth/logout", 0, s.logout)
+	add(recovering, "GET /v1/auth/session", 0, s.sessionState)
 	add(recovering.behind(s.gateLarge), "POST /v1/auth/password", uploadBody, s.password)
-	add(recovering.behind(s.gateAnswer), "GET /v1/objects", 0, s.objectIndex)
-	add(recovering.behind(s.gateAnswer), "POST /v1/objects", smallBody, s.objects)
-
-	signedIn := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(false)}}
 	add(signedIn, "GET /v1/sessions", 0, s.sessions)
 	add(signedIn, "DELETE /v1/sessions/{session}", 0, s.endSession)
+}
+
+func (s *Server) storeRoutes(recovering, signedIn router) {
+	add(recovering.behind(s.gateAnswer), "GET /v1/objects", 0, s.objectIndex)
+	add(recovering.behind(s.gateAnswer), "POST /v1/objects", smallBody, s.objects)
+}
+
+func (s *Server) deliveryRoutes(signedIn router) {
 	add(signedIn, "POST /v1/accounts/verify", smallBody, s.verify)
 	add(signedIn, "POST /v1/accounts", smallBody, s.addAccount)
 	add(signedIn, "GET /v1/accounts", 0, s.accounts)
@@ -73,29 +102,31 @@ func (s *Server) routes() http.Handler {
 	add(signedIn, "GET /v1/keypackages/{platform}/{id}", 0, s.countKeyPackages)
 	add(signedIn, "POST /v1/keypackages/{platform}/{id}/claim", 0, s.claimKeyPackage)
 	add(signedIn, "GET /v1/reachable/{platform}/{id}", 0, s.reachable)
-	add(signedIn.behind(s.gateLarge), "POST /v1/tx", keyapi.MaxTxSize, s.tx)
 	add(signedIn, "GET /v1/conversations/{conversation}", 0, s.instance)
 	add(signedIn.behind(s.gateAnswer), "GET /v1/delivery/{platform}/{id}", 0, s.deliveries)
 	add(signedIn, "POST /v1/delivery/{platform}/{id}/ack", smallBody, s.acknowledge)
-	return r
 }
 
-func apiConfig() huma.Config {
+func apiConfig() (huma.Config, error) {
+	binary, err := newCBOR()
+	if err != nil {
+		return huma.Config{}, err
+	}
 	format := huma.Format{
 		Marshal:   func(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) },
 		Unmarshal: decodeStrict,
 	}
 	c := huma.DefaultConfig("CloudMLS key server", "1")
-	c.Info.Description = "Byte strings are standard base64 with padding. docs/spec/keyserver-api.md has the rules."
-	c.Formats = map[string]huma.Format{"application/json": format, "json": format}
-	c.DocsPath, c.SchemasPath = "", ""
-	c.CreateHooks = nil // they would add links to answers
+	c.Info.Description = "Bodies are JSON, with octets in standard base64 with padding, or CBOR, with octets as byte strings. docs/spec/keyserver-api.md has the rules."
+	c.Formats = map[string]huma.Format{"application/json": format, "json": format, mediaCBOR: {Marshal: binary.encode, Unmarshal: binary.decode}}
+	c.DocsPath, c.SchemasPath, c.OpenAPIPath = "", "", "" // addDocs serves them, made once
+	c.CreateHooks = nil                                   // they would add links to answers
 	c.RejectUnknownQueryParameters = true
 	c.Transformers = []huma.Transformer{toProblem}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"bearer": {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
 	}
-	return c
+	return c, nil
 }
 
 type router struct {
@@ -122,7 +153,8 @@ func add[I, O any](r router, route string, body int64, handler func(context.Cont
 	if r.middlewares != nil {
 		op.Security = []map[string][]string{{"bearer": {}}}
 	}
-	if _, empty := any(new(O)).(*struct{}); empty {
+	_, empty := any(new(O)).(*struct{})
+	if _, cookies := any(new(O)).(*cookieOutput); empty || cookies {
 		op.DefaultStatus = http.StatusNoContent
 	}
 	huma.Register(r.api, op, func(ctx context.Context, in *I) (*O, error) {
@@ -173,27 +205,78 @@ func (s *Server) authenticate(recovering bool) func(huma.Context, func(huma.Cont
 }
 
 func (s *Server) identify(c huma.Context) (identity, error) {
+	if cookie := s.cookieToken(c); cookie != "" {
+		return s.whose(c.Context(), cookie)
+	}
 	scheme, token, ok := strings.Cut(c.Header("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return identity{}, unauthorized("no access token")
 	}
-	id, err := s.tokens.check(token)
-	if err != nil {
-		return identity{}, unauthorized("access token is not valid")
+	return s.whose(c.Context(), token)
+}
+
+// cookieToken is the access token of a web page.
+func (s *Server) cookieToken(c huma.Context) string {
+	if !s.Browsers || c.Header("Authorization") != "" {
+		return ""
 	}
-	var session *Session
-	err = s.Store.View(c.Context(), func(r Reader) (err error) {
-		session, err = r.Session(id.session)
+	cookie, err := huma.ReadCookie(c, accessCookie)
+	if err != nil {
+		return ""
+	}
+	return cookie.Value
+}
+
+// whose checks a token and its session, here or where the sessions are.
+func (s *Server) whose(ctx context.Context, token string) (identity, error) {
+	id, err := s.tokens.check(ctx, token)
+	switch {
+	case errors.Is(err, errKeysUnknown):
+		s.log.Warn("access token cannot be checked", "error", err)
+		return identity{}, unavailable("access tokens cannot be checked at the moment")
+	case err != nil:
+		return identity{}, unauthorized("access token is not valid")
+	case s.remote != nil:
+		id.recovering, err = s.remoteSession(ctx, id)
+		return id, err
+	}
+	err = s.Store.View(ctx, func(r Reader) (err error) {
+		id.recovering, err = s.localSession(r, id)
 		return err
 	})
+	return id, err
+}
+
+// localSession tells whether a session that exists was opened with the recovery
+// code; nothing where the sessions are elsewhere.
+func (s *Server) localSession(r Reader, id identity) (recovering bool, err error) {
+	if s.remote != nil {
+		return false, nil
+	}
+	session, err := r.Session(id.session)
 	if err != nil {
-		return identity{}, err
+		return false, err
 	}
 	if session == nil || session.User != id.user {
-		return identity{}, unauthorized("session has ended")
+		return false, unauthorized("session has ended")
 	}
-	id.recovering = session.Recovering
-	return id, nil
+	return session.Recovering, nil
+}
+
+// remoteSession is localSession for sessions that are elsewhere.
+func (s *Server) remoteSession(ctx context.Context, id identity) (recovering bool, err error) {
+	if s.remote == nil {
+		return false, nil
+	}
+	state, err := s.remote.session(ctx, id)
+	if err != nil {
+		s.log.Warn("session cannot be checked", "error", err)
+		return false, unavailable("sessions cannot be checked at the moment")
+	}
+	if state == nil {
+		return false, unauthorized("session has ended")
+	}
+	return state.Recovering, nil
 }
 
 type identityKey struct{}

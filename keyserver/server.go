@@ -8,7 +8,7 @@
 //	store, err := boltstore.Open("keyserver.db")
 //	...
 //	s, err := keyserver.New(keyserver.Options{
-//		Store: store, Origin: "https://keys.example.org", TokenKey: key, Pepper: pepper,
+//		Store: store, Origin: "https://keys.example.org", Pepper: pepper,
 //	})
 //	...
 //	h := keyserver.HTTPServer(s)
@@ -42,19 +42,34 @@ import (
 // TokenLifetime is how long an access token is valid by default.
 const TokenLifetime = 10 * time.Minute
 
-// Options of New. Store, Origin, TokenKey and Pepper are required.
+// Options of New. Store, Origin and Pepper are required.
 type Options struct {
 	Store Store // closed by the caller, after the Server
+	// Roles that this server has; nil: all of them. Without RoleAuth, Auth
+	// names the server that has it.
+	Roles []Role
+	Auth  *RemoteAuth
 	// Origin is the configured name of the server, e.g.
 	// "https://keys.example.org". Clients bind keys and signatures to it.
 	Origin string
-	// TokenKey signs access tokens. RetiredTokenKeys are accepted still.
+	// TokenKey signs access tokens; nil, as it should be: keys that the store
+	// holds for all its processes, a new one every 30 days. With a TokenKey,
+	// rotation is the operator's: RetiredTokenKeys are accepted still.
 	TokenKey         ed25519.PrivateKey
 	RetiredTokenKeys []ed25519.PublicKey
 	TokenLifetime    time.Duration // zero: TokenLifetime
 	// Pepper, at least 32 octets, enters what is stored of AUTH values and the
 	// pretended parameters of unknown users. It is kept apart from the Store.
 	Pepper []byte
+
+	// Registration says who may become a user; empty: RegistrationOpen.
+	Registration Registration
+
+	// Browsers lets web pages sign in with cookies; see cookies.go. Origins
+	// lists pages of other origins that may call the API at all (CORS), e.g.
+	// "https://mail.example.org".
+	Browsers bool
+	Origins  []string
 
 	// RequireProof lists the platforms whose account ids must be proven.
 	// Without a Challenger for one of them its accounts cannot be claimed.
@@ -81,10 +96,22 @@ func (o *Options) check() error {
 		return errors.New("options: Store is missing")
 	case o.Origin == "":
 		return errors.New("options: Origin is missing")
-	case len(o.TokenKey) != ed25519.PrivateKeySize:
+	case o.TokenKey != nil && len(o.TokenKey) != ed25519.PrivateKeySize:
 		return errors.New("options: TokenKey is not an Ed25519 private key")
 	case len(o.Pepper) < 32:
 		return errors.New("options: Pepper is shorter than 32 octets")
+	}
+	if err := o.checkRoles(); err != nil {
+		return err
+	}
+	if err := o.checkRegistration(); err != nil {
+		return err
+	}
+	if err := o.checkOrigins(); err != nil {
+		return err
+	}
+	if o.TokenKey == nil && len(o.RetiredTokenKeys) > 0 {
+		return errors.New("options: RetiredTokenKeys are for servers with a TokenKey")
 	}
 	for _, k := range o.RetiredTokenKeys {
 		if len(k) != ed25519.PublicKeySize {
@@ -123,15 +150,17 @@ type Server struct {
 	Options
 	log     *slog.Logger
 	tokens  *tokens
-	authKey []byte // HMAC key of what is stored of AUTH values
-	fakeKey []byte // HMAC key of pretended parameters
-	mark    []byte // of the pepper and the origin, kept with the first user
+	authKey []byte      // HMAC key of what is stored of AUTH values
+	fakeKey []byte      // HMAC key of pretended parameters
+	hideKey []byte      // HMAC key of names that must not lie about in clear
+	remote  *remoteAuth // who knows the sessions; nil: this server
+	mark    []byte      // of the pepper and the origin, kept with the first user
 	handler http.Handler
 	waiting *waiters
 	large   largeGate
 
 	guesses *guessGuard
-	limits  struct{ signIn, refresh, claims, lookUps, commits, writes, challenges, challengesFrom *throttle }
+	limits  struct{ signIn, registrations, refresh, claims, lookUps, commits, writes, challengesFrom *throttle }
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -143,7 +172,7 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("make key server: %w", err)
 	}
 	s := &Server{
-		Options: o, log: o.Logger, tokens: newTokens(&o), waiting: newWaiters(),
+		Options: o, log: o.Logger, waiting: newWaiters(),
 		guesses: newGuessGuard(), closed: make(chan struct{}),
 	}
 	var err error
@@ -151,6 +180,12 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("make key server: %w", err)
 	}
 	if s.fakeKey, err = hkdf.Key(sha256.New, o.Pepper, nil, "cloudmls/1 keyserver unknown user", 32); err != nil {
+		return nil, fmt.Errorf("make key server: %w", err)
+	}
+	if s.hideKey, err = hkdf.Key(sha256.New, o.Pepper, nil, "cloudmls/1 keyserver hidden names", 32); err != nil {
+		return nil, fmt.Errorf("make key server: %w", err)
+	}
+	if err := s.makeTokens(); err != nil {
 		return nil, fmt.Errorf("make key server: %w", err)
 	}
 	if s.mark, err = hkdf.Key(sha256.New, o.Pepper, nil, "cloudmls/1 keyserver mark "+o.Origin, 32); err != nil {
@@ -163,9 +198,29 @@ func New(o Options) (*Server, error) {
 	l.signIn, l.refresh = newThrottle(o.Limits.SignIn), newThrottle(o.Limits.Refresh)
 	l.claims, l.lookUps, l.commits = newThrottle(o.Limits.Claims), newThrottle(o.Limits.LookUps), newThrottle(o.Limits.Commits)
 	l.writes = newThrottle(o.Limits.Writes)
-	l.challenges, l.challengesFrom = newThrottle(o.Limits.Challenges), newThrottle(o.Limits.ChallengesFrom)
-	s.handler = s.routes()
+	l.challengesFrom, l.registrations = newThrottle(o.Limits.ChallengesFrom), newThrottle(o.Limits.Registrations)
+	if s.handler, err = s.routes(); err != nil {
+		return nil, fmt.Errorf("make key server: %w", err)
+	}
 	return s, nil
+}
+
+// makeTokens decides where token keys come from.
+func (s *Server) makeTokens() error {
+	switch {
+	case s.Auth != nil:
+		s.remote = newRemoteAuth(*s.Auth, s.Now)
+		s.tokens = newTokens(s.Auth.Origin, s.TokenLifetime, s.remote, s.Now)
+	case s.TokenKey != nil:
+		s.tokens = newTokens(s.Origin, s.TokenLifetime, newFixedKeys(&s.Options), s.Now)
+	default:
+		seal, err := hkdf.Key(sha256.New, s.Pepper, nil, "cloudmls/1 keyserver token keys "+s.Origin, 32)
+		if err != nil {
+			return err
+		}
+		s.tokens = newTokens(s.Origin, s.TokenLifetime, &keyRing{store: s.Store, seal: seal, now: s.Now}, s.Now)
+	}
+	return nil
 }
 
 // ErrOtherServer tells that a store has users of other keys or another origin.

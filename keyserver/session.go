@@ -84,25 +84,25 @@ func successorCipher(token []byte) (cipher.AEAD, []byte, error) {
 	return a, make([]byte, a.NonceSize()), nil
 }
 
-func (s *Server) sessionAnswer(session *Session, refresh []byte) (*output[keyapi.Session], error) {
-	access, expires, err := s.tokens.issue(identity{user: session.User, session: session.ID}, s.Now())
-	if err != nil {
-		return nil, err
-	}
-	return &output[keyapi.Session]{keyapi.Session{
+func (s *Server) sessionAnswer(g *signer, session *Session, refresh []byte) (keyapi.Session, error) {
+	access, expires, err := g.issue(identity{user: session.User, session: session.ID}, s.Now())
+	return keyapi.Session{
 		UserID: session.User[:], SessionID: session.ID[:], AccessToken: access, ExpiresAt: expires, RefreshToken: refresh,
-	}}, nil
+	}, err
 }
 
 // refresh exchanges a refresh token. A used one, presented in time by its
 // device, gives its successor again; in any other case it is a copy in foreign
 // hands, or its successor is, and the session ends.
-func (s *Server) refresh(ctx context.Context, in *input[keyapi.RefreshRequest]) (*output[keyapi.Session], error) {
+func (s *Server) refresh(ctx context.Context, in *refreshInput) (*sessionOutput, error) {
 	now := s.Now()
 	if wait, ok := s.limits.refresh.take(network(ctx), now); !ok {
 		return nil, rateLimited(wait)
 	}
-	r := &in.Body
+	r, signed, err := s.refreshRequest(in)
+	if err != nil {
+		return nil, err
+	}
 	if len(r.RefreshToken) != refreshSize {
 		return nil, invalid("refresh_token must have 32 octets")
 	}
@@ -114,13 +114,13 @@ func (s *Server) refresh(ctx context.Context, in *input[keyapi.RefreshRequest]) 
 	var token []byte
 	var refused error
 	var stolen bool
-	err := s.Store.Update(ctx, func(w Writer) (err error) {
+	err = s.Store.Update(ctx, func(w Writer) (err error) {
 		token, stolen, refused = nil, false, unauthorized("refresh token is not valid")
 		session, err = w.SessionByToken(hash)
 		if err != nil || session == nil {
 			return err
 		}
-		signed := ed25519.Verify(session.Device.Key, keyapi.RefreshSigningInput(s.Origin, *r), r.Signature)
+		signed := ed25519.Verify(session.Device.Key, signed, r.Signature)
 		switch {
 		case session.Token == hash && !signed:
 			return nil // without the device key a stolen token can neither be used nor spoilt
@@ -144,18 +144,30 @@ func (s *Server) refresh(ctx context.Context, in *input[keyapi.RefreshRequest]) 
 		return w.DeleteSession(session.ID)
 	})
 	if stolen && err == nil {
-		s.log.Warn("used refresh token presented again, session ended", "session", session.ID)
+		s.log.Warn("used refresh token presented again, session ended", "session", s.logHash("session", session.ID.String()))
 		s.waiting.wakeSession(session.ID)
 	}
 	if err := orErr(err, refused); err != nil {
 		return nil, err
 	}
-	return s.sessionAnswer(session, token)
+	g, err := s.signer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.sessionAnswer(g, session, token)
+	if err != nil {
+		return nil, err
+	}
+	mode := ""
+	if len(in.Body.RefreshToken) == 0 {
+		mode = tokensCookie
+	}
+	return s.signedIn(mode, answer)
 }
 
-func (s *Server) logout(ctx context.Context, _ *struct{}) (*struct{}, error) {
+func (s *Server) logout(ctx context.Context, _ *struct{}) (*cookieOutput, error) {
 	id := caller(ctx)
 	err := s.Store.Update(ctx, func(w Writer) error { return w.DeleteSession(id.session) })
 	s.waiting.wakeSession(id.session)
-	return nil, err
+	return s.signedOut(), err
 }

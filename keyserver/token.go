@@ -1,6 +1,7 @@
 package keyserver
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -20,13 +21,19 @@ const (
 	maxTokenSize  = 4 << 10
 )
 
-// tokens issues and checks access tokens. It has no state besides its keys.
+// keySource knows the public keys that access tokens may be signed with.
+type keySource interface {
+	// public gives the key of this id, nil if there is none. An error means
+	// that it is not known whether there is one.
+	public(ctx context.Context, id string) (ed25519.PublicKey, error)
+}
+
+// tokens checks access tokens; where the server has the auth role it issues
+// them too.
 type tokens struct {
 	origin   string
 	lifetime time.Duration
-	key      ed25519.PrivateKey
-	keyID    string
-	known    map[string]ed25519.PublicKey // by key id; retired keys included
+	keys     keySource
 	parser   *jwt.Parser
 }
 
@@ -42,21 +49,15 @@ type identity struct {
 	// recovering: the session may do nothing before it has set a password. Its
 	// token does not say so, the session does.
 	recovering bool
+	token      string // as it came; nodes without sessions of their own ask with it
 }
 
-func newTokens(o *Options) *tokens {
-	t := &tokens{origin: o.Origin, lifetime: o.TokenLifetime, key: o.TokenKey, known: map[string]ed25519.PublicKey{}}
-	public := o.TokenKey.Public().(ed25519.PublicKey)
-	t.keyID = keyID(public)
-	t.known[t.keyID] = public
-	for _, k := range o.RetiredTokenKeys {
-		t.known[keyID(k)] = k
-	}
-	t.parser = jwt.NewParser(
-		jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithIssuer(o.Origin), jwt.WithAudience(o.Origin+tokenAudience),
-		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithStrictDecoding(), jwt.WithTimeFunc(o.Now),
-	)
-	return t
+// newTokens: origin is that of the server with the auth role.
+func newTokens(origin string, lifetime time.Duration, keys keySource, now func() time.Time) *tokens {
+	return &tokens{origin: origin, lifetime: lifetime, keys: keys, parser: jwt.NewParser(
+		jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithIssuer(origin), jwt.WithAudience(origin+tokenAudience),
+		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithStrictDecoding(), jwt.WithTimeFunc(now),
+	)}
 }
 
 func keyID(k ed25519.PublicKey) string {
@@ -64,29 +65,40 @@ func keyID(k ed25519.PublicKey) string {
 	return base64.RawURLEncoding.EncodeToString(h[:12])
 }
 
-func (t *tokens) issue(id identity, now time.Time) (string, time.Time, error) {
-	expires := now.Add(t.lifetime).Truncate(time.Second)
+// signer issues tokens with one key.
+type signer struct {
+	t   *tokens
+	id  string
+	key ed25519.PrivateKey
+}
+
+func (g *signer) issue(id identity, now time.Time) (string, time.Time, error) {
+	expires := now.Add(g.t.lifetime).Truncate(time.Second)
 	jti := make([]byte, 16)
 	rand.Read(jti)
 	tok := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
 		RegisteredClaims: jwt.RegisteredClaims{
-			Issuer: t.origin, Audience: jwt.ClaimStrings{t.origin + tokenAudience}, Subject: id.user.String(),
+			Issuer: g.t.origin, Audience: jwt.ClaimStrings{g.t.origin + tokenAudience}, Subject: id.user.String(),
 			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires), ID: hex.EncodeToString(jti),
 		},
 		Session: id.session.String(),
 	})
-	tok.Header["typ"], tok.Header["kid"] = tokenType, t.keyID
-	s, err := tok.SignedString(t.key)
+	tok.Header["typ"], tok.Header["kid"] = tokenType, g.id
+	s, err := tok.SignedString(g.key)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("sign access token: %w", err)
 	}
 	return s, expires, nil
 }
 
+// errKeysUnknown: the keys could not be looked up, so nothing can be said of a
+// token.
+var errKeysUnknown = errors.New("token keys are not available")
+
 // check verifies a token by itself; whether its session still exists is for
-// the store to say.
-func (t *tokens) check(token string) (identity, error) {
-	var id identity
+// the store to say. Its error is errKeysUnknown, or says why the token is bad.
+func (t *tokens) check(ctx context.Context, token string) (identity, error) {
+	id := identity{token: token}
 	if len(token) > maxTokenSize {
 		return id, errors.New("access token is too long")
 	}
@@ -96,10 +108,17 @@ func (t *tokens) check(token string) (identity, error) {
 			return nil, errors.New("not an access token")
 		}
 		kid, ok := tok.Header["kid"].(string)
-		if !ok || t.known[kid] == nil {
+		if !ok || len(kid) > 64 {
 			return nil, errors.New("key id is not known")
 		}
-		return t.known[kid], nil
+		k, err := t.keys.public(ctx, kid)
+		if err != nil {
+			return nil, errors.Join(errKeysUnknown, err)
+		}
+		if k == nil {
+			return nil, errors.New("key id is not known")
+		}
+		return k, nil
 	})
 	if err != nil {
 		return id, err

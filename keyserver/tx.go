@@ -12,6 +12,9 @@ import (
 // resultLifetime is how long an accepted transaction can be sent again.
 const resultLifetime = 24 * time.Hour
 
+// expireAtOnce bounds the clean-up that rides along with a write.
+const expireAtOnce = 64
+
 type txInput struct {
 	RawBody []byte
 	Body    keyapi.Tx
@@ -22,6 +25,9 @@ type txInput struct {
 func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult], error) {
 	u, t, now := caller(ctx).user, &in.Body, s.Now()
 	if err := checkTx(t); err != nil {
+		return nil, err
+	}
+	if err := s.rolesOfTx(t); err != nil {
 		return nil, err
 	}
 	if wait, ok := s.limits.writes.take(u.String(), now); !ok {

@@ -36,7 +36,7 @@ var Rules = []Rule{
 	{Package: "keyserver/keyapi", Never: []string{"net", "net/http", "os", "os/exec", "context", "log", "syscall"}},
 	{Package: "keyserver/keyclient", Ours: []string{"keyserver/keyapi"}},
 	{Package: "keyserver", Ours: []string{"internal/crashpoint", "keyserver/keyapi", "mls", "groupid"},
-		Others: []string{"github.com/danielgtaylor/huma/v2", "github.com/go-chi/chi/v5", "github.com/golang-jwt/jwt/v5"}},
+		Others: []string{"github.com/danielgtaylor/huma/v2", "github.com/fxamacker/cbor/v2", "github.com/go-chi/chi/v5", "github.com/golang-jwt/jwt/v5"}},
 	{Package: "keyserver/boltstore", Ours: []string{"keyserver", "keyserver/keyapi", "mls"}, Others: []string{"go.etcd.io/bbolt"}},
 	{Package: "keyserver/certs", Others: []string{"golang.org/x/crypto"}, Never: []string{"os/exec"}},
 	{Package: "internal/acmetest", Never: []string{"os", "os/exec"}},

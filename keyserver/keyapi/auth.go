@@ -19,6 +19,8 @@ type ServerInfo struct {
 	AuthVersion  uint8    `json:"auth_version"`  // 1: split derivation
 	CipherSuites []uint16 `json:"cipher_suites"` // accepted in KeyPackages
 	ProofNeeded  []string `json:"proof_needed"`  // platforms whose account ids must be proven
+	Roles        []string `json:"roles"`         // of "auth", "delivery", "store"
+	Registration string   `json:"registration"`  // "open", "invitation" or "closed"
 }
 
 // ParamsRequest asks for what a user name needs to derive its AUTH value.
@@ -45,6 +47,7 @@ type RegisterRequest struct {
 	Auth         []byte `json:"auth"`                    // 32 octets, derived; never the password
 	RecoveryAuth []byte `json:"recovery_auth,omitempty"` // 32 octets, derived from the recovery code; none: no recovery
 	Device       Device `json:"device"`
+	Invitation   string `json:"invitation,omitempty"` // where the server wants one
 }
 
 // LoginRequest opens a session. Any wrong part of it gives the same answer.
@@ -107,15 +110,18 @@ type Device struct {
 type Session struct {
 	UserID       []byte    `json:"user_id"`
 	SessionID    []byte    `json:"session_id"` // 16 octets
-	AccessToken  string    `json:"access_token"`
+	AccessToken  string    `json:"access_token,omitempty"`
 	ExpiresAt    time.Time `json:"expires_at"` // of the access token
-	RefreshToken []byte    `json:"refresh_token"`
+	RefreshToken []byte    `json:"refresh_token,omitempty"`
+	// RefreshHash, SHA-256 of the refresh token, stands in for the tokens where
+	// those are in cookies, which no script can read.
+	RefreshHash []byte `json:"refresh_hash,omitempty"`
 }
 
 // RefreshRequest rotates the refresh token. Signature is Ed25519 by the device
 // key over RefreshSigningInput.
 type RefreshRequest struct {
-	RefreshToken []byte    `json:"refresh_token"`
+	RefreshToken []byte    `json:"refresh_token,omitempty"` // none: it comes in a cookie
 	Time         time.Time `json:"time"`
 	Signature    []byte    `json:"signature"`
 }
@@ -124,4 +130,11 @@ type RefreshRequest struct {
 func RefreshSigningInput(origin string, r RefreshRequest) []byte {
 	b := []byte("cloudmls/1 refresh\x00" + origin + "\x00" + r.Time.UTC().Format(time.RFC3339Nano) + "\x00")
 	return append(b, r.RefreshToken...)
+}
+
+// CookieRefreshSigningInput is what a device signs that has its refresh token
+// in a cookie: hash is Session.RefreshHash.
+func CookieRefreshSigningInput(origin string, at time.Time, hash []byte) []byte {
+	b := []byte("cloudmls/1 refresh by cookie\x00" + origin + "\x00" + at.UTC().Format(time.RFC3339Nano) + "\x00")
+	return append(b, hash...)
 }

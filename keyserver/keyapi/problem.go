@@ -15,6 +15,8 @@ const (
 	CodeConflict             = "conflict"              // 409: a counter differs; Have tells the stored ones
 	CodeEpochConflict        = "epoch_conflict"        // 409: the epoch was taken; Instance and Winner tell by what
 	CodeInstanceConflict     = "instance_conflict"     // 409: the conversation has an instance already
+	CodeKeyReused            = "key_reused"            // 409: the Idempotency-Key was used with another request
+	CodeMoved                = "moved"                 // 409: the user's objects are moving, or lie at MovedTo
 	CodeTooLarge             = "too_large"             // 413
 	CodeRateLimited          = "rate_limited"          // 429, with Retry-After
 	CodeUnavailable          = "unavailable"           // 503: try again later
@@ -30,9 +32,10 @@ type Problem struct {
 	Status   int       `json:"status"`
 	Detail   string    `json:"detail,omitempty"`
 	Code     string    `json:"code"`
-	Have     []Expect  `json:"have,omitempty"`    // conflict: what the server has for the objects that differ
-	Instance *Instance `json:"current,omitempty"` // epoch_conflict, instance_conflict
-	Winner   *Delivery `json:"winner,omitempty"`  // epoch_conflict: the Commit that opened the next epoch
+	Have     []Expect  `json:"have,omitempty"`     // conflict: what the server has for the objects that differ
+	Instance *Instance `json:"current,omitempty"`  // epoch_conflict, instance_conflict
+	Winner   *Delivery `json:"winner,omitempty"`   // epoch_conflict: the Commit that opened the next epoch
+	MovedTo  string    `json:"moved_to,omitempty"` // moved: URL of the store that has the objects; none: not yet known
 }
 
 func (p *Problem) Error() string {

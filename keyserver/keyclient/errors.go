@@ -62,6 +62,8 @@ var statusOf = map[string][]int{
 	keyapi.CodeConflict:             {409},
 	keyapi.CodeEpochConflict:        {409},
 	keyapi.CodeInstanceConflict:     {409},
+	keyapi.CodeKeyReused:            {409},
+	keyapi.CodeMoved:                {409},
 	keyapi.CodeTooLarge:             {413},
 	keyapi.CodeRateLimited:          {429},
 	keyapi.CodeInternal:             {500},
