@@ -92,16 +92,20 @@ func TestFlaw21_InboxesAreBounded(t *testing.T) {
 	octets := strings.Repeat("x", 100)
 	for name, row := range map[string]struct {
 		limit func(*keyserver.Limits)
-		fits  int // messages of 100 octets, from senders in turn
+		fits  int  // messages of 100 octets, from senders in turn
+		own   bool // the senders are the inbox's own user
 	}{
-		"messages":           {func(l *keyserver.Limits) { l.Inbox = 4 }, 4},
-		"octets":             {func(l *keyserver.Limits) { l.InboxBytes = 450 }, 4},
-		"octets of a sender": {func(l *keyserver.Limits) { l.InboxBytesFrom = 150 }, 2},
+		"messages":           {func(l *keyserver.Limits) { l.Inbox = 4 }, 4, true},
+		"octets":             {func(l *keyserver.Limits) { l.InboxBytes = 450 }, 4, true},
+		"octets of a sender": {func(l *keyserver.Limits) { l.InboxBytesFrom = 150 }, 2, false},
 	} {
 		l := keyservertest.Unlimited()
 		row.limit(&l)
 		w := newWorld(t, keyserver.Options{Limits: l})
 		bob, senders := w.person("bob"), []*person{w.person("alice"), w.person("mallory")}
+		if row.own {
+			senders = []*person{bob, bob}
+		}
 		for i := range row.fits + 1 {
 			p, g := senders[i%2], newGroup()
 			c := g.commit(p.account, octets, bob.account)
@@ -114,6 +118,37 @@ func TestFlaw21_InboxesAreBounded(t *testing.T) {
 				t.Errorf("%s: one too many: %v", name, err)
 			}
 		}
+	}
+}
+
+// F21: senders who work together do not fill an inbox either: each takes its
+// part of the room that the others left.
+func TestFlaw21_ColludingSendersLeaveRoom(t *testing.T) {
+	l := keyservertest.Unlimited()
+	l.Inbox, l.InboxFrom = 100, 20
+	w := newWorld(t, keyserver.Options{Limits: l})
+	bob := w.person("bob")
+	sent := 0
+	for i := range 5 { // as many as could fill it, were it for InboxFrom alone
+		p := w.person(fmt.Sprint("mallory", i))
+		for {
+			c := newGroup().commit(p.account, "x", bob.account)
+			c.Create = true
+			if _, err := p.tx(keyapi.Tx{Commit: c}); err != nil {
+				wantCode(t, err, keyapi.CodeQuota)
+				break
+			}
+			sent++
+		}
+	}
+	if sent != 20+16+12+10+8 {
+		t.Errorf("five senders put %d messages into an inbox of 100", sent)
+	}
+	alice := w.person("alice")
+	c := newGroup().commit(alice.account, "x", bob.account)
+	c.Create = true
+	if _, err := alice.tx(keyapi.Tx{Commit: c}); err != nil {
+		t.Errorf("the next sender: %v", err)
 	}
 }
 

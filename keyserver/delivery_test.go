@@ -212,7 +212,7 @@ func TestInboxOfAnotherIsClosed(t *testing.T) {
 // F21: nobody fills another's inbox alone.
 func TestFlaw21_OneSenderCannotFillAnInbox(t *testing.T) {
 	l := keyservertest.Unlimited()
-	l.InboxFrom, l.Inbox = 3, 5
+	l.InboxFrom, l.Inbox = 3, 20
 	w := newWorld(t, keyserver.Options{Limits: l})
 	bob := w.person("bob")
 	send := func(p *person) error {

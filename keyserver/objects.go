@@ -13,6 +13,9 @@ const indexEntry = 256
 func (s *Server) objectIndex(ctx context.Context, _ *struct{}) (*output[keyapi.ObjectIndex], error) {
 	var index keyapi.ObjectIndex
 	err := s.Store.View(ctx, func(r Reader) (err error) {
+		if err := s.mayRead(r, caller(ctx).user); err != nil {
+			return err
+		}
 		use, err := r.Usage(caller(ctx).user)
 		if err != nil {
 			return err
@@ -35,6 +38,9 @@ func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) 
 	seen := make(map[keyapi.ObjectID]bool, len(in.Body.IDs))
 	size := 0
 	err := s.Store.View(ctx, func(r Reader) error {
+		if err := s.mayRead(r, u); err != nil {
+			return err
+		}
 		for _, id := range in.Body.IDs {
 			if seen[id] {
 				continue
@@ -69,6 +75,11 @@ func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) 
 // changeObjects is compare-and-swap over all objects of a transaction: either
 // every counter is the expected one, or the answer tells which are not.
 func (s *Server) changeObjects(w Writer, u UserID, t *keyapi.Tx) error {
+	if len(t.Expect)+len(t.Put)+len(t.Delete) > 0 {
+		if err := s.mayWrite(w, u); err != nil {
+			return err
+		}
+	}
 	var have []keyapi.Expect
 	compare := func(id keyapi.ObjectID, want uint64) error {
 		v, err := w.ObjectVersion(u, id)
@@ -119,20 +130,6 @@ func (s *Server) changeObjects(w Writer, u UserID, t *keyapi.Tx) error {
 		}
 	}
 	return s.checkUsage(w, u, before)
-}
-
-// checkUsage refuses to grow beyond the limits. Who is beyond them because they
-// were lowered may make room.
-func (s *Server) checkUsage(r Reader, u UserID, before Usage) error {
-	use, err := r.Usage(u)
-	if err != nil {
-		return err
-	}
-	l := &s.Limits
-	if use.Objects > max(l.Objects, before.Objects) || use.Bytes > max(l.ObjectBytes, before.Bytes) {
-		return quota("sealed state takes too much room")
-	}
-	return nil
 }
 
 // checkTx checks the form of a transaction: what can be said without a store.

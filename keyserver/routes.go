@@ -32,15 +32,7 @@ func (s *Server) routes() (http.Handler, error) {
 	}
 	r := chi.NewRouter()
 	r.Use(s.recoverer, noStore, crossOrigin)
-	if len(s.TrustedProxies) == 0 {
-		r.Use(middleware.ClientIPFromRemoteAddr)
-	} else {
-		var prefixes []string
-		for _, p := range s.TrustedProxies {
-			prefixes = append(prefixes, p.String())
-		}
-		r.Use(middleware.ClientIPFromXFF(prefixes...))
-	}
+	r.Use(s.clientAddress()...)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, newProblem(http.StatusNotFound, keyapi.CodeNoRoute, "no such path"))
 	})
@@ -91,6 +83,9 @@ func (s *Server) authRoutes(open, recovering, signedIn router) {
 func (s *Server) storeRoutes(recovering, signedIn router) {
 	add(recovering.behind(s.gateAnswer), "GET /v1/objects", 0, s.objectIndex)
 	add(recovering.behind(s.gateAnswer), "POST /v1/objects", smallBody, s.objects)
+	add(signedIn, "GET /v1/store", 0, s.storePlace)
+	add(signedIn, "POST /v1/store", smallBody, s.moveStore)
+	add(signedIn.behind(s.gateLarge), "POST /v1/store/import", keyapi.MaxTxSize, s.importObjects)
 }
 
 func (s *Server) deliveryRoutes(signedIn router) {

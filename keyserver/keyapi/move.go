@@ -1,0 +1,63 @@
+package keyapi
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+)
+
+// Places of a user's objects, as one store sees them.
+const (
+	PlaceHere     = "here"     // this store has them; the usual case
+	PlaceLeaving  = "leaving"  // they are read here and written nowhere until it is decided
+	PlaceGone     = "gone"     // another store has them
+	PlaceArriving = "arriving" // they are being copied to this store
+)
+
+// StorePlace is what a store says of the user's objects.
+type StorePlace struct {
+	Place     string `json:"place"`
+	To        string `json:"to,omitempty"` // leaving, gone: URL of the other store
+	Objects   int    `json:"objects"`
+	Bytes     int64  `json:"bytes"`
+	IndexHash []byte `json:"index_hash"` // IndexHash of all objects here
+}
+
+// Changes of StoreMove.
+const (
+	MoveLeave  = "leave"  // here → leaving; To is needed
+	MoveStay   = "stay"   // leaving → here
+	MoveGo     = "go"     // leaving → gone; IndexHash is needed
+	MoveArrive = "arrive" // here, without objects → arriving
+	MoveOpen   = "open"   // arriving → here; IndexHash is needed
+)
+
+// StoreMove changes the place of the user's objects. Asking for what is the
+// case already changes nothing and succeeds.
+type StoreMove struct {
+	Change    string `json:"change"`
+	To        string `json:"to,omitempty"`
+	IndexHash []byte `json:"index_hash,omitempty"` // of all objects: what leaves and what has arrived are the same
+}
+
+// StoreImport brings objects, with the counters that they have, to a store
+// where they are arriving. An object that is there already must be the same.
+type StoreImport struct {
+	Objects []Object `json:"objects"`
+}
+
+// IndexHash is SHA-256 over the versions of all objects of a user, ordered by
+// id: id, counter in eight octets, big-endian, and hash of each.
+func IndexHash(objects []ObjectVersion) []byte {
+	sorted := slices.Clone(objects)
+	slices.SortFunc(sorted, func(a, b ObjectVersion) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	h := sha256.New()
+	h.Write([]byte("cloudmls/1 index\x00"))
+	for _, o := range sorted {
+		h.Write(o.ID[:])
+		h.Write(binary.BigEndian.AppendUint64(nil, o.Counter))
+		h.Write(o.Hash)
+	}
+	return h.Sum(nil)
+}
