@@ -123,8 +123,8 @@ func (s *Sender) hand(ctx context.Context, to string, message []byte) error {
 			return fmt.Errorf("mail relay: login: %w", err)
 		}
 	}
-	// The null return path: no answer is wanted, and vacation programs keep quiet.
-	if err := c.SendMail("", []string{to}, bytes.NewReader(message)); err != nil {
+	// From is the return path as well: relays refuse an empty one behind a login.
+	if err := c.SendMail(s.o.From, []string{to}, bytes.NewReader(message)); err != nil {
 		return fmt.Errorf("mail relay: %w", err)
 	}
 	return nil
@@ -137,11 +137,8 @@ func (s *Sender) connect(ctx context.Context) (*smtp.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return nil, errors.Join(err, conn.Close())
-		}
-	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // the client has timeouts of its own, longer ones
+	defer stop()
 	switch s.o.TLS {
 	case TLSImplicit:
 		return smtp.NewClient(tls.Client(conn, conf)), nil

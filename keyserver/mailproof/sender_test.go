@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	origin = "https://keys.example.org"
+	origin = "https://keys.mail.example"
 	alice  = "alice@mail.example"
-	from   = "challenge@keys.example.org"
+	from   = "relay@mail.example"
 )
 
 func message() keyserver.ChallengeMessage {
@@ -54,7 +54,7 @@ func TestSentAndFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, o := relay(t)
-	o.DKIM = &mailproof.DKIM{Domain: "keys.example.org", Selector: "s", Key: key}
+	o.DKIM = &mailproof.DKIM{Domain: "mail.example", Selector: "s", Key: key}
 	s, err := mailproof.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -64,14 +64,14 @@ func TestSentAndFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	sent := p.Submissions()
-	if len(sent) != 1 || sent[0].From != "" || len(sent[0].Recipients) != 1 || sent[0].Recipients[0] != alice {
+	if len(sent) != 1 || sent[0].From != from || len(sent[0].Recipients) != 1 || sent[0].Recipients[0] != alice {
 		t.Fatalf("submissions: %+v", sent)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	token, err := format.Find(ctx, &format.Mailbox{Addr: p.IMAPAddr(), TLS: "implicit", Config: p.ClientTLS(), Username: alice, Password: "secret"},
 		&format.Expected{Origin: origin, Address: alice, ID: m.ID[:], Now: time.Now, LookupTXT: func(name string) ([]string, error) {
-			if name != "s._domainkey.keys.example.org" {
+			if name != "s._domainkey.mail.example" {
 				t.Errorf("asked DNS for %s", name)
 			}
 			return []string{"v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(public)}, nil
