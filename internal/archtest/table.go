@@ -34,7 +34,7 @@ var Rules = []Rule{
 	{Package: "groupid", Others: []string{"golang.org/x/net/idna", "golang.org/x/text"}, Never: pure},
 
 	{Package: "keyserver/keyapi", Never: []string{"net", "net/http", "os", "os/exec", "context", "log", "syscall"}},
-	{Package: "keyserver/keyclient", Ours: []string{"keyserver/keyapi"}},
+	{Package: "keyserver/keyclient", Ours: []string{"keyserver/keyapi"}, Others: []string{"github.com/fxamacker/cbor/v2"}},
 	{Package: "keyserver", Ours: []string{"internal/crashpoint", "keyserver/keyapi", "mls", "groupid"},
 		Others: []string{"github.com/danielgtaylor/huma/v2", "github.com/fxamacker/cbor/v2", "github.com/go-chi/chi/v5", "github.com/golang-jwt/jwt/v5"}},
 	{Package: "keyserver/boltstore", Ours: []string{"keyserver", "keyserver/keyapi", "mls"}, Others: []string{"go.etcd.io/bbolt"}},

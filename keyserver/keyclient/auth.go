@@ -57,6 +57,9 @@ func (c *Client) Recover(ctx context.Context, r keyapi.RecoverRequest) (keyapi.S
 // ChangePassword replaces what the user signs in with and the objects that are
 // sealed to it, and ends all other sessions.
 func (c *Client) ChangePassword(ctx context.Context, token string, r keyapi.PasswordRequest) (keyapi.TxResult, error) {
+	if (c.store != c.base || c.storeToken != nil) && len(r.Tx.Expect)+len(r.Tx.Put)+len(r.Tx.Delete) > 0 {
+		return keyapi.TxResult{}, ErrSplit
+	}
 	return call(ctx, c, request{op: "POST /v1/auth/password", token: token, body: r}, func(a *keyapi.TxResult) string {
 		return unless(a.Applied, "it does not say that the change was made")
 	})

@@ -28,6 +28,7 @@ const (
 type request struct {
 	op     string // method and route; errors show it, so it names no account
 	path   string // empty: the route has no variable parts
+	base   string // empty: where the role of the route is
 	token  string
 	body   any
 	answer any
@@ -66,25 +67,33 @@ func (c *Client) do(ctx context.Context, r request) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout+r.wait)
 	defer cancel()
+	base, token := r.base, r.token
+	if base == "" {
+		var err error
+		if base, token, err = c.baseOf(ctx, route, r.token); err != nil {
+			return fmt.Errorf("key server: %s: token of the store: %w", op, err)
+		}
+	}
 	var body io.Reader = http.NoBody
 	if r.body != nil {
-		b, err := json.Marshal(r.body)
+		b, err := c.encoding.encode(r.body)
 		if err != nil {
 			return fmt.Errorf("key server: %s: encode request: %w", op, err)
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, base+path, body)
 	if err != nil {
 		return fmt.Errorf("key server: %s: %w", op, err)
 	}
-	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept", c.encoding.media)
+	setIdempotencyKey(ctx, req.Header)
 	if r.body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", c.encoding.media)
 		req.GetBody = nil // net/http would send the request a second time by itself
 	}
-	if r.token != "" {
-		req.Header.Set("Authorization", "Bearer "+r.token)
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -95,10 +104,10 @@ func (c *Client) do(ctx context.Context, r request) error {
 		return &TransportError{Op: op, Err: err}
 	}
 	defer resp.Body.Close()
-	return readAnswer(op, resp, r)
+	return c.readAnswer(op, resp, r)
 }
 
-func readAnswer(op string, resp *http.Response, r request) error {
+func (c *Client) readAnswer(op string, resp *http.Response, r request) error {
 	limit := r.limit
 	if limit == 0 {
 		limit = smallAnswer
@@ -130,11 +139,11 @@ func readAnswer(op string, resp *http.Response, r request) error {
 		return nil
 	case resp.StatusCode != http.StatusOK:
 		return bad("expected 200")
-	case kind != "application/json":
-		return bad("not application/json")
+	case kind != c.encoding.media:
+		return bad("not " + c.encoding.media)
 	}
-	if err := json.Unmarshal(b, r.answer); err != nil {
-		return bad("not the JSON expected here")
+	if err := c.encoding.decode(b, r.answer); err != nil {
+		return bad("not the answer expected here")
 	}
 	return nil
 }

@@ -66,9 +66,10 @@ func strike(open map[keyapi.ObjectID]bool, a *keyapi.ObjectList) string {
 // known: sending the identical Tx again gives the identical result, whether or
 // not it was carried out the first time.
 func (c *Client) Tx(ctx context.Context, token string, tx keyapi.Tx) (keyapi.TxResult, error) {
-	return call(ctx, c, request{op: "POST /v1/tx", token: token, body: tx}, func(a *keyapi.TxResult) string {
-		return unless(a.Applied, "does not say that it was applied")
-	})
+	if !c.together() {
+		return c.splitTx(ctx, token, tx)
+	}
+	return c.txAt(ctx, c.delivery, token, tx)
 }
 
 // Instance asks which MLS group serves a conversation; CodeNotFound when none.
