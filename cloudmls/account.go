@@ -121,7 +121,8 @@ func (c *Client) registerAccount(ctx context.Context, self Account, id *identity
 
 // Reach asks the key server whether an account can receive encrypted
 // messages, and tells what is pinned for it. An error never means that it has
-// no account. Reach stores nothing.
+// no account. Reach stores nothing, except that a pin follows a signed rotation
+// that the key server names.
 func (c *Client) Reach(ctx context.Context, self, a Account) (Reach, error) {
 	return c.ReachWithin(ctx, self, a, 0)
 }
@@ -144,18 +145,17 @@ func (c *Client) ReachWithin(ctx context.Context, self, a Account, age time.Dura
 	if err != nil {
 		return Reach{}, fmt.Errorf("contacts of %s: %w", self, err)
 	}
-	answer := keyapi.Reachability{HasAccount: true}
+	answer := keyapi.Reachability{Account: a, HasAccount: true}
 	if p := contacts.find(a); p != nil && !p.Unconfirmed && c.namedLately(self, p, age) {
 		answer.IdentityKey = bytes.Clone(p.Key)
 	} else {
-		err = c.store.Authorized(ctx, func(ctx context.Context, token string) error {
-			answer, err = c.o.Server.Reachable(ctx, token, a)
-			return err
-		})
-		if err != nil {
+		if answer, err = c.askAccount(ctx, a); err != nil {
 			return Reach{}, fmt.Errorf("ask for %s: %w", a, err)
 		}
 		c.noteNamed(self, a, answer)
+		if contacts, err = c.followRotation(ctx, self, answer, contacts); err != nil {
+			return Reach{}, fmt.Errorf("follow the identity key of %s: %w", a, err)
+		}
 	}
 	r := Reach{HasAccount: answer.HasAccount, IdentityKey: answer.IdentityKey}
 	if p := contacts.find(a); p != nil && p.Unconfirmed && answer.HasAccount {
@@ -170,6 +170,25 @@ func (c *Client) ReachWithin(ctx context.Context, self, a Account, age time.Dura
 		}
 	}
 	return r, nil
+}
+
+// followRotation rotates the pin of an account where the key server's answer is
+// a key that the pinned one leads to.
+func (c *Client) followRotation(ctx context.Context, self Account, answer keyapi.Reachability, contacts *contactsRecord) (*contactsRecord, error) {
+	p := contacts.find(answer.Account)
+	if p == nil || !keyapi.RotationLeads(answer.Rotations, p.Key) {
+		return contacts, nil
+	}
+	err := c.changePin(ctx, self, answer.Account, func(p *pinEntry) error {
+		if p.Key != nil {
+			p.heard(answer, c.now())
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.reader(ctx, self).contacts()
 }
 
 // Pinned tells, from the verified state alone and without the network, whether

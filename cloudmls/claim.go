@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -100,11 +101,14 @@ func checkKeyPackage(b []byte, a Account, contacts *contactsRecord, now time.Tim
 	if err != nil {
 		return nil, bad(err)
 	}
-	if kp.CipherSuite() != suite {
+	if !slices.Contains(suites(), kp.CipherSuite()) {
 		return nil, bad(fmt.Errorf("cipher suite 0x%04x", uint16(kp.CipherSuite())))
 	}
 	if life := kp.Lifetime(); life.NotAfter < uint64(now.Unix()) {
 		return nil, errMissing
+	}
+	if life := kp.Lifetime(); life.NotAfter-life.NotBefore > uint64(maxLifetime/time.Second) {
+		return nil, bad(errors.New("its lifetime is longer than 120 days"))
 	}
 	if err := kp.Verify(now); err != nil {
 		return nil, bad(err)
@@ -119,7 +123,13 @@ func checkKeyPackage(b []byte, a Account, contacts *contactsRecord, now time.Tim
 	if !cert.ValidAt(now) {
 		return nil, errMissing
 	}
-	if err := contacts.check(a, cert.IdentityKey); err != nil {
+	if cert.Suite != uint16(kp.CipherSuite()) {
+		return nil, bad(fmt.Errorf("leaf certificate is for cipher suite 0x%04x", cert.Suite))
+	}
+	// The key server names the key by handing the KeyPackage out; where the
+	// pinned one has signed it, the pin follows with the Commit.
+	claimed := []memberEntry{{Platform: a.Platform, ID: a.ID, IdentityKey: cert.IdentityKey, rotations: cert.Rotations}}
+	if err := contacts.checkFollowing(claimed); err != nil {
 		return nil, err
 	}
 	return kp, nil

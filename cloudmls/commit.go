@@ -243,7 +243,7 @@ func (c *Client) commitOptions(ctx context.Context, self Account, g *mls.Group, 
 	if id == nil {
 		return o, nil, ErrNoAccount
 	}
-	fresh, credential, err := certify(self, id.private(), lifetime(c.now()))
+	fresh, credential, err := id.certify(self, g.CipherSuite(), lifetime(c.now()))
 	if err != nil {
 		return o, nil, err
 	}

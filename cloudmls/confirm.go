@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -26,21 +27,27 @@ const (
 // limits it to some accounts; nil means all. That the key server cannot tell is
 // no error: the pins stay unconfirmed and their owners' messages unverified.
 func (c *Client) confirmPins(ctx context.Context, self Account, wanted []Account) error {
+	_, err := c.followPins(ctx, self, wanted)
+	return err
+}
+
+// followPins is confirmPins, and tells whose pins followed a signed rotation.
+func (c *Client) followPins(ctx context.Context, self Account, wanted []Account) (rotated []Account, err error) {
 	contacts, err := c.reader(ctx, self).contacts()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	keys := map[Account][]byte{}
+	named := map[Account]keyapi.Reachability{}
 	for _, a := range contacts.toConfirm(wanted) {
-		if len(keys) == confirmPage {
+		if len(named) == confirmPage {
 			break
 		}
 		if wanted == nil && !c.mayAsk(self, a) {
 			continue
 		}
-		key, err := c.askIdentity(ctx, a)
+		answer, err := c.askAccount(ctx, a)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		if err != nil {
 			c.o.Logger.DebugContext(ctx, "identity key was not confirmed", slog.Any("err", err))
@@ -50,39 +57,84 @@ func (c *Client) confirmPins(ctx context.Context, self Account, wanted []Account
 			}
 			continue
 		}
-		if key != nil {
-			keys[a] = key
+		if len(answer.IdentityKey) != 0 {
+			named[a] = answer
 		}
 	}
-	if len(keys) == 0 {
-		return nil
+	if len(named) == 0 {
+		return nil, nil
 	}
-	return c.update(ctx, self, func(_ *state.Tx, v *view) error {
+	err = c.update(ctx, self, func(_ *state.Tx, v *view) error {
+		rotated = nil
 		contacts, err := v.contacts()
 		if err != nil {
 			return err
 		}
-		for a, key := range keys {
-			if p := contacts.find(a); p != nil && p.Unconfirmed {
-				p.confirm(key)
+		for a, answer := range named {
+			if p := contacts.find(a); p != nil && p.heard(answer, c.now()) {
+				rotated = append(rotated, a)
 			}
 		}
-		return v.put(contactsKey(self), contacts)
+		slices.SortFunc(rotated, compareAccounts)
+		if err := v.put(contactsKey(self), contacts); err != nil {
+			return err
+		}
+		for _, a := range rotated { // Welcomes that were held back because of the change
+			if err := c.releaseHeld(v, a); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return rotated, nil
 }
 
-// askIdentity gives the key that the key server has for an account, nil if it
-// knows no such account.
-func (c *Client) askIdentity(ctx context.Context, a Account) ([]byte, error) {
+// heard takes the key server's word on a pin that waits for it, or that a signed
+// rotation leads away from, and tells whether the pin was rotated.
+func (p *pinEntry) heard(answer keyapi.Reachability, now time.Time) bool {
+	switch {
+	case bytes.Equal(answer.IdentityKey, p.Key):
+		if p.Unconfirmed {
+			p.confirm(answer.IdentityKey)
+		}
+	case bytes.Equal(answer.IdentityKey, p.Next), keyapi.RotationLeads(answer.Rotations, p.Key):
+		p.rotate(answer.IdentityKey, now)
+		return true
+	case p.Unconfirmed:
+		p.confirm(answer.IdentityKey)
+	}
+	return false
+}
+
+// askAccount gives what the key server says of an account; without an identity
+// key if it knows no such account. Rotations, where there are any, lead to that
+// key.
+func (c *Client) askAccount(ctx context.Context, a Account) (keyapi.Reachability, error) {
 	var r keyapi.Reachability
 	err := c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
 		r, err = c.o.Server.Reachable(ctx, token, a)
 		return err
 	})
-	if err != nil || !r.HasAccount || len(r.IdentityKey) != ed25519.PublicKeySize {
-		return nil, err
+	switch {
+	case err != nil:
+		return keyapi.Reachability{}, err
+	case r.Account != a || r.HasAccount != (len(r.IdentityKey) == ed25519.PublicKeySize):
+		return keyapi.Reachability{}, errors.New("the key server's answer does not fit the question")
 	}
-	return r.IdentityKey, nil
+	if keyapi.VerifyRotations(a, r.Rotations, r.IdentityKey) != nil {
+		r.Rotations = nil // they show nothing
+	}
+	return r, nil
+}
+
+// askIdentity gives the key that the key server has for an account, nil if it
+// knows no such account.
+func (c *Client) askIdentity(ctx context.Context, a Account) ([]byte, error) {
+	r, err := c.askAccount(ctx, a)
+	return r.IdentityKey, err
 }
 
 // mayAsk tells whether it is time to ask about an account, and notes that it
@@ -106,7 +158,7 @@ func (r *contactsRecord) toConfirm(wanted []Account) []Account {
 	for i := range r.Pins {
 		p := &r.Pins[i]
 		a := Account{Platform: p.Platform, ID: p.ID}
-		if p.Unconfirmed && (wanted == nil || slices.Contains(wanted, a)) {
+		if (p.Unconfirmed || p.Next != nil) && (wanted == nil || slices.Contains(wanted, a)) {
 			list = append(list, a)
 		}
 	}

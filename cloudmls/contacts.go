@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
 // ErrNoContact: nothing is known of the account, and the key server knows no
@@ -48,6 +49,9 @@ type Contact struct {
 	// person has accepted it. What was only seen in a group that somebody else
 	// put together is not.
 	Confirmed bool
+	// RotatedAt is when a rotation that the key before had signed brought
+	// IdentityKey; zero: none did. Nobody has compared the key by that.
+	RotatedAt time.Time
 }
 
 func contactOf(p *pinEntry) Contact {
@@ -57,6 +61,9 @@ func contactOf(p *pinEntry) Contact {
 	}
 	if p.Verified != 0 {
 		k.State, k.VerifiedAt = ContactVerified, time.UnixMilli(p.Verified)
+	}
+	if p.Rotated != 0 {
+		k.RotatedAt = time.UnixMilli(p.Rotated)
 	}
 	if p.Changed != nil {
 		k.State, k.NewKey = ContactChanged, bytes.Clone(p.Changed)
@@ -92,10 +99,11 @@ func (c *Client) Contact(ctx context.Context, self, other Account) (Contact, err
 	if err != nil {
 		return Contact{}, err
 	}
-	named, err := c.askIdentity(ctx, other)
+	answer, err := c.askAccount(ctx, other)
 	if err != nil {
 		return Contact{}, fmt.Errorf("ask for %s: %w", other, err)
 	}
+	named := answer.IdentityKey
 	p, err := c.pin(ctx, self, other)
 	switch {
 	case err != nil:
@@ -109,6 +117,8 @@ func (c *Client) Contact(ctx context.Context, self, other Account) (Contact, err
 		p.confirm(named) // a copy: the record is left as it is
 	case bytes.Equal(named, p.Key):
 		p.Changed = nil // what some group shows is refuted
+	case keyapi.RotationLeads(answer.Rotations, p.Key):
+		p.heard(answer, c.now())
 	default:
 		p.Changed = named
 	}

@@ -2,10 +2,10 @@ package cloudmls
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -13,26 +13,35 @@ import (
 )
 
 const (
+	// suite is the one that every client has.
 	suite = mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519
+	// suitePQ is the one with a post-quantum KEM.
+	suitePQ = mls.MLS_128_XWING_AES128GCM_SHA256_Ed25519
 
 	// keyPackageLifetime and clockSkew bound a KeyPackage and its leaf
 	// certificate: from an hour ago, for clocks that run behind, to 90 days on.
 	keyPackageLifetime = 90 * 24 * time.Hour
 	clockSkew          = time.Hour
+	// maxLifetime is the longest total lifetime of a KeyPackage that is taken.
+	maxLifetime = 120 * 24 * time.Hour
 )
 
+// suites lists what this client has, preferred first.
+func suites() []mls.CipherSuite { return []mls.CipherSuite{suitePQ, suite} }
+
 // certify makes a fresh leaf signature key for the account and a credential in
-// which the account's identity key vouches for it.
-func certify(self Account, identity ed25519.PrivateKey, life mls.Lifetime) (mls.SignaturePrivateKey, mls.Credential, error) {
-	private, public, err := mls.GenerateSignatureKey(suite)
+// which the account's identity key vouches for it in one cipher suite. The
+// credential shows how the key followed those that the account had before.
+func (r *identityRecord) certify(self Account, cs mls.CipherSuite, life mls.Lifetime) (mls.SignaturePrivateKey, mls.Credential, error) {
+	private, public, err := mls.GenerateSignatureKey(cs)
 	if err != nil {
 		return nil, mls.Credential{}, fmt.Errorf("make signature key: %w", err)
 	}
 	cert := keyapi.LeafCert{
-		Platform: self.Platform, AccountID: self.ID, LeafKey: public, Suite: uint16(suite),
-		NotBefore: life.NotBefore, NotAfter: life.NotAfter,
+		Platform: self.Platform, AccountID: self.ID, LeafKey: public, Suite: uint16(cs),
+		NotBefore: life.NotBefore, NotAfter: life.NotAfter, Rotations: r.Rotations,
 	}
-	if err := cert.Sign(identity); err != nil {
+	if err := cert.Sign(r.private()); err != nil {
 		return nil, mls.Credential{}, fmt.Errorf("sign leaf certificate: %w", err)
 	}
 	b, err := cert.MarshalBinary()
@@ -63,7 +72,7 @@ func leafCertificate(c mls.Credential, signatureKey []byte) (*keyapi.LeafCert, e
 	if err := cert.Verify(); err != nil {
 		return nil, err
 	}
-	if cert.Suite != uint16(suite) {
+	if !slices.Contains(suites(), mls.CipherSuite(cert.Suite)) {
 		return nil, fmt.Errorf("leaf certificate is for cipher suite 0x%04x", cert.Suite)
 	}
 	if subtle.ConstantTimeCompare(cert.LeafKey, signatureKey) != 1 {
@@ -83,6 +92,9 @@ func validateCredential(c mls.CredentialCheck) error {
 	if err != nil {
 		return err
 	}
+	if cert.Suite != uint16(c.CipherSuite) {
+		return fmt.Errorf("leaf certificate is for cipher suite 0x%04x", cert.Suite)
+	}
 	if c.Previous == nil {
 		return nil
 	}
@@ -93,8 +105,8 @@ func validateCredential(c mls.CredentialCheck) error {
 	if before.Account() != cert.Account() {
 		return errors.New("a leaf cannot change its account")
 	}
-	if !bytes.Equal(before.IdentityKey, cert.IdentityKey) {
-		return errors.New("a leaf cannot change its identity key")
+	if !bytes.Equal(before.IdentityKey, cert.IdentityKey) && !keyapi.RotationLeads(cert.Rotations, before.IdentityKey) {
+		return errors.New("a leaf changes its identity key to one that the key before has signed, or not at all")
 	}
 	return nil
 }
@@ -110,7 +122,7 @@ func roster(members []mls.Member) ([]memberEntry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("leaf %d: %w", m.Leaf, err)
 		}
-		list = append(list, memberEntry{Platform: cert.Platform, ID: cert.AccountID, IdentityKey: cert.IdentityKey})
+		list = append(list, memberEntry{Platform: cert.Platform, ID: cert.AccountID, IdentityKey: cert.IdentityKey, rotations: cert.Rotations})
 	}
 	return sortRoster(list), nil
 }

@@ -197,7 +197,7 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 		if err != nil {
 			return err
 		}
-		if id == nil || !bytes.Equal(id.public(), p.IdentityKey) {
+		if id == nil || !id.owned(p.IdentityKey, r.opened) {
 			p.Warnings = append(p.Warnings, WarningIdentityChanged)
 		}
 		p.SenderVerified = true
@@ -208,7 +208,7 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 		return fmt.Errorf("contacts of %s: %w", self, err)
 	}
 	pin := contacts.find(p.Sender)
-	if pin != nil && pin.Unconfirmed {
+	if pin != nil && (pin.Unconfirmed || bytes.Equal(pin.Next, p.IdentityKey)) {
 		// A message may be read between the Welcome that showed the key and the
 		// key server's word for it; what is said of it now is remembered.
 		if err := c.confirmPins(ctx, self, []Account{p.Sender}); err != nil {

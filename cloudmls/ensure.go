@@ -224,7 +224,7 @@ func (c *Client) newGroup(ctx context.Context, self Account, b binding) (*mls.Gr
 		return nil, nil, ErrNoAccount
 	}
 	life := lifetime(c.now())
-	signature, credential, err := certify(self, id.private(), life)
+	signature, credential, err := id.certify(self, suite, life)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -69,11 +69,23 @@ type IdentityChangedError struct {
 	Key     []byte // Ed25519 public key seen now
 	// Verified: people have compared the pinned key (Verify).
 	Verified bool
+	// Retired: Key is one that the account's owner has replaced, and which a
+	// group still shows. Sending goes on when the owner's device has renewed its
+	// part of the group; there is nothing to accept.
+	Retired bool
+	// Rotated: a statement by the pinned key leads to Key, and the key server has
+	// not confirmed it yet. The next Sync asks.
+	Rotated bool
 }
 
 // Error names the account.
 func (e *IdentityChangedError) Error() string {
-	if e.Verified {
+	switch {
+	case e.Retired:
+		return fmt.Sprintf("identity key of %s was replaced by its owner, and the group shows the one before", e.Account)
+	case e.Rotated:
+		return fmt.Sprintf("identity key of %s was replaced by a signed one that the key server has not confirmed yet", e.Account)
+	case e.Verified:
 		return fmt.Sprintf("identity key of %s, which was verified, changed", e.Account)
 	}
 	return fmt.Sprintf("identity key of %s changed", e.Account)

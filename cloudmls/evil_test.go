@@ -101,7 +101,7 @@ func (d *device) unusedKeyPackage() *mls.KeyPackage {
 		d.t.Fatal(err)
 	}
 	for _, p := range slices.Backward(r.Packages) {
-		if p.LastResort {
+		if p.LastResort || p.suite() != uint16(suite) {
 			continue
 		}
 		s, err := mls.ParseKeyPackageSecrets(p.Secrets)

@@ -29,9 +29,10 @@ const (
 	maxKept = 4096
 )
 
-// fillPool tops up the published KeyPackages of an account. Private parts are
-// in the sealed state before the upload starts; an interrupted upload wastes
-// them and loses nothing.
+// fillPool tops up the published KeyPackages of an account, of each cipher suite
+// that this client and the key server have. Private parts are in the sealed
+// state before the upload starts; an interrupted upload wastes them and loses
+// nothing.
 func (c *Client) fillPool(ctx context.Context, self Account) error {
 	var count keyapi.KeyPackageCount
 	err := c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
@@ -42,35 +43,63 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 		return err
 	}
 	c.notePool(self, count)
-	need := 0
-	if count.Available < max(1, c.o.KeyPackages/3) {
-		need = min(c.o.KeyPackages-count.Available, maxUpload)
-	}
-	lastResort, err := c.needsLastResort(ctx, self, count)
+	id, err := c.identity(ctx, self)
 	if err != nil {
 		return err
 	}
-	if need == 0 && !lastResort {
+	if id == nil {
+		return fmt.Errorf("%w: %s", ErrNoAccount, self)
+	}
+	var fresh []keyPackageEntry
+	var uploads []keyapi.KeyPackageUpload
+	for _, pool := range poolsOf(count) {
+		need := 0
+		if pool.Available < max(1, c.o.KeyPackages/3) {
+			need = min(c.o.KeyPackages-pool.Available, maxUpload)
+		}
+		lastResort, err := c.needsLastResort(ctx, self, pool)
+		if err != nil {
+			return err
+		}
+		if need == 0 && !lastResort {
+			continue
+		}
+		made, upload, err := c.makeKeyPackages(self, id, mls.CipherSuite(pool.Suite), need, lastResort)
+		if err != nil {
+			return err
+		}
+		fresh, uploads = append(fresh, made...), append(uploads, upload)
+	}
+	if len(uploads) == 0 {
 		return nil
-	}
-	fresh, upload, err := c.makeKeyPackages(ctx, self, need, lastResort)
-	if err != nil {
-		return err
 	}
 	if err := c.storeKeyPackages(ctx, self, fresh); err != nil {
 		return fmt.Errorf("store private parts: %w", err)
 	}
 	crashpoint.Here("keypackages-stored")
-	err = c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
-		count, err = c.o.Server.UploadKeyPackages(ctx, token, self, upload)
-		return err
-	})
-	if err != nil {
-		return err
+	for _, upload := range uploads {
+		err = c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
+			count, err = c.o.Server.UploadKeyPackages(ctx, token, self, upload)
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
 	crashpoint.Here("keypackages-published")
 	c.notePool(self, count)
 	return nil
+}
+
+// poolsOf lists the pools that this client fills. A key server that does not
+// count by cipher suite has one.
+func poolsOf(count keyapi.KeyPackageCount) []keyapi.SuiteCount {
+	if len(count.Suites) == 0 {
+		return []keyapi.SuiteCount{{Suite: uint16(suite), Available: count.Available, LastResort: count.LastResort}}
+	}
+	return slices.DeleteFunc(slices.Clone(count.Suites), func(n keyapi.SuiteCount) bool {
+		return !slices.Contains(suites(), mls.CipherSuite(n.Suite))
+	})
 }
 
 // lookAtPool refills when the pool was not counted for a day, or now if force.
@@ -89,18 +118,20 @@ func (c *Client) lookAtPool(ctx context.Context, self Account, force bool) error
 	return c.fillPool(ctx, self)
 }
 
-func (c *Client) needsLastResort(ctx context.Context, self Account, count keyapi.KeyPackageCount) (bool, error) {
+// needsLastResort tells whether a pool's last-resort KeyPackage is to be
+// replaced: it is missing, old, or was used a while ago.
+func (c *Client) needsLastResort(ctx context.Context, self Account, pool keyapi.SuiteCount) (bool, error) {
 	r, err := c.reader(ctx, self).keyPackages()
 	if err != nil {
 		return false, err
 	}
 	var newest *keyPackageEntry
 	for i := range r.Packages {
-		if p := &r.Packages[i]; p.LastResort && (newest == nil || p.Created > newest.Created) {
+		if p := &r.Packages[i]; p.LastResort && p.suite() == pool.Suite && (newest == nil || p.Created > newest.Created) {
 			newest = p
 		}
 	}
-	if newest == nil || !count.LastResort {
+	if newest == nil || !pool.LastResort {
 		return true, nil
 	}
 	now := c.now()
@@ -108,25 +139,25 @@ func (c *Client) needsLastResort(ctx context.Context, self Account, count keyapi
 		newest.Used != 0 && now.Sub(time.UnixMilli(newest.Used)) >= lastResortUsed, nil
 }
 
-func (c *Client) makeKeyPackages(ctx context.Context, self Account, n int, lastResort bool) ([]keyPackageEntry, keyapi.KeyPackageUpload, error) {
+func (e *keyPackageEntry) suite() uint16 {
+	if e.Suite == 0 {
+		return uint16(suite)
+	}
+	return e.Suite
+}
+
+func (c *Client) makeKeyPackages(self Account, id *identityRecord, cs mls.CipherSuite, n int, lastResort bool) ([]keyPackageEntry, keyapi.KeyPackageUpload, error) {
 	var upload keyapi.KeyPackageUpload
-	id, err := c.identity(ctx, self)
-	if err != nil {
-		return nil, upload, err
-	}
-	if id == nil {
-		return nil, upload, fmt.Errorf("%w: %s", ErrNoAccount, self)
-	}
 	var fresh []keyPackageEntry
 	for range n {
-		e, public, err := c.makeKeyPackage(self, id, false)
+		e, public, err := c.makeKeyPackage(self, id, cs, false)
 		if err != nil {
 			return nil, upload, err
 		}
 		fresh, upload.KeyPackages = append(fresh, e), append(upload.KeyPackages, public)
 	}
 	if lastResort {
-		e, public, err := c.makeKeyPackage(self, id, true)
+		e, public, err := c.makeKeyPackage(self, id, cs, true)
 		if err != nil {
 			return nil, upload, err
 		}
@@ -135,16 +166,21 @@ func (c *Client) makeKeyPackages(ctx context.Context, self Account, n int, lastR
 	return fresh, upload, nil
 }
 
-func (c *Client) makeKeyPackage(self Account, id *identityRecord, lastResort bool) (keyPackageEntry, []byte, error) {
+func (c *Client) makeKeyPackage(self Account, id *identityRecord, cs mls.CipherSuite, lastResort bool) (keyPackageEntry, []byte, error) {
 	now := c.now()
 	life := lifetime(now)
-	signature, credential, err := certify(self, id.private(), life)
+	signature, credential, err := id.certify(self, cs, life)
 	if err != nil {
 		return keyPackageEntry{}, nil, err
 	}
-	capabilities := mls.DefaultCapabilities(suite, extensionBinding)
+	capabilities := mls.DefaultCapabilities(cs, extensionBinding)
+	for _, other := range suites() {
+		if other != cs {
+			capabilities.CipherSuites = append(capabilities.CipherSuites, other)
+		}
+	}
 	kp, secrets, err := mls.NewKeyPackage(mls.KeyPackageOptions{
-		CipherSuite: suite, Credential: credential, SignatureKey: signature,
+		CipherSuite: cs, Credential: credential, SignatureKey: signature,
 		Lifetime: life, Capabilities: &capabilities, LastResort: lastResort,
 	})
 	if err != nil {
@@ -159,7 +195,7 @@ func (c *Client) makeKeyPackage(self Account, id *identityRecord, lastResort boo
 		return keyPackageEntry{}, nil, fmt.Errorf("make KeyPackage: %w", err)
 	}
 	return keyPackageEntry{
-		Ref: []byte(kp.Ref()), Secrets: private, LastResort: lastResort,
+		Ref: []byte(kp.Ref()), Secrets: private, LastResort: lastResort, Suite: uint16(cs),
 		NotAfter: int64(life.NotAfter), Created: now.UnixMilli(),
 	}, public, nil
 }

@@ -71,7 +71,11 @@ type SyncResult struct {
 	Replaced  []ConversationID // of these, the ones whose group took the place of another; people should be told
 	Changed   []ConversationID // conversations that moved to a new epoch
 	Removed   []ConversationID // conversations this account was removed from
-	Problems  []Problem        // messages that were refused
+	// Rotated are accounts whose identity key was replaced by one that the pinned
+	// key has signed and the key server confirms. The pins followed; people should
+	// be told, and may compare the new keys.
+	Rotated  []Account
+	Problems []Problem // messages that were refused
 }
 
 // Problem is a handshake message that was refused. It was taken from the

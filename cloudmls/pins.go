@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
 const (
@@ -29,7 +31,8 @@ func (r *contactsRecord) find(a Account) *pinEntry {
 // note pins the key of an account seen for the first time, and remembers that
 // a known one changed. confirmed says that the key server handed the key out as
 // the account's. It tells whether the record changed.
-func (r *contactsRecord) note(a Account, key []byte, confirmed bool, now time.Time) bool {
+func (r *contactsRecord) note(m memberEntry, confirmed bool, now time.Time) bool {
+	a, key := m.account(), m.IdentityKey
 	p := r.find(a)
 	switch {
 	case p == nil && len(r.Pins) < maxPins && (confirmed || r.unconfirmed() < maxUnconfirmed):
@@ -40,8 +43,15 @@ func (r *contactsRecord) note(a Account, key []byte, confirmed bool, now time.Ti
 	case p != nil && p.Unconfirmed && confirmed:
 		p.confirm(key)
 		return true
-	case p == nil, bytes.Equal(p.Key, key), bytes.Equal(p.Changed, key):
+	case p == nil, bytes.Equal(p.Key, key), bytes.Equal(p.Changed, key), bytes.Equal(p.Next, key), p.retired(key):
 		return false
+	case keyapi.RotationLeads(m.rotations, p.Key):
+		if confirmed {
+			p.rotate(key, now)
+		} else {
+			p.Next = bytes.Clone(key)
+		}
+		return true
 	default:
 		p.Changed = bytes.Clone(key)
 		return true
@@ -74,7 +84,25 @@ func (r *contactsRecord) check(a Account, key []byte) error {
 	if p == nil || bytes.Equal(p.Key, key) {
 		return nil
 	}
-	return &IdentityChangedError{Account: a, Pinned: bytes.Clone(p.Key), Key: bytes.Clone(key), Verified: p.Verified != 0}
+	return &IdentityChangedError{
+		Account: a, Pinned: bytes.Clone(p.Key), Key: bytes.Clone(key), Verified: p.Verified != 0,
+		Retired: p.retired(key), Rotated: bytes.Equal(p.Next, key),
+	}
+}
+
+// checkFollowing is checkRoster for whoever will ask the key server next: a key
+// that a signed rotation of the pinned one leads to passes.
+func (r *contactsRecord) checkFollowing(list []memberEntry) error {
+	for _, m := range list {
+		p := r.find(m.account())
+		if p != nil && keyapi.RotationLeads(m.rotations, p.Key) {
+			continue
+		}
+		if err := r.check(m.account(), m.IdentityKey); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkRoster finds the first member whose key is not the pinned one.
@@ -109,7 +137,7 @@ func (v *view) pinRoster(list []memberEntry, now time.Time) error {
 	changed := false
 	for _, m := range list {
 		if a := m.account(); a != v.self {
-			changed = contacts.note(a, m.IdentityKey, v.vouched[a], now) || changed
+			changed = contacts.note(m, v.vouched[a], now) || changed
 			if v.vouched[a] && contacts.find(a) == nil {
 				return errNoRoom
 			}
@@ -133,7 +161,26 @@ func (p *pinEntry) accept(key []byte, now time.Time) {
 	if !bytes.Equal(p.Key, key) {
 		p.Verified = 0
 	}
-	p.Key, p.Changed, p.Accepted, p.Unconfirmed = bytes.Clone(key), nil, now.UnixMilli(), false
+	p.Key, p.Changed, p.Next, p.Accepted, p.Unconfirmed = bytes.Clone(key), nil, nil, now.UnixMilli(), false
+}
+
+// maxFormer is how many earlier keys of an account are remembered.
+const maxFormer = 64
+
+// rotate follows a signed rotation that the key server has confirmed. Whoever
+// had the key before could sign it, so what people compared does not carry over.
+func (p *pinEntry) rotate(key []byte, now time.Time) {
+	p.Former = append(p.Former, formerKey{Key: p.Key, Until: now.UnixMilli(), Rotated: true})
+	p.Former = p.Former[max(0, len(p.Former)-maxFormer):]
+	if bytes.Equal(p.Changed, key) {
+		p.Changed = nil
+	}
+	p.Key, p.Next, p.Verified, p.Unconfirmed, p.Rotated = bytes.Clone(key), nil, 0, false, now.UnixMilli()
+}
+
+// retired tells whether the owner of the account has replaced this key.
+func (p *pinEntry) retired(key []byte) bool {
+	return slices.ContainsFunc(p.Former, func(f formerKey) bool { return f.Rotated && bytes.Equal(f.Key, key) })
 }
 
 // vouches tells whether key was the account's in an epoch that began at opened.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
 
@@ -26,6 +27,19 @@ type identityRecord struct {
 	Seed       []byte `json:"seed"`       // Ed25519 seed, 32 octets
 	Registered bool   `json:"registered"` // the key server has the account as ours
 	Created    int64  `json:"created"`    // seconds since the epoch
+	// Rotations lead from earlier keys of the account to this one, oldest first;
+	// the last keyapi.MaxRotations.
+	Rotations []keyapi.Rotation `json:"rotations,omitempty"`
+	// Former are the public keys before; epochs that began under them count.
+	Former []formerKey `json:"former,omitempty"`
+	// Next is the key that a rotation under way brings: stored here before the
+	// key server is told.
+	Next *nextIdentity `json:"next,omitempty"`
+}
+
+type nextIdentity struct {
+	Seed     []byte          `json:"seed"`
+	Rotation keyapi.Rotation `json:"rotation"`
 }
 
 // keyPackagesRecord is the object keypackages/account: the private parts of
@@ -42,7 +56,8 @@ type keyPackageEntry struct {
 	NotAfter   int64  `json:"not_after"`
 	Created    int64  `json:"created"`
 	LastResort bool   `json:"last_resort,omitempty"`
-	Used       int64  `json:"used,omitempty"` // last resort: first join with it
+	Used       int64  `json:"used,omitempty"`  // last resort: first join with it
+	Suite      uint16 `json:"suite,omitempty"` // 0: 1
 }
 
 // inboxRecord is the object inbox/account.
@@ -96,6 +111,8 @@ type memberEntry struct {
 	Platform    string `json:"platform"`
 	ID          string `json:"id"`
 	IdentityKey []byte `json:"identity_key"`
+
+	rotations []keyapi.Rotation // of the leaf certificate; only where it was read from a leaf
 }
 
 func (m memberEntry) account() Account { return Account{Platform: m.Platform, ID: m.ID} }
@@ -127,14 +144,20 @@ type pinEntry struct {
 	Changed     []byte `json:"changed,omitempty"` // another key seen since, not accepted
 	Accepted    int64  `json:"accepted,omitempty"`
 	Verified    int64  `json:"verified,omitempty"` // when people compared Key
-	// Former keys were pinned before a person accepted another.
+	// Next is a key that a rotation signed by Key leads to, seen in a group. The
+	// key server has not been heard about it yet.
+	Next    []byte `json:"next,omitempty"`
+	Rotated int64  `json:"rotated,omitempty"` // when a signed rotation brought Key
+	// Former keys were pinned before a person accepted another, or before a
+	// signed rotation.
 	Former []formerKey `json:"former,omitempty"`
 }
 
 // formerKey is an identity key that counts for epochs that began before Until.
 type formerKey struct {
-	Key   []byte `json:"key"`
-	Until int64  `json:"until"`
+	Key     []byte `json:"key"`
+	Until   int64  `json:"until"`
+	Rotated bool   `json:"rotated,omitempty"` // its owner has replaced it
 }
 
 // encodeRecord and decodeRecord are the JSON form of the records.

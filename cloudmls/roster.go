@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/cloudmls/gateway/groupid"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
 // canonical brings an account into the form that is compared and stored.
@@ -74,7 +75,7 @@ func rosterFind(list []memberEntry, a Account) (memberEntry, bool) {
 func adds(before, list []memberEntry) bool {
 	return slices.ContainsFunc(list, func(m memberEntry) bool {
 		b, ok := rosterFind(before, m.account())
-		return !ok || !bytes.Equal(b.IdentityKey, m.IdentityKey)
+		return !ok || !bytes.Equal(b.IdentityKey, m.IdentityKey) && !keyapi.RotationLeads(m.rotations, b.IdentityKey)
 	})
 }
 

@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -67,7 +68,8 @@ func (c *Client) isLate(ctx context.Context, self Account, group []byte, r *epoc
 	if conv == nil {
 		return false, nil
 	}
-	_, present := rosterFind(conv.Members, p.Sender)
+	m, present := rosterFind(conv.Members, p.Sender)
+	present = present && bytes.Equal(m.IdentityKey, p.IdentityKey) // else that leaf was revoked
 	old := c.now().Sub(r.opened) > lateAfter
 	if present && !old {
 		return false, nil

@@ -86,9 +86,11 @@ func (c *Client) syncOnce(ctx context.Context, self Account) (SyncResult, error)
 	if err != nil {
 		return total, fmt.Errorf("sync: %w", err)
 	}
-	if err := c.confirmPins(ctx, self, nil); err != nil {
+	rotated, err := c.followPins(ctx, self, nil)
+	if err != nil {
 		return total, fmt.Errorf("sync: %w", err)
 	}
+	total.Rotated = append(total.Rotated, rotated...)
 	if err := c.lookAtPool(ctx, self, len(total.Joined) > 0); err != nil {
 		if ctx.Err() != nil {
 			return total, fmt.Errorf("sync: %w", err)
@@ -133,6 +135,7 @@ func (r *SyncResult) add(p SyncResult) {
 	r.Replaced = append(r.Replaced, p.Replaced...)
 	r.Changed = append(r.Changed, p.Changed...)
 	r.Removed = append(r.Removed, p.Removed...)
+	r.Rotated = append(r.Rotated, p.Rotated...)
 	r.Problems = append(r.Problems, p.Problems...)
 }
 

@@ -52,7 +52,13 @@ func (c *Client) processWelcome(v *view, d *keyapi.Delivery, result *SyncResult)
 	if err := v.put(keyPackagesKey(v.self), packages); err != nil {
 		return err
 	}
-	conv.Renew = lastResort
+	// A KeyPackage of an identity key that was replaced since may be known to
+	// those whom the key was replaced because of.
+	old, err := v.outdated(g.Members())
+	if err != nil {
+		return err
+	}
+	conv.Renew = lastResort || old
 	result.Joined = append(result.Joined, conv.ID)
 	return v.openEpoch(conv, g, secrets.SignatureKey(), now)
 }
@@ -77,7 +83,7 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, result *SyncRe
 		return nil, err
 	}
 	var changed *IdentityChangedError
-	if err := contacts.checkRoster(withoutSelf(v.self, list)); errors.As(err, &changed) && b.kind == KindDialog {
+	if err := contacts.checkFollowing(withoutSelf(v.self, list)); errors.As(err, &changed) && b.kind == KindDialog {
 		return nil, &refusal{kind: ProblemIdentityChanged, err: err, hold: changed}
 	}
 	conv, err := v.conversation(b.conversation)

@@ -1,0 +1,34 @@
+package cloudmls
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/cloudmls/gateway/mls"
+)
+
+// is tells whether key is the account's identity key.
+func (r *identityRecord) is(key []byte) bool { return bytes.Equal(r.public(), key) }
+
+// owned tells whether key was the account's in an epoch that began at opened.
+func (r *identityRecord) owned(key []byte, opened time.Time) bool {
+	return r.is(key) || slices.ContainsFunc(r.Former, func(f formerKey) bool {
+		return bytes.Equal(f.Key, key) && opened.UnixMilli() <= f.Until
+	})
+}
+
+// outdated tells whether the account's leaf among members shows an identity key
+// that the account has replaced since.
+func (v *view) outdated(members []mls.Member) (bool, error) {
+	id := &identityRecord{}
+	if ok, err := v.read(identityKey(v.self), id); err != nil || !ok {
+		return false, err
+	}
+	list, err := roster(members)
+	if err != nil {
+		return false, err
+	}
+	m, ok := rosterFind(list, v.self)
+	return ok && !id.is(m.IdentityKey), nil
+}
