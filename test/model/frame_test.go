@@ -39,6 +39,7 @@ func (f *frame) note(format string, args ...any) {
 
 func (f *frame) crash(where string) {
 	f.note("crash: %s", where)
+	f.d.w.counts["crash "+where]++
 	f.crashed, f.troubled = true, true
 	f.d.disk.dead = true // whatever is deferred stores nothing
 	panic(crash{f})
@@ -59,6 +60,7 @@ func (w *world) point(name string) {
 	}
 	if strings.HasPrefix(name, "tx-") || name == "keypackage-taken" {
 		f.note("crash of the key server: %s", name)
+		w.counts["crash "+name]++
 		panic(http.ErrAbortHandler)
 	}
 	f.crash(name)
@@ -77,6 +79,7 @@ func (f *frame) write(done bool) error {
 			f.crash(x.Kind)
 		case x.Kind == diskFull && !done:
 			f.note("disk full")
+			f.d.w.counts[diskFull]++
 			f.troubled = true
 			f.writes++
 			return errDiskFull
@@ -109,6 +112,7 @@ func (w *world) perform(s *step) {
 	}
 	f := &frame{d: d, step: s, inner: len(w.busy) > 0}
 	f.note("%s", s)
+	w.counts[s.Op]++
 	w.do(f, func() { op(w, f) })
 	if f.after != nil {
 		f.after()
@@ -207,6 +211,7 @@ func (f *frame) signIn(ctx context.Context) *cloudmls.Client {
 func (f *frame) check(what string, err error, allowed ...error) bool {
 	if err == nil {
 		f.note("%s: ok (%d requests)", what, f.requests)
+		f.d.w.counts[what+" ok"]++
 		return true
 	}
 	f.note("%s: %v", what, err)

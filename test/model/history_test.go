@@ -4,9 +4,9 @@ package model
 
 import (
 	"encoding/json"
+	"math/rand/v2"
+	"slices"
 	"strings"
-
-	"pgregory.net/rapid"
 )
 
 // history is what happens in one run. It is data: the same history can be run
@@ -63,13 +63,18 @@ var faultKinds = []string{
 	crashBefore, crashAfter, diskFull,
 }
 
-// crashPoints are those that a device or the key server passes; the test
-// TestCrashPointsAreAll holds them against the table in docs.
-var crashPoints = []string{
-	"reservation-accepted", "reservation-noted", "generation-taken", "keypackages-stored", "keypackages-published",
-	"group-staged", "group-created", "handshake-reserved", "commit-staged", "update-sealed", "update-accepted",
-	"update-noted", "commit-merged", "deliveries-processed", "deliveries-acknowledged",
-	"tx-applied", "tx-durable", "keypackage-taken",
+// crashPoints are those that an operation passes; TestCrashPointsAreAll holds
+// them against the code.
+var crashPoints = map[string][]string{
+	"send": {"reservation-accepted", "reservation-noted", "generation-taken"},
+	"group": {
+		"group-staged", "group-created", "handshake-reserved", "commit-staged", "commit-merged", "keypackage-taken",
+		"update-sealed", "update-accepted", "update-noted", "tx-applied", "tx-durable",
+	},
+	"dialog": {"group-staged", "group-created", "keypackage-taken"},
+	"remove": {"handshake-reserved", "commit-staged", "commit-merged", "update-sealed", "update-accepted", "update-noted"},
+	"sync":   {"deliveries-processed", "deliveries-acknowledged", "keypackages-stored", "keypackages-published"},
+	"":       {"update-sealed", "update-accepted", "update-noted", "tx-applied", "tx-durable"},
 }
 
 func (h history) String() string {
@@ -97,47 +102,101 @@ var weights = map[string]int{
 	"account": 1, "restore": 1,
 }
 
-// random draws histories.
-func random() *rapid.Generator[history] {
-	return rapid.Custom(func(t *rapid.T) history {
-		return history{
-			Users:   rapid.IntRange(2, maxUsers).Draw(t, "users"),
-			Devices: rapid.IntRange(1, maxDevices).Draw(t, "devices"),
-			Steps:   rapid.SliceOfN(randomStep(true), 4, 22).Draw(t, "steps"),
-		}
-	})
+// random makes the history of a seed.
+func random(seed uint64) history {
+	r := rand.New(rand.NewPCG(seed, 1))
+	h := history{Users: 2 + r.IntN(maxUsers-1), Devices: 1 + r.IntN(maxDevices)}
+	for n := range 1 + r.IntN(2) { // something to work with
+		h.Steps = append(h.Steps, step{Op: "group", U: r.IntN(h.Users), D: r.IntN(h.Devices), C: n, V: r.Perm(h.Users)[1:]})
+	}
+	for range 8 + r.IntN(20) {
+		h.Steps = append(h.Steps, randomStep(r, &h, true))
+	}
+	return h
 }
 
-func randomStep(outer bool) *rapid.Generator[step] {
-	var ops []string
+func randomStep(r *rand.Rand, h *history, outer bool) step {
+	sum := 0
 	for _, op := range operations {
-		for range weights[op] {
-			ops = append(ops, op)
+		sum += weights[op]
+	}
+	s := step{U: r.IntN(h.Users), D: r.IntN(h.Devices + 1), C: r.IntN(4), N: r.IntN(16)}
+	for n := r.IntN(sum); s.Op == ""; {
+		for _, op := range operations {
+			if n -= weights[op]; n < 0 {
+				s.Op = op
+				break
+			}
 		}
 	}
-	return rapid.Custom(func(t *rapid.T) step {
-		s := step{
-			Op: rapid.SampledFrom(ops).Draw(t, "op"),
-			U:  rapid.IntRange(0, maxUsers-1).Draw(t, "u"),
-			D:  rapid.IntRange(0, maxDevices).Draw(t, "d"),
-			C:  rapid.IntRange(0, 3).Draw(t, "c"),
-			V:  rapid.SliceOfN(rapid.IntRange(0, maxUsers-1), 0, 3).Draw(t, "v"),
-			N:  rapid.IntRange(0, 15).Draw(t, "n"),
-		}
-		if !outer {
-			return s
-		}
-		switch rapid.IntRange(0, 9).Draw(t, "trouble") {
-		case 0, 1, 2: // trouble on the way, or on the disk
-			s.Faults = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) fault {
-				return fault{rapid.SampledFrom(faultKinds).Draw(t, "kind"), rapid.IntRange(0, 8).Draw(t, "at")}
-			}), 1, 3).Draw(t, "faults")
-			inner := randomStep(false).Draw(t, "meanwhile")
-			s.Meanwhile = &inner
-		case 3, 4:
-			s.Crash = rapid.SampledFrom(crashPoints).Draw(t, "crash")
-			s.Passes = rapid.IntRange(0, 2).Draw(t, "passes")
-		}
+	for range r.IntN(4) {
+		s.V = append(s.V, r.IntN(h.Users))
+	}
+	if !outer {
 		return s
-	})
+	}
+	switch r.IntN(10) {
+	case 0, 1, 2: // trouble on the way, or on the disk
+		for range 1 + r.IntN(2) {
+			s.Faults = append(s.Faults, fault{faultKinds[r.IntN(len(faultKinds))], r.IntN(9)})
+		}
+		inner := randomStep(r, h, false)
+		s.Meanwhile = &inner
+	case 3, 4:
+		points := crashPoints[s.Op]
+		if points == nil || r.IntN(4) == 0 {
+			points = crashPoints[""]
+		}
+		s.Crash, s.Passes = points[r.IntN(len(points))], max(0, r.IntN(4)-1)
+	}
+	return s
+}
+
+// shrink makes a history that fails smaller, as long as it fails, for at most so
+// many tries.
+func shrink(h history, tries int, fails func(history) bool) history {
+	smaller := func(g history) bool {
+		if tries--; tries < 0 || !fails(g) {
+			return false
+		}
+		h = g
+		return true
+	}
+	for again := true; again && tries > 0; {
+		again = false
+		for size := max(1, len(h.Steps)/2); size > 0; size /= 2 {
+			for n := len(h.Steps) - size; n >= 0; n -= size {
+				g := h
+				g.Steps = slices.Delete(slices.Clone(h.Steps), n, n+size)
+				again = smaller(g) || again
+				n = min(n, len(h.Steps))
+			}
+		}
+		for n := range h.Steps {
+			for _, cut := range []func(s *step) bool{
+				func(s *step) bool { return len(s.Faults) > 0 && clear2(&s.Faults, &s.Meanwhile) },
+				func(s *step) bool { had := len(s.Faults) > 1; s.Faults = s.Faults[:min(1, len(s.Faults))]; return had },
+				func(s *step) bool { had := s.Crash != ""; s.Crash, s.Passes = "", 0; return had },
+				func(s *step) bool { had := len(s.V) > 0; s.V = s.V[:max(0, len(s.V)-1)]; return had },
+				func(s *step) bool { had := s.Meanwhile != nil; s.Meanwhile = nil; return had },
+			} {
+				g := h
+				g.Steps = slices.Clone(h.Steps)
+				if cut(&g.Steps[n]) {
+					again = smaller(g) || again
+				}
+			}
+		}
+		if h.Devices > 1 {
+			g := h
+			g.Devices--
+			again = smaller(g) || again
+		}
+	}
+	return h
+}
+
+func clear2(f *[]fault, m **step) bool {
+	*f, *m = nil, nil
+	return true
 }

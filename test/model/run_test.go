@@ -7,13 +7,16 @@
 package model
 
 import (
-	"flag"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
-
-	"pgregory.net/rapid"
+	"time"
 
 	"github.com/cloudmls/gateway/internal/crashpoint"
 )
@@ -23,11 +26,14 @@ type bench struct {
 	t    *testing.T
 	dir  string
 	tmpl *template
+	runs int
+	// counts of what happened, so that a test of nothing is noticed.
+	counts map[string]int
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: folder(t)}
+	b := &bench{t: t, dir: folder(t), counts: map[string]int{}}
 	b.tmpl = makeTemplate(t, b.dir)
 	return b
 }
@@ -60,27 +66,73 @@ func (b *bench) run(h history) (err error, log string) {
 	})
 	if w != nil {
 		log = w.log.String()
+		for k, n := range w.counts {
+			b.counts[k] += n
+		}
 	}
+	b.runs++
 	return err, log
 }
 
-// TestModel runs MODEL_RUNS random histories.
+// shrinkTries bounds how long a failure is made smaller.
+const shrinkTries = 150
+
+// TestModel runs MODEL_RUNS random histories, of the seeds from MODEL_SEED on.
 func TestModel(t *testing.T) {
-	set := func(name, env string) {
-		if v := os.Getenv(env); v != "" {
-			if err := flag.Set(name, v); err != nil {
-				t.Fatal(err)
-			}
+	runs, seed := int(number(t, "MODEL_RUNS", 100)), number(t, "MODEL_SEED", rand.Uint64())
+	b := newBench(t)
+	began := time.Now()
+	for n := range runs {
+		h := random(seed + uint64(n))
+		err, _ := b.run(h)
+		if err == nil {
+			continue
+		}
+		cut := shrink(h, shrinkTries, func(h history) bool {
+			err, _ := b.run(h)
+			return err != nil
+		})
+		now, log := b.run(cut)
+		t.Errorf("MODEL_SEED=%d MODEL_RUNS=1: %v\nmade smaller: %v\n%s\nwhat happened:\n%s", seed+uint64(n), err, now, cut, log)
+		break
+	}
+	for _, k := range slices.Sorted(maps.Keys(b.counts)) {
+		t.Logf("%-34s %7d, %.2f in a run", k, b.counts[k], float64(b.counts[k])/float64(b.runs))
+	}
+	t.Logf("%d histories, the first of MODEL_SEED=%d, in %v", b.runs, seed, time.Since(began))
+}
+
+func number(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("%s=%q: %v", name, s, err)
+	}
+	return n
+}
+
+// TestCrashPointsAreAll: the model crashes at every point of the SDK and of the
+// key server that docs/crash-points.md names.
+func TestCrashPointsAreAll(t *testing.T) {
+	table, err := os.ReadFile(filepath.Join("..", "..", "docs", "crash-points.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []string
+	for _, list := range crashPoints {
+		have = append(have, list...)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| ((?:cloudmls|keyserver)[a-z/]*) \\|").FindAllStringSubmatch(string(table), -1)
+	if len(rows) == 0 {
+		t.Fatal("the table has no rows")
+	}
+	for _, row := range rows {
+		if !slices.Contains(have, row[1]) {
+			t.Errorf("the model does not crash at %s, in %s", row[1], row[2])
 		}
 	}
-	set("rapid.checks", "MODEL_RUNS")
-	set("rapid.seed", "MODEL_SEED")
-	b := newBench(t)
-	all := random()
-	rapid.Check(t, func(rt *rapid.T) {
-		h := all.Draw(rt, "history")
-		if err, log := b.run(h); err != nil {
-			rt.Fatalf("%v\nhistory:\n%s\nwhat happened:\n%s", err, h, log)
-		}
-	})
 }

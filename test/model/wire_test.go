@@ -58,6 +58,9 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		return w.d.w.serve(l, r)
 	}
 	f.note("request %d %s %s: %v", at, r.Method, r.URL.Path, do)
+	for kind := range do {
+		w.d.w.counts[kind]++
+	}
 	if do[meanwhile] {
 		w.d.w.inside(f)
 	}

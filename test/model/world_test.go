@@ -42,7 +42,8 @@ type world struct {
 	talks    map[cloudmls.ConversationID]*talk
 	log      strings.Builder
 	broken   error // the first thing that should not be
-	odd      bool  // somebody's calendar is, or was, wrong, or much time has passed
+	counts   map[string]int
+	odd      bool // somebody's calendar is, or was, wrong, or much time has passed
 }
 
 type user struct {
@@ -95,7 +96,7 @@ func folder(tb testing.TB) string {
 }
 
 func newWorld(path string, now time.Time) (*world, func() error, error) {
-	w := &world{now: now, places: map[string]*message{}, talks: map[cloudmls.ConversationID]*talk{}}
+	w := &world{now: now, counts: map[string]int{}, places: map[string]*message{}, talks: map[cloudmls.ConversationID]*talk{}}
 	store, err := boltstore.Open(path)
 	if err != nil {
 		return nil, nil, err
