@@ -1,19 +1,13 @@
 package main
 
 import (
-	"context"
 	"crypto/ed25519"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,20 +15,18 @@ import (
 	"github.com/cloudmls/gateway/internal/secret"
 	"github.com/cloudmls/gateway/internal/systemd"
 	"github.com/cloudmls/gateway/keyserver"
-	"github.com/cloudmls/gateway/keyserver/boltstore"
+	"github.com/cloudmls/gateway/keyserver/monitor"
 )
-
-// stopTime is how long requests may finish when the key server stops.
-const stopTime = 10 * time.Second
 
 func keyserverCommand() *cobra.Command {
 	var file string
 	c := &cobra.Command{
 		Use:   "keyserver",
-		Short: "Run a key server on one file",
+		Short: "Run a key server, on one file or on PostgreSQL",
 		Long: `Runs the key server of a configuration file ('cloudmls config reference keyserver' prints one, every key explained)
 until it is interrupted. It keeps KeyPackages, handshake messages and the users' sealed state, and can read neither
-mail nor state. Its own keys lie in a file of their own beside the database: keep a copy of both, apart.`,
+mail nor state. Its own keys lie in a file of their own beside the database: keep a copy of both, apart.
+/healthz and /readyz tell a supervisor how it is.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runKeyServer(c, file) },
 	}
@@ -54,33 +46,35 @@ func runKeyServer(c *cobra.Command, file string) (err error) {
 		return configError{err}
 	}
 	log := newLogger(c.ErrOrStderr(), f.Log)
-	if err := makeDir(filepath.Dir(f.DataFile)); err != nil {
-		return err
-	}
 	o, err := keyServerOptions(f, log) // the keys come first: no database without them
 	if err != nil {
 		return err
 	}
-	store, err := boltstore.Open(f.DataFile)
+	store, err := openKeyStore(c.Context(), f)
 	if err != nil {
 		return err
 	}
 	defer closing(&err, "database", store.Close)
-	o.Store = store
+	metrics := monitor.New(version())
+	o.Store = metrics.Store(store)
 	s, err := keyserver.New(*o)
 	if err != nil {
 		return err
 	}
 	defer closing(&err, "key server", s.Close)
-	ln, err := keyServerListener(c.Context(), f)
+	health := monitor.NewHealth(store, log)
+	all, err := keyServerListeners(c.Context(), f, log, keyServerHandler(metrics.Count(s), health), metricsHandler(metrics))
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.OutOrStdout(), "key server %s "+keyServerReady+" %s\n", f.Origin, ln.Addr())
+	fmt.Fprintf(c.OutOrStdout(), "key server %s "+keyServerReady+" %s\n", f.Origin, all[0].listener.Addr())
 	if err := systemd.Ready("serving " + f.Origin); err != nil {
 		log.Warn("systemd does not listen", "err", err)
 	}
-	return serveHTTP(c.Context(), keyserver.HTTPServer(s), ln, s.Close)
+	return serveAll(c.Context(), all, func() error {
+		health.Stopping()
+		return errors.Join(systemd.Stopping(), s.Close())
+	})
 }
 
 func keyServerOptions(f *config.KeyServerFile, log *slog.Logger) (*keyserver.Options, error) {
@@ -135,40 +129,4 @@ func sameKeys(data, keys string) error {
 		return err
 	}
 	return configError{fmt.Errorf("the server's keys %s are missing, but the database %s is there: restore them from the copy, or name them with key_file", keys, data)}
-}
-
-func keyServerListener(ctx context.Context, f *config.KeyServerFile) (net.Listener, error) {
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", f.Listen)
-	if err != nil {
-		return nil, err
-	}
-	if f.TLSCert == "" {
-		return ln, nil
-	}
-	cert, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("load the certificate: %w", err), ln.Close())
-	}
-	return tls.NewListener(ln, &tls.Config{
-		Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
-	}), nil
-}
-
-// serveHTTP serves until ctx ends, then lets requests finish; wake ends long
-// polls, which would otherwise be waited for.
-func serveHTTP(ctx context.Context, s *http.Server, ln net.Listener, wake func() error) error {
-	failed := make(chan error, 1)
-	go func() { failed <- s.Serve(ln) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
-	defer cancel()
-	err := errors.Join(wake(), s.Shutdown(stop))
-	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
-	return err
 }
