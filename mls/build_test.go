@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/cloudmls/gateway/mls/internal/codec"
 )
 
 const testSuite = MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519
@@ -210,6 +212,43 @@ func (w *world) agree() {
 	for i, g := range w.members {
 		if g.Epoch() != first.Epoch() || !bytes.Equal(g.EpochAuthenticator(), first.EpochAuthenticator()) {
 			w.t.Fatalf("member %d is in another state than member 0", i)
+		}
+	}
+}
+
+// list decodes all of them.
+func (c *ciphertexts) list() (list []hpkeCiphertext) {
+	for i := range c.count {
+		list = append(list, c.at(i))
+	}
+	return list
+}
+
+// garble changes encrypted secret i of a node of a path.
+func (n *updatePathNode) garble(i int) {
+	list := n.secrets.list()
+	list[i].ciphertext = flip(list[i].ciphertext)
+	n.secrets = newCiphertexts(list)
+}
+
+// A vector of ciphertexts gives each of them, whether they are of one size or
+// not.
+func TestCiphertexts(t *testing.T) {
+	for _, sizes := range [][]int{{}, {5}, {48, 48, 48}, {48, 47, 48, 100, 0}, {0, 0}, {47, 48, 48}} {
+		var list []hpkeCiphertext
+		for _, n := range sizes {
+			list = append(list, hpkeCiphertext{kemOutput: randomBytes(32), ciphertext: randomBytes(n)})
+		}
+		var read ciphertexts
+		r := codec.NewReader(append(newCiphertexts(list).octets, 7))
+		read.unmarshal(r)
+		if r.Err() != nil || r.Len() != 1 || read.count != len(list) {
+			t.Fatalf("%v: %v, %d octets left, %d read", sizes, r.Err(), r.Len(), read.count)
+		}
+		for i, c := range read.list() {
+			if !bytes.Equal(c.kemOutput, list[i].kemOutput) || !bytes.Equal(c.ciphertext, list[i].ciphertext) {
+				t.Errorf("%v: ciphertext %d is another", sizes, i)
+			}
 		}
 	}
 }

@@ -11,6 +11,14 @@ type commit struct {
 	octets []byte
 }
 
+// encoded returns the encoding, without copying it if it is there.
+func (c *commit) encoded() []byte {
+	if c.octets != nil {
+		return c.octets
+	}
+	return encode(c)
+}
+
 func (c *commit) marshal(w *codec.Writer) {
 	if c.octets != nil {
 		w.Raw(c.octets)

@@ -5,22 +5,30 @@ import (
 	"github.com/cloudmls/gateway/mls/internal/labeled"
 )
 
-// framedTBS is FramedContentTBS (RFC 9420 section 6.1). The context counts for
-// members and for external Commits.
-func (a *authenticatedContent) framedTBS(ctx *groupContext) []byte {
-	var w codec.Writer
-	w.Uint16(uint16(MLS10))
-	w.Uint16(uint16(a.wireFormat))
-	a.framed.marshal(&w)
-	if t := a.framed.sender.Type; t == SenderMember || t == SenderNewMemberCommit {
-		ctx.marshal(&w)
+// framedTBS is FramedContentTBS (RFC 9420 section 6.1), in parts. The context
+// counts for members and for external Commits.
+func (a *authenticatedContent) framedTBS(ctx *groupContext) [][]byte {
+	var head, tail codec.Writer
+	head.Grow(512 + len(a.framed.content.application))
+	head.Uint16(uint16(MLS10))
+	head.Uint16(uint16(a.wireFormat))
+	octets := a.framed.marshalHead(&head)
+	w := &head
+	if octets != nil {
+		w = &tail
 	}
-	return w.Bytes()
+	if t := a.framed.sender.Type; t == SenderMember || t == SenderNewMemberCommit {
+		ctx.marshal(w)
+	}
+	if octets == nil {
+		return [][]byte{head.Bytes()}
+	}
+	return [][]byte{head.Bytes(), octets, tail.Bytes()}
 }
 
 // sign signs the content.
 func (a *authenticatedContent) sign(s *labeled.Suite, sig SignaturePrivateKey, ctx *groupContext) error {
-	signature, err := s.Sign(sig, "FramedContentTBS", a.framedTBS(ctx))
+	signature, err := s.Sign(sig, "FramedContentTBS", a.framedTBS(ctx)...)
 	if err != nil {
 		return err
 	}
@@ -30,7 +38,7 @@ func (a *authenticatedContent) sign(s *labeled.Suite, sig SignaturePrivateKey, c
 
 // verify checks the signature of the content (RFC 9420 section 6.1).
 func (a *authenticatedContent) verify(s *labeled.Suite, key []byte, ctx *groupContext) error {
-	if err := s.Verify(key, "FramedContentTBS", a.framedTBS(ctx), a.auth.signature); err != nil {
+	if err := s.VerifyParts(key, "FramedContentTBS", a.auth.signature, a.framedTBS(ctx)...); err != nil {
 		return invalidBecause("6.1", "message signature", err)
 	}
 	return nil

@@ -226,10 +226,9 @@ func TestElsewhere_FailedCommitLeavesNoTrace(t *testing.T) {
 	for name, x := range map[string]*attack{
 		"last step, tag": {tag: func(a *authenticatedContent) { a.auth.confirmationTag = flip(a.auth.confirmationTag) }},
 		"psk after path": {proposals: []Proposal{&Remove{Removed: 3}, &PreSharedKey{ID: psk}}},
-		"secret of one":  {path: func(_ *Group, p *updatePath) { c := &p.nodes[0].secrets[0]; c.ciphertext = flip(c.ciphertext) }, proposals: []Proposal{&Add{KeyPackage: kp}}},
+		"secret of one":  {path: func(_ *Group, p *updatePath) { p.nodes[0].garble(0) }, proposals: []Proposal{&Add{KeyPackage: kp}}},
 		"secret of root": {path: func(_ *Group, p *updatePath) {
-			n := p.nodes[len(p.nodes)-1]
-			n.secrets[0].ciphertext = flip(n.secrets[0].ciphertext)
+			p.nodes[len(p.nodes)-1].garble(0)
 		}},
 		"key above":       {path: func(g *Group, p *updatePath) { _, p.nodes[len(p.nodes)-1].encryptionKey, _ = g.suite.GenerateKeyPair() }},
 		"removed and tag": {proposals: []Proposal{&Remove{Removed: 4}}, tag: func(a *authenticatedContent) { clear(a.auth.confirmationTag) }},

@@ -97,16 +97,24 @@ type framedContent struct {
 }
 
 func (f *framedContent) marshal(w *codec.Writer) {
-	if c := f.content.commit; c != nil {
-		// And what comes with it: the signature, a GroupContext.
-		w.Grow(len(c.octets) + len(f.authenticatedData) + 1024)
-	}
+	octets := f.marshalHead(w)
+	w.Grow(len(octets) + 256) // and the signature that comes after it
+	w.Raw(octets)
+}
+
+// marshalHead writes all but a Commit, whose octets it returns: they may be most
+// of a megabyte, and are better not copied.
+func (f *framedContent) marshalHead(w *codec.Writer) (commit []byte) {
 	w.Opaque([]byte(f.groupID))
 	w.Uint64(uint64(f.epoch))
 	f.sender.marshal(w)
 	w.Opaque(f.authenticatedData)
 	w.Uint8(uint8(f.contentType))
+	if f.contentType == ContentCommit {
+		return f.content.commit.encoded()
+	}
 	f.content.marshal(w, f.contentType)
+	return nil
 }
 
 func (f *framedContent) unmarshal(r *codec.Reader) {

@@ -259,12 +259,15 @@ func TestHostileCommits(t *testing.T) {
 		{"path key of low order", "no key of the suite", nil, attack{path: func(_ *Group, p *updatePath) { p.nodes[0].encryptionKey = lowOrderKey }}},
 		{"path key twice", "public key twice", nil, attack{path: func(_ *Group, p *updatePath) { p.nodes[0].encryptionKey = p.nodes[1].encryptionKey }}},
 		{"path key in tree", "already in the tree", nil, attack{path: func(g *Group, p *updatePath) { p.nodes[0].encryptionKey = g.tree.leaf(0).encryptionKey }}},
-		{"path secret missing", "wrong number of encrypted secrets", nil, attack{path: func(_ *Group, p *updatePath) { p.nodes[1].secrets = p.nodes[1].secrets[1:] }}},
-		{"path secret added", "wrong number of encrypted secrets", nil, attack{path: func(_ *Group, p *updatePath) { n := &p.nodes[0]; n.secrets = append(n.secrets, n.secrets[0]) }}},
+		{"path secret missing", "wrong number of encrypted secrets", nil, attack{path: func(_ *Group, p *updatePath) { n := &p.nodes[1]; n.secrets = newCiphertexts(n.secrets.list()[1:]) }}},
+		{"path secret added", "wrong number of encrypted secrets", nil, attack{path: func(_ *Group, p *updatePath) {
+			n := &p.nodes[0]
+			n.secrets = newCiphertexts(append(n.secrets.list(), n.secrets.at(0)))
+		}}},
 		{"path secrets garbled", "path secret", nil, attack{path: func(_ *Group, p *updatePath) {
 			for i := range p.nodes {
-				for j := range p.nodes[i].secrets {
-					p.nodes[i].secrets[j].ciphertext = flip(p.nodes[i].secrets[j].ciphertext)
+				for j := range p.nodes[i].secrets.count {
+					p.nodes[i].garble(j)
 				}
 			}
 		}}},

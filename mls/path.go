@@ -61,7 +61,7 @@ func nodeKeys(s *labeled.Suite, pathSecret []byte) (private, public []byte, err 
 // 7.6). context is the encoded provisional GroupContext; the leaves in joining
 // are left out of all resolutions.
 func (p *newPath) encrypt(s *labeled.Suite, t *ratchetTree, joining []LeafIndex, context []byte, w workers) ([]updatePathNode, error) {
-	nodes := make([]updatePathNode, len(p.path))
+	lists := make([][]hpkeCiphertext, len(p.path))
 	type seal struct {
 		to     []byte
 		secret []byte
@@ -70,9 +70,9 @@ func (p *newPath) encrypt(s *labeled.Suite, t *ratchetTree, joining []LeafIndex,
 	var seals []seal
 	for i, n := range p.path {
 		resolution := t.resolutionWithout(n.copath, joining)
-		nodes[i] = updatePathNode{encryptionKey: p.public[i], secrets: make([]hpkeCiphertext, len(resolution))}
+		lists[i] = make([]hpkeCiphertext, len(resolution))
 		for j, r := range resolution {
-			seals = append(seals, seal{to: t.key(r), secret: p.secrets[i], at: &nodes[i].secrets[j]})
+			seals = append(seals, seal{to: t.key(r), secret: p.secrets[i], at: &lists[i][j]})
 		}
 	}
 	encryption := s.Encryption("UpdatePathNode", context)
@@ -81,13 +81,24 @@ func (p *newPath) encrypt(s *labeled.Suite, t *ratchetTree, joining []LeafIndex,
 		x.at.kemOutput, x.at.ciphertext, err = encryption.To(x.to, x.secret)
 		return err
 	})
-	return nodes, err
+	if err != nil {
+		return nil, err
+	}
+	nodes := make([]updatePathNode, len(p.path))
+	for i, list := range lists {
+		nodes[i] = updatePathNode{encryptionKey: p.public[i], secrets: newCiphertexts(list)}
+	}
+	return nodes, nil
 }
 
 // resolutionWithout is the resolution of n without the leaves in joining,
 // which are in ascending order.
 func (t *ratchetTree) resolutionWithout(n node, joining []LeafIndex) []node {
-	return slices.DeleteFunc(t.resolution(n), func(r node) bool {
+	list := t.resolution(n)
+	if len(joining) == 0 {
+		return list
+	}
+	return slices.DeleteFunc(list, func(r node) bool {
 		if !r.IsLeaf() {
 			return false
 		}
@@ -127,7 +138,7 @@ func (p *updatePath) check(s *labeled.Suite, t *ratchetTree, resolutions [][]nod
 		if err := s.CheckPublicKey(n.encryptionKey); err != nil {
 			return invalidBecause("7.1", "encryption_key in the path is no key of the suite", err)
 		}
-		if len(n.secrets) != len(resolutions[i]) {
+		if n.secrets.count != len(resolutions[i]) {
 			return invalid("7.6", "path has the wrong number of encrypted secrets")
 		}
 	}
@@ -160,11 +171,11 @@ func (p *updatePath) decrypt(s *labeled.Suite, t *ratchetTree, path []pathNode, 
 		return nil, invalid("7.5", "path has nothing for this member")
 	}
 	resolution := resolutions[at]
-	which := slices.IndexFunc(resolution, func(r node) bool { return keys[r] != nil })
+	which := slices.IndexFunc(resolution, func(r node) bool { return own.node().InSubtree(r) && keys[r] != nil })
 	if which < 0 {
 		return nil, invalid("7.5", "path has nothing that this member can decrypt")
 	}
-	c := p.nodes[at].secrets[which]
+	c := p.nodes[at].secrets.at(which)
 	secret, err := s.Decrypt(keys[resolution[which]], t.key(resolution[which]), "UpdatePathNode", context, c.kemOutput, c.ciphertext)
 	if err != nil {
 		return nil, invalidBecause("7.5", "path secret", err)

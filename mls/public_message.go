@@ -42,7 +42,9 @@ func membershipMAC(s *labeled.Suite, key []byte, a *authenticatedContent, ctx *g
 // tbm is AuthenticatedContentTBM.
 func (a *authenticatedContent) tbm(ctx *groupContext) []byte {
 	var w codec.Writer
-	w.Raw(a.framedTBS(ctx))
+	for _, part := range a.framedTBS(ctx) {
+		w.Raw(part)
+	}
 	a.auth.marshal(&w, a.framed.contentType)
 	return w.Bytes()
 }

@@ -8,11 +8,11 @@ import (
 // confirmedTranscriptHash advances the transcript by a Commit (RFC 9420
 // section 8.2).
 func confirmedTranscriptHash(s *labeled.Suite, interim []byte, a *authenticatedContent) []byte {
-	var w codec.Writer
-	w.Uint16(uint16(a.wireFormat))
-	a.framed.marshal(&w)
-	w.Opaque(a.auth.signature)
-	return s.Hash(interim, w.Bytes())
+	var head, tail codec.Writer
+	head.Uint16(uint16(a.wireFormat))
+	octets := a.framed.marshalHead(&head)
+	tail.Opaque(a.auth.signature)
+	return s.Hash(interim, head.Bytes(), octets, tail.Bytes())
 }
 
 // interimTranscriptHash adds the confirmation tag of that Commit.

@@ -21,7 +21,57 @@ func (c *hpkeCiphertext) unmarshal(r *codec.Reader) {
 // updatePathNode is UpdatePathNode (RFC 9420 section 7.6).
 type updatePathNode struct {
 	encryptionKey []byte
-	secrets       []hpkeCiphertext
+	secrets       ciphertexts
+}
+
+// ciphertexts is a vector of HPKECiphertext as it is sent: of thousands, a
+// member needs one.
+type ciphertexts struct {
+	octets []byte // with the length header
+	count  int
+	size   int // of each, in bytes; 0 if they differ
+}
+
+func newCiphertexts(list []hpkeCiphertext) (c ciphertexts) {
+	var w codec.Writer
+	w.Vector(func() {
+		for i := range list {
+			list[i].marshal(&w)
+		}
+	})
+	c.unmarshal(codec.NewReader(w.Bytes()))
+	return c
+}
+
+func (c *ciphertexts) unmarshal(r *codec.Reader) {
+	c.octets = r.Octets(func() {
+		r.Vector(MaxLeaves, func(r *codec.Reader) {
+			var skipped hpkeCiphertext
+			left := r.Len()
+			skipped.unmarshal(r)
+			size := left - r.Len()
+			if c.count == 0 {
+				c.size = size
+			} else if c.size != size {
+				c.size = 0
+			}
+			c.count++
+		})
+	})
+}
+
+// at decodes one of them.
+func (c *ciphertexts) at(i int) (h hpkeCiphertext) {
+	r := codec.NewReader(codec.NewReader(c.octets).Opaque())
+	if c.size > 0 {
+		r.Raw(i * c.size)
+	} else {
+		for range i {
+			h.unmarshal(r)
+		}
+	}
+	h.unmarshal(r)
+	return h
 }
 
 // updatePath is UpdatePath (RFC 9420 section 7.6).
@@ -35,11 +85,7 @@ func (p *updatePath) marshal(w *codec.Writer) {
 	w.Vector(func() {
 		for i := range p.nodes {
 			w.Opaque(p.nodes[i].encryptionKey)
-			w.Vector(func() {
-				for j := range p.nodes[i].secrets {
-					p.nodes[i].secrets[j].marshal(w)
-				}
-			})
+			w.Raw(p.nodes[i].secrets.octets)
 		}
 	})
 }
@@ -48,11 +94,7 @@ func (p *updatePath) unmarshal(r *codec.Reader) {
 	p.leaf.unmarshal(r)
 	r.Vector(maxPathNodes, func(r *codec.Reader) {
 		n := updatePathNode{encryptionKey: r.OpaqueMax(maxKey)}
-		r.Vector(MaxLeaves, func(r *codec.Reader) {
-			var c hpkeCiphertext
-			c.unmarshal(r)
-			n.secrets = append(n.secrets, c)
-		})
+		n.secrets.unmarshal(r)
 		p.nodes = append(p.nodes, n)
 	})
 }

@@ -99,6 +99,11 @@ func (r *Reader) Uint64() uint64 {
 // Length reads the length header of a vector (RFC 9420 section 2.1.2). The
 // shortest form is required and the prefix 11 is refused.
 func (r *Reader) Length() int {
+	if len(r.b) > 0 && r.b[0] < 1<<6 { // nearly always; there is no error then
+		n := int(r.b[0])
+		r.b = r.b[1:]
+		return n
+	}
 	first := r.Uint8()
 	if r.err != nil {
 		return 0

@@ -32,17 +32,17 @@ func (w *Writer) Uint64(v uint64) { w.b = binary.BigEndian.AppendUint64(w.b, v) 
 func (w *Writer) Raw(b []byte) { w.b = append(w.b, b...) }
 
 // Opaque writes b as a vector of bytes.
-func (w *Writer) Opaque(b []byte) {
-	w.b = appendLength(w.b, len(b))
-	w.b = append(w.b, b...)
-}
+func (w *Writer) Opaque(b []byte) { w.b = AppendOpaque(w.b, b) }
+
+// AppendOpaque appends v as a vector of bytes to b.
+func AppendOpaque(b, v []byte) []byte { return append(AppendLength(b, len(v)), v...) }
 
 // Vector writes what content writes as a vector.
 func (w *Writer) Vector(content func()) {
 	start := len(w.b)
 	content()
 	var header [4]byte
-	h := appendLength(header[:0], len(w.b)-start)
+	h := AppendLength(header[:0], len(w.b)-start)
 	w.b = append(w.b, h...)
 	copy(w.b[start+len(h):], w.b[start:len(w.b)-len(h)])
 	copy(w.b[start:], h)
@@ -58,10 +58,10 @@ func (w *Writer) Optional(present bool, value func()) {
 	value()
 }
 
-// appendLength appends the shortest length header for n (RFC 9420 section
+// AppendLength appends the shortest length header for n (RFC 9420 section
 // 2.1.2). Callers build structures whose size the API has bounded, so a length
 // beyond 30 bits is a programming error and not something input can cause.
-func appendLength(b []byte, n int) []byte {
+func AppendLength(b []byte, n int) []byte {
 	switch {
 	case n < 1<<6:
 		return append(b, byte(n))

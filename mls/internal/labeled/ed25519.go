@@ -63,12 +63,18 @@ func (ed25519Scheme) verify(public, message, signature []byte) bool {
 	if ed25519.Verify(public, message, signature) {
 		return true
 	}
-	return verifyCofactored(public, message, signature)
+	return verifyCofactored(public, signature, message)
+}
+
+// verifyParts leaves the standard library out, which wants the message in one
+// piece: what it accepts is accepted with the cofactor too.
+func (ed25519Scheme) verifyParts(public, signature []byte, message ...[]byte) bool {
+	return verifyCofactored(public, signature, message...)
 }
 
 // verifyCofactored is RFC 8032 section 5.1.7 with canonical encodings.
-func verifyCofactored(public, message, signature []byte) bool {
-	e, ok := parseEd25519(public, message, signature)
+func verifyCofactored(public, signature []byte, message ...[]byte) bool {
+	e, ok := parseEd25519(public, signature, message...)
 	if !ok {
 		return false
 	}

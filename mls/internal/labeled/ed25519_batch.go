@@ -37,7 +37,7 @@ func (s ed25519Scheme) verifyAll(list []signed) bool {
 	points := make([]*edwards25519.Point, 0, 2*len(list)+1)
 	sum := edwards25519.NewScalar()
 	for i, x := range list {
-		e, ok := parseEd25519(x.public, x.message, x.signature)
+		e, ok := parseEd25519(x.public, x.signature, x.message)
 		if !ok {
 			return false
 		}
@@ -65,7 +65,7 @@ type ed25519Equation struct {
 
 // parseEd25519 decodes a public key and a signature; ok is false if one of them
 // is none, in the canonical encoding.
-func parseEd25519(public, message, signature []byte) (e ed25519Equation, ok bool) {
+func parseEd25519(public, signature []byte, message ...[]byte) (e ed25519Equation, ok bool) {
 	if len(signature) != 64 || !canonical25519(public) || !canonical25519(signature[:32]) {
 		return e, false
 	}
@@ -82,7 +82,9 @@ func parseEd25519(public, message, signature []byte) (e ed25519Equation, ok bool
 	h := sha512.New()
 	h.Write(signature[:32])
 	h.Write(public)
-	h.Write(message)
+	for _, part := range message {
+		h.Write(part)
+	}
 	e.k, err = edwards25519.NewScalar().SetUniformBytes(h.Sum(nil))
 	return e, err == nil
 }

@@ -49,7 +49,7 @@ func challenge(t *testing.T, r, public, message []byte) *edwards25519.Scalar {
 // What Ed25519 accepts is RFC 8032 section 5.1.7: the equation with the
 // cofactor, canonical points, S below the order.
 func TestEd25519Rules(t *testing.T) {
-	s := ed25519Scheme{}
+	s := judges{t: t}
 	message := []byte("message")
 	secret, err := new(edwards25519.Scalar).SetUniformBytes(bytes.Repeat([]byte{3}, 64))
 	if err != nil {
@@ -72,7 +72,7 @@ func TestEd25519Rules(t *testing.T) {
 	crookedR := new(edwards25519.Point).Add(base(nonce), small).Bytes()
 
 	good := made(r, a)
-	if !ed25519.Verify(a, message, good) || !s.verify(a, message, good) || !verifyCofactored(a, message, good) {
+	if !ed25519.Verify(a, message, good) || !s.verify(a, message, good) || !verifyCofactored(a, good, message) {
 		t.Fatal("honest signature is refused")
 	}
 	// Both the standard library's equation and the one with the cofactor must
@@ -143,6 +143,61 @@ func TestEd25519Rules(t *testing.T) {
 	for _, n := range []int{0, 63, 65} {
 		if s.verify(a, message, append(bytes.Clone(good), 0)[:n]) {
 			t.Errorf("signature of %d bytes is accepted", n)
+		}
+	}
+}
+
+// judges verifies a message in one piece and in parts, which must be the same.
+type judges struct {
+	ed25519Scheme
+	t *testing.T
+}
+
+func (j judges) verify(public, message, signature []byte) bool {
+	j.t.Helper()
+	whole := j.ed25519Scheme.verify(public, message, signature)
+	for at := range len(message) + 1 {
+		if j.verifyParts(public, signature, message[:at], nil, message[at:]) != whole {
+			j.t.Errorf("cut at %d, the judgement of %x differs", at, signature)
+		}
+	}
+	return whole
+}
+
+// Content of every size verifies in one piece and in parts, and each octet of it
+// counts.
+func TestVerifyParts(t *testing.T) {
+	for _, id := range IDs() {
+		s := suites[id]
+		private, public, err := s.GenerateSignatureKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{0, 100, longContent - 1, longContent, longContent + 1} {
+			content := make([]byte, size)
+			parts := [][]byte{content[:size/3], content[size/3 : size/2], content[size/2:]}
+			signature, err := s.Sign(private, "label", parts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Verify(public, "label", content, signature); err != nil {
+				t.Errorf("%s: %d bytes signed in parts: %v", s.Name, size, err)
+			}
+			if err := s.VerifyParts(public, "label", signature, parts...); err != nil {
+				t.Errorf("%s: %d bytes in parts: %v", s.Name, size, err)
+			}
+			if s.VerifyParts(public, "other", signature, parts...) == nil {
+				t.Errorf("%s: %d bytes under another label verify", s.Name, size)
+			}
+			if s.VerifyParts(public, "label", signature, append(parts, []byte{0})...) == nil {
+				t.Errorf("%s: %d bytes and one more verify", s.Name, size)
+			}
+			if size > 0 {
+				content[size-1] ^= 1
+				if s.VerifyParts(public, "label", signature, parts...) == nil {
+					t.Errorf("%s: %d bytes, changed, verify", s.Name, size)
+				}
+			}
 		}
 	}
 }

@@ -2,8 +2,8 @@ package labeled
 
 import (
 	"crypto"
-	"crypto/hmac"
 	"crypto/subtle"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/cloudmls/gateway/mls/internal/codec"
@@ -14,6 +14,9 @@ const labelPrefix = "MLS 1.0 "
 
 // Hash returns the hash of the concatenation of parts.
 func (s *Suite) Hash(parts ...[]byte) []byte {
+	if len(parts) == 1 {
+		return digest(s.hash, make([]byte, 0, s.Nh), parts[0])
+	}
 	h := s.hash.New()
 	for _, p := range parts {
 		h.Write(p)
@@ -30,11 +33,7 @@ func (s *Suite) RefHash(label string, value []byte) []byte {
 }
 
 // MAC returns the suite's HMAC of message.
-func (s *Suite) MAC(key, message []byte) []byte {
-	m := hmac.New(s.hash.New, key)
-	m.Write(message)
-	return m.Sum(nil)
-}
+func (s *Suite) MAC(key, message []byte) []byte { return mac(s.hash, key, message) }
 
 // VerifyMAC compares tag with the MAC of message, in constant time and in its
 // full length.
@@ -43,31 +42,15 @@ func (s *Suite) VerifyMAC(key, message, tag []byte) bool {
 	return len(tag) == len(want) && subtle.ConstantTimeCompare(want, tag) == 1
 }
 
-// Extract is KDF.Extract. It never fails.
-func (s *Suite) Extract(salt, ikm []byte) ([]byte, error) { return hkdfExtract(s.hash, salt, ikm), nil }
-
-// hkdfExtract is HKDF-Extract of RFC 5869.
-func hkdfExtract(h crypto.Hash, salt, ikm []byte) []byte {
-	m := hmac.New(h.New, salt)
-	m.Write(ikm)
-	return m.Sum(nil)
-}
+// Extract is KDF.Extract, which is HMAC. It never fails.
+func (s *Suite) Extract(salt, ikm []byte) ([]byte, error) { return mac(s.hash, salt, ikm), nil }
 
 // hkdfExpand is HKDF-Expand of RFC 5869 for a length of at most 255 hashes.
 func hkdfExpand(h crypto.Hash, prk, info []byte, length int) []byte {
-	m := hmac.New(h.New, prk)
-	out := make([]byte, 0, length+h.Size())
-	var block []byte
+	var out, block []byte
 	for n := byte(1); len(out) < length; n++ {
-		if n > 1 {
-			m.Reset()
-		}
-		m.Write(block)
-		m.Write(info)
-		m.Write([]byte{n})
-		at := len(out)
-		out = m.Sum(out)
-		block = out[at:]
+		block = mac(h, prk, append(append(block, info...), n))
+		out = append(out, block...)
 	}
 	return out[:length:length]
 }
@@ -78,11 +61,20 @@ func (s *Suite) ExpandWithLabel(secret []byte, label string, context []byte, len
 	if length < 0 || length > 255*s.Nh || length > 0xffff {
 		return nil, fmt.Errorf("expand %q: length %d is out of range", label, length)
 	}
-	var w codec.Writer
-	w.Uint16(uint16(length))
-	w.Opaque([]byte(labelPrefix + label))
-	w.Opaque(context)
-	return hkdfExpand(s.hash, secret, w.Bytes(), length), nil
+	if length > s.Nh || len(label)+len(context) > maxShortMAC/2 {
+		return hkdfExpand(s.hash, secret, appendKDFLabel(nil, label, context, length), length), nil
+	}
+	// HKDF-Expand of one block, which is nearly always enough.
+	var m shortMAC
+	info := appendKDFLabel(m.begin(s.hash, secret), label, context, length)
+	return m.sum(make([]byte, 0, s.Nh), append(info, 1))[:length:length], nil
+}
+
+// appendKDFLabel appends KDFLabel of RFC 9420 section 8.
+func appendKDFLabel(b []byte, label string, context []byte, length int) []byte {
+	b = binary.BigEndian.AppendUint16(b, uint16(length))
+	b = codec.AppendOpaque(b, []byte(labelPrefix+label))
+	return codec.AppendOpaque(b, context)
 }
 
 // DeriveSecret is DeriveSecret of RFC 9420 section 8.
@@ -92,7 +84,7 @@ func (s *Suite) DeriveSecret(secret []byte, label string) ([]byte, error) {
 
 // DeriveTreeSecret is DeriveTreeSecret of RFC 9420 section 9.1.
 func (s *Suite) DeriveTreeSecret(secret []byte, label string, generation uint32, length int) ([]byte, error) {
-	var w codec.Writer
-	w.Uint32(generation)
-	return s.ExpandWithLabel(secret, label, w.Bytes(), length)
+	var context [4]byte
+	binary.BigEndian.PutUint32(context[:], generation)
+	return s.ExpandWithLabel(secret, label, context[:], length)
 }

@@ -105,7 +105,7 @@ func (k kdf) extract(salt []byte, label string, ikm []byte) []byte {
 	b = append(b, hpkeVersion...)
 	b = append(b, k.suite...)
 	b = append(b, label...)
-	return hkdfExtract(k.hash, salt, append(b, ikm...))
+	return mac(k.hash, salt, append(b, ikm...))
 }
 
 func (k kdf) expand(prk []byte, label string, info []byte, length int) []byte {

@@ -33,9 +33,9 @@ func (s *Suite) SignaturePublicKey(private []byte) ([]byte, error) { return s.si
 // CheckSignatureKey refuses what cannot be a public key of the suite.
 func (s *Suite) CheckSignatureKey(public []byte) error { return s.sig.check(public) }
 
-// Sign is SignWithLabel of RFC 9420 section 5.1.2.
-func (s *Suite) Sign(private []byte, label string, content []byte) ([]byte, error) {
-	sig, err := s.sig.sign(private, signContent(label, content))
+// Sign is SignWithLabel of RFC 9420 section 5.1.2. The content may come in parts.
+func (s *Suite) Sign(private []byte, label string, content ...[]byte) ([]byte, error) {
+	sig, err := s.sig.sign(private, signContent(label, content...))
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", label, err)
 	}
@@ -44,15 +44,51 @@ func (s *Suite) Sign(private []byte, label string, content []byte) ([]byte, erro
 
 // Verify is VerifyWithLabel of RFC 9420 section 5.1.2.
 func (s *Suite) Verify(public []byte, label string, content, signature []byte) error {
-	if !s.sig.verify(public, signContent(label, content), signature) {
+	return s.VerifyParts(public, label, signature, content)
+}
+
+// longContent is the size of signed content, in bytes, from which it is not
+// copied to verify it.
+const longContent = 16 << 10
+
+// partsVerifier is a signatureScheme that verifies a message in parts, judging
+// as verify does.
+type partsVerifier interface {
+	verifyParts(public, signature []byte, message ...[]byte) bool
+}
+
+// VerifyParts is Verify of content that comes in parts.
+func (s *Suite) VerifyParts(public []byte, label string, signature []byte, content ...[]byte) error {
+	size := length(content)
+	v, ok := s.sig.(partsVerifier)
+	if !ok || size < longContent {
+		if !s.sig.verify(public, signContent(label, content...), signature) {
+			return fmt.Errorf("%s: %w", label, ErrSignature)
+		}
+		return nil
+	}
+	head := codec.AppendLength(codec.AppendOpaque(nil, []byte(labelPrefix+label)), size)
+	if !v.verifyParts(public, signature, append([][]byte{head}, content...)...) {
 		return fmt.Errorf("%s: %w", label, ErrSignature)
 	}
 	return nil
 }
 
-func signContent(label string, content []byte) []byte {
-	var w codec.Writer
-	w.Opaque([]byte(labelPrefix + label))
-	w.Opaque(content)
-	return w.Bytes()
+// signContent is SignContent of RFC 9420 section 5.1.2.
+func signContent(label string, content ...[]byte) []byte {
+	size := length(content)
+	b := make([]byte, 0, len(labelPrefix)+len(label)+size+8)
+	b = codec.AppendOpaque(b, []byte(labelPrefix+label))
+	b = codec.AppendLength(b, size)
+	for _, part := range content {
+		b = append(b, part...)
+	}
+	return b
+}
+
+func length(parts [][]byte) (n int) {
+	for _, p := range parts {
+		n += len(p)
+	}
+	return n
 }
