@@ -208,14 +208,15 @@ func TestSyntaxAndTypes(t *testing.T) {
 }
 
 func TestKeyServer(t *testing.T) {
-	k, err := ParseKeyServer("k.toml", []byte("origin = \"https://keys.example.org\"\ndata_file = \"/d/x.db\"\nrequire_proof = [\"email\"]\n[limits]\nobjects = 7\n"))
+	k, err := ParseKeyServer("k.toml", []byte("origin = \"https://keys.example.org\"\ndata_file = \"/d/x.db\"\nrequire_proof = [\"email\"]\n[limits]\nobjects = 7\n[mail_proof]\nrelay = \"localhost:25\"\nfrom = \"k@example.org\"\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &KeyServerFile{
 		Listen: "127.0.0.1:8443", Origin: "https://keys.example.org", DataFile: "/d/x.db", KeyFile: "/d/x.db.keys",
 		RequireProof: []string{"email"}, Limits: Limits{Objects: 7}, Log: Log{"info", "text"},
-		Store: Store{Kind: "file", MaxConnections: 16},
+		Store: Store{Kind: "file", MaxConnections: 16}, Registration: "open",
+		MailProof: Mail{Relay: "localhost:25", TLS: "starttls", From: "k@example.org"},
 	}
 	if !reflect.DeepEqual(k, want) {
 		t.Errorf("got  %+v\nwant %+v", k, want)
@@ -254,7 +255,9 @@ inbox = -1
 	}
 	_, err = ParseKeyServer("k.toml", []byte(`listen = "0.0.0.0:443"
 origin = "https://keys.example.org"
-trusted_proxies = ["0.0.0.0/0"]
+trusted_proxies = ["0.0.0.0/0"] # everybody
+registration = "some"
+roles = ["store", "post"]
 tls_cert = "/c"
 tls_key = "/k"
 [store]
@@ -265,15 +268,24 @@ enabled = true
 directory = "acme.example.org"
 [metrics]
 listen = "9464"
+[mail_proof]
+dkim_domain = "example.org"
+relay = "localhost:25"
 `))
 	wantProblems(t, err,
 		"k.toml: key_file",
+		"k.toml: auth.url: is required",
 		"k.toml:3: trusted_proxies[0]: 0.0.0.0/0 is everybody",
-		"k.toml:6: store.dsn_file: is required",
-		"k.toml:8: store.max_connections",
-		"k.toml:10: acme.enabled: tls_cert is set as well",
-		"k.toml:11: acme.directory",
-		"k.toml:13: metrics.listen",
+		"k.toml:4: registration",
+		"k.toml:5: roles[1]",
+		"k.toml:8: store.dsn_file: is required",
+		"k.toml:10: store.max_connections",
+		"k.toml:12: acme.enabled: tls_cert is set as well",
+		"k.toml:13: acme.directory",
+		"k.toml:15: metrics.listen",
+		"k.toml:16: mail_proof.from: is required",
+		"k.toml:16: mail_proof.dkim_selector: is required",
+		"k.toml:16: mail_proof.dkim_key_file: is required",
 	)
 	k, err = ParseKeyServer("k.toml", []byte("listen = \"0.0.0.0:443\"\norigin = \"https://x.org\"\nkey_file = \"/e/k\"\n[acme]\nenabled = true\n[store]\nkind = \"postgresql\"\ndsn_env = \"DSN\""))
 	if err != nil || k.ACME.CacheDir != "/e/acme" || k.DataFile != "" {

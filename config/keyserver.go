@@ -10,8 +10,14 @@ type KeyServerFile struct {
 	TLSKey         string   `toml:"tls_key" example:"/etc/cloudmls/key.pem" doc:"Key of the certificate (PEM)."`
 	BehindProxy    bool     `toml:"behind_proxy" default:"false" doc:"Serve without TLS on an address that others reach, because a proxy in front of a network of your own speaks it. trusted_proxies is required then."`
 	TrustedProxies []string `toml:"trusted_proxies" example:"[\"127.0.0.0/8\"]" doc:"Networks whose X-Forwarded-For is believed."`
-	RequireProof   []string `toml:"require_proof" example:"[\"email\"]" doc:"Platforms whose account ids must be proven before they can be claimed."`
+	Registration   string   `toml:"registration" default:"open" doc:"Who may become a user: open, invitation (with a code that 'cloudmls keyserver admin invite' makes), or closed."`
+	RequireProof   []string `toml:"require_proof" example:"[\"email\"]" doc:"Platforms whose account ids must be proven before they can be claimed. email needs mail_proof."`
+	Browsers       bool     `toml:"browsers" default:"false" doc:"Let web pages sign in, with cookies that scripts cannot read."`
+	Origins        []string `toml:"origins" example:"[\"https://mail.example.org\"]" doc:"Web pages of other origins that may call the API."`
+	Roles          []string `toml:"roles" example:"[\"auth\", \"delivery\", \"store\"]" doc:"What this server does: auth (users and sessions), delivery (KeyPackages and conversations), store (sealed state). Nothing means all."`
 	Store          Store    `toml:"store" doc:"Where the data lies."`
+	Auth           Auth     `toml:"auth" doc:"The server that signs this one's users in, if this one does not have that role."`
+	MailProof      Mail     `toml:"mail_proof" doc:"How mail addresses are proven: a message with a secret is sent to them."`
 	ACME           ACME     `toml:"acme" doc:"A certificate that the server obtains and renews by itself, in place of tls_cert."`
 	Metrics        Metrics  `toml:"metrics" doc:"Figures for Prometheus."`
 	Limits         Limits   `toml:"limits" doc:"What one user may store. 0 or nothing means the server's default."`
@@ -24,6 +30,26 @@ type Store struct {
 	DSNFile        string `toml:"dsn_file" example:"/etc/cloudmls/postgresql.dsn" doc:"File that holds the database's connection string (postgres://...); only its owner may read it."`
 	DSNEnv         string `toml:"dsn_env" doc:"Environment variable that holds the connection string, instead of dsn_file."`
 	MaxConnections int    `toml:"max_connections" default:"16" doc:"Connections to the database at most, of this process."`
+}
+
+// Auth names the server that has the role auth.
+type Auth struct {
+	URL    string `toml:"url" example:"https://auth.example.org" doc:"Where that server is reached. http is allowed for a loopback address only."`
+	Origin string `toml:"origin" doc:"Its configured name, if it differs from url."`
+}
+
+// Mail says how challenges are sent.
+type Mail struct {
+	Relay        string `toml:"relay" example:"localhost:25" doc:"The mail server that takes the messages over, host:port. Nothing means that no address can be proven."`
+	TLS          string `toml:"tls" default:"starttls" doc:"starttls, implicit, or none for a relay on this machine."`
+	CAFile       string `toml:"ca_file" doc:"Certificates (PEM) to trust for the relay instead of the system's."`
+	Username     string `toml:"username" doc:"Login at the relay, if it wants one."`
+	PasswordFile string `toml:"password_file" doc:"File that holds the password; only its owner may read it."`
+	PasswordEnv  string `toml:"password_env" doc:"Environment variable that holds the password, instead of password_file."`
+	From         string `toml:"from" example:"keys@example.org" doc:"Sender of the messages, of the host of origin or of its organisation's domain."`
+	DKIMDomain   string `toml:"dkim_domain" example:"example.org" doc:"Domain that signs: the host of origin or its organisation's domain. Gateways believe no other. Nothing means that the relay signs."`
+	DKIMSelector string `toml:"dkim_selector" example:"cloudmls" doc:"Name of the key in DNS, at SELECTOR._domainkey.DOMAIN."`
+	DKIMKeyFile  string `toml:"dkim_key_file" example:"/etc/cloudmls/dkim.pem" doc:"The key (PKCS #8, PEM; RSA or Ed25519); only its owner may read it."`
 }
 
 // ACME says how a certificate is obtained (RFC 8555).

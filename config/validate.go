@@ -297,6 +297,47 @@ func (c *checks) store(k *KeyServerFile) {
 	}
 }
 
+func (c *checks) roles(k *KeyServerFile) {
+	for i, r := range k.Roles {
+		c.oneOf(fmt.Sprintf("roles[%d]", i), r, "auth", "delivery", "store")
+	}
+	away := len(k.Roles) > 0 && !slices.Contains(k.Roles, "auth")
+	switch {
+	case away && k.Auth.URL == "":
+		c.failf("auth.url", "is required, because this server does not have the role auth")
+	case k.Auth.URL != "":
+		c.origin("auth.url", k.Auth.URL)
+	}
+	if k.Auth.Origin != "" {
+		k.Auth.Origin = c.origin("auth.origin", k.Auth.Origin)
+	} else if k.Auth.URL != "" {
+		k.Auth.Origin = k.Auth.URL
+	}
+}
+
+func (c *checks) mailProof(k *KeyServerFile) {
+	m := &k.MailProof
+	c.absolute("mail_proof.ca_file", m.CAFile)
+	c.source("mail_proof.password", m.PasswordFile, m.PasswordEnv)
+	c.absolute("mail_proof.dkim_key_file", m.DKIMKeyFile)
+	c.oneOf("mail_proof.tls", m.TLS, "starttls", "implicit", "none")
+	if m.Relay == "" {
+		if slices.Contains(k.RequireProof, "email") {
+			c.failf("mail_proof.relay", "is required, because require_proof names email")
+		}
+		return
+	}
+	c.address("mail_proof.relay", m.Relay)
+	if c.required("mail_proof.from", m.From) && !emailPattern.MatchString(m.From) {
+		c.failf("mail_proof.from", "%q is not a mail address", m.From)
+	}
+	if m.DKIMDomain != "" || m.DKIMSelector != "" || m.DKIMKeyFile != "" {
+		c.required("mail_proof.dkim_domain", m.DKIMDomain)
+		c.required("mail_proof.dkim_selector", m.DKIMSelector)
+		c.required("mail_proof.dkim_key_file", m.DKIMKeyFile)
+	}
+}
+
 func (c *checks) acme(k *KeyServerFile) {
 	c.absolute("acme.ca_file", k.ACME.CAFile)
 	c.absolute("acme.cache_dir", k.ACME.CacheDir)
@@ -360,6 +401,12 @@ func (c *checks) keyServer(k *KeyServerFile) {
 			c.failf(fmt.Sprintf("require_proof[%d]", i), "%q is not a platform", platform)
 		}
 	}
+	c.oneOf("registration", k.Registration, "open", "invitation", "closed")
+	for i, o := range k.Origins {
+		k.Origins[i] = c.origin(fmt.Sprintf("origins[%d]", i), o)
+	}
+	c.roles(k)
+	c.mailProof(k)
 	for _, l := range []struct {
 		key   string
 		value int64
