@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -130,5 +131,64 @@ func TestAccountOfAnother(t *testing.T) {
 	alice.ensureDialog(bob)
 	if r, err = alice.Reach(t.Context(), alice.self, bob.self); err != nil || !r.Pinned || r.Changed {
 		t.Errorf("reach after a dialog %+v, %v", r, err)
+	}
+}
+
+// TestAWrongClockDropsNoPrivateParts: a device whose clock is more than a year
+// ahead refills the pool. What the key server still hands out opens.
+func TestAWrongClockDropsNoPrivateParts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	o := w.options(NewMemoryStore())
+	o.Now = func() time.Time { return w.clock.now().Add(400 * 24 * time.Hour) }
+	ahead, err := Open(t.Context(), bob.username, password, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ahead.Close()
+	if err := ahead.AddAccount(t.Context(), bob.self); err == nil {
+		t.Error("the key server took KeyPackages of next year")
+	}
+	id := alice.ensureDialog(bob)
+	bob.cleanSync()
+	bob.reads(alice.encrypt(id, "still there"), "still there", alice)
+	w.clock.advance(lastResortAge)
+	if err := bob.AddAccount(t.Context(), bob.self); err != nil {
+		t.Fatal(err)
+	}
+	r, err := bob.reader(t.Context(), bob.self).keyPackages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := w.clock.now()
+	if !slices.ContainsFunc(r.Packages, func(p keyPackageEntry) bool {
+		return p.LastResort && now.Sub(time.UnixMilli(p.Created)).Abs() < time.Hour
+	}) {
+		t.Error("the last-resort KeyPackage of next year keeps the pool from being renewed")
+	}
+}
+
+// TestExpiredPrivatePartsAreDropped: in the end they are.
+func TestExpiredPrivatePartsAreDropped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice := w.user("alice")
+	before, err := alice.reader(t.Context(), alice.self).keyPackages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.clock.advance(keyPackageLifetime + keepExpired + time.Hour)
+	if err := alice.AddAccount(t.Context(), alice.self); err != nil {
+		t.Fatal(err)
+	}
+	after, err := alice.reader(t.Context(), alice.self).keyPackages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range before.Packages {
+		if after.find(string(p.Ref)) != nil {
+			t.Fatal("private parts are kept for ever")
+		}
 	}
 }

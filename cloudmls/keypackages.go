@@ -50,6 +50,7 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 	if id == nil {
 		return fmt.Errorf("%w: %s", ErrNoAccount, self)
 	}
+	now := c.now()
 	var fresh []keyPackageEntry
 	var uploads []keyapi.KeyPackageUpload
 	for _, pool := range poolsOf(count) {
@@ -88,7 +89,7 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 	}
 	crashpoint.Here("keypackages-published")
 	c.notePool(self, count)
-	return nil
+	return c.dropKeyPackages(ctx, self, now)
 }
 
 // poolsOf lists the pools that this client fills. A key server that does not
@@ -125,16 +126,19 @@ func (c *Client) needsLastResort(ctx context.Context, self Account, pool keyapi.
 	if err != nil {
 		return false, err
 	}
+	now := c.now()
 	var newest *keyPackageEntry
 	for i := range r.Packages {
-		if p := &r.Packages[i]; p.LastResort && p.suite() == pool.Suite && (newest == nil || p.Created > newest.Created) {
+		// One of the future was made by a device whose clock was ahead: the key
+		// server did not take it.
+		p := &r.Packages[i]
+		if p.LastResort && p.suite() == pool.Suite && (newest == nil || p.Created > newest.Created) && p.Created <= now.Add(clockSkew).UnixMilli() {
 			newest = p
 		}
 	}
 	if newest == nil || !pool.LastResort {
 		return true, nil
 	}
-	now := c.now()
 	return now.Sub(time.UnixMilli(newest.Created)) >= lastResortAge ||
 		newest.Used != 0 && now.Sub(time.UnixMilli(newest.Used)) >= lastResortUsed, nil
 }
@@ -200,21 +204,35 @@ func (c *Client) makeKeyPackage(self Account, id *identityRecord, cs mls.CipherS
 	}, public, nil
 }
 
-// storeKeyPackages adds private parts and drops those that are past all use.
+// storeKeyPackages adds private parts.
 func (c *Client) storeKeyPackages(ctx context.Context, self Account, fresh []keyPackageEntry) error {
 	return c.update(ctx, self, func(_ *state.Tx, v *view) error {
 		r, err := v.keyPackages()
 		if err != nil {
 			return err
 		}
-		kept := r.Packages[:0]
-		for _, p := range r.Packages {
-			if c.now().Before(time.Unix(p.NotAfter, 0).Add(keepExpired)) {
-				kept = append(kept, p)
-			}
-		}
-		r.Packages = append(kept, fresh...)
+		r.Packages = append(r.Packages, fresh...)
 		r.trim()
+		return v.put(keyPackagesKey(self), r)
+	})
+}
+
+// dropKeyPackages drops private parts that are past all use. It is called after
+// an upload at the same time: the key server takes KeyPackages that are valid
+// now only, so that its answer says that this device's clock is not ahead. One
+// that is a year ahead would drop what others are still given.
+func (c *Client) dropKeyPackages(ctx context.Context, self Account, now time.Time) error {
+	over := func(p keyPackageEntry) bool { return !now.Before(time.Unix(p.NotAfter, 0).Add(keepExpired)) }
+	r, err := c.reader(ctx, self).keyPackages()
+	if err != nil || !slices.ContainsFunc(r.Packages, over) {
+		return err
+	}
+	return c.update(ctx, self, func(_ *state.Tx, v *view) error {
+		r, err := v.keyPackages()
+		if err != nil {
+			return err
+		}
+		r.Packages = slices.DeleteFunc(r.Packages, over)
 		return v.put(keyPackagesKey(self), r)
 	})
 }
