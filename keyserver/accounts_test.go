@@ -59,7 +59,7 @@ func (p *person) prove(a keyapi.Account, c keyapi.VerifyChallenge, token1, token
 
 // F20 and seed 0.7: where the operator says so, an account belongs to whoever
 // proves it, not to whoever asks first.
-func TestFlaw20_SeedFlaw07_AccountsAreProven(t *testing.T) {
+func TestThreat53_Flaw20_SeedFlaw07_AccountsAreProven(t *testing.T) {
 	w, mail := provingWorld(t)
 	p, bob := w.register("alice"), keyapi.Account{Platform: "email", ID: "bob@example.org"}
 	_, err := w.c.AddAccount(t.Context(), p.token(), keyapi.AccountRequest{Account: bob, IdentityKey: public(p.identity)})
@@ -90,7 +90,7 @@ func TestFlaw20_SeedFlaw07_AccountsAreProven(t *testing.T) {
 	wantCode(t, p.prove(bob, c, mail.token1(c.ID), c.Token2), keyapi.CodeForbidden)
 }
 
-func TestSeedFlaw07_ChallengeEndsAfterFiveTries(t *testing.T) {
+func TestThreat53_SeedFlaw07_ChallengeEndsAfterFiveTries(t *testing.T) {
 	w, mail := provingWorld(t)
 	p, a := w.register("alice"), keyapi.Account{Platform: "email", ID: "alice@example.org"}
 	c, err := p.challenge(a)
@@ -103,7 +103,7 @@ func TestSeedFlaw07_ChallengeEndsAfterFiveTries(t *testing.T) {
 	wantCode(t, p.prove(a, c, mail.token1(c.ID), c.Token2), keyapi.CodeForbidden)
 }
 
-func TestSeedFlaw07_ChallengeEndsAfterFifteenMinutes(t *testing.T) {
+func TestThreat53_SeedFlaw07_ChallengeEndsAfterFifteenMinutes(t *testing.T) {
 	w, mail := provingWorld(t)
 	p, a := w.register("alice"), keyapi.Account{Platform: "email", ID: "alice@example.org"}
 	c, err := p.challenge(a)
@@ -119,7 +119,7 @@ func TestSeedFlaw07_ChallengeEndsAfterFifteenMinutes(t *testing.T) {
 	wantCode(t, p.prove(a, c, mail.token1(c.ID), c.Token2), keyapi.CodeForbidden)
 }
 
-func TestSeedFlaw07_ChallengeIsBoundToUserAndKey(t *testing.T) {
+func TestThreat53_SeedFlaw07_ChallengeIsBoundToUserAndKey(t *testing.T) {
 	w, mail := provingWorld(t)
 	victim, thief := w.register("alice"), w.register("mallory")
 	a := keyapi.Account{Platform: "email", ID: "alice@example.org"}
@@ -179,7 +179,7 @@ func TestSeedFlaw07_NoChallengerMeansNoAccount(t *testing.T) {
 	wantCode(t, err, keyapi.CodeForbidden)
 }
 
-func TestSeedFlaw07_ChallengesAreNoCannon(t *testing.T) {
+func TestThreat57_SeedFlaw07_ChallengesAreNoCannon(t *testing.T) {
 	l := keyservertest.Unlimited()
 	l.Challenges = keyserver.Rate{Burst: 3, Every: 8 * time.Hour}
 	mail := &carrier{}

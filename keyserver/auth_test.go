@@ -52,7 +52,7 @@ func serve(w *world, r *http.Request) int {
 
 // F19: logout revokes at once; refresh tokens rotate; a used one ends the
 // family.
-func TestFlaw19_LogoutRevokesAtOnce(t *testing.T) {
+func TestThreat13_Flaw19_LogoutRevokesAtOnce(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	p := w.person("alice")
 	second, err := p.login(newKey(), p.auth)
@@ -71,7 +71,7 @@ func TestFlaw19_LogoutRevokesAtOnce(t *testing.T) {
 	}
 }
 
-func TestFlaw19_RefreshRotatesAndReuseEndsTheFamily(t *testing.T) {
+func TestThreat11_Flaw19_RefreshRotatesAndReuseEndsTheFamily(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	p := w.person("alice")
 	first := p.session.RefreshToken
@@ -99,7 +99,7 @@ func TestFlaw19_RefreshRotatesAndReuseEndsTheFamily(t *testing.T) {
 	wantCode(t, err, keyapi.CodeUnauthorized)
 }
 
-func TestFlaw19_OldTokenOfALongFamilyEndsIt(t *testing.T) {
+func TestThreat11_Flaw19_OldTokenOfALongFamilyEndsIt(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	p := w.person("alice")
 	token := p.session.RefreshToken
@@ -116,7 +116,7 @@ func TestFlaw19_OldTokenOfALongFamilyEndsIt(t *testing.T) {
 	wantCode(t, err, keyapi.CodeUnauthorized)
 }
 
-func TestFlaw19_RefreshNeedsTheDeviceKey(t *testing.T) {
+func TestThreat12_Flaw19_RefreshNeedsTheDeviceKey(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	p := w.person("alice")
 	thief := newKey()
@@ -133,7 +133,7 @@ func TestFlaw19_RefreshNeedsTheDeviceKey(t *testing.T) {
 }
 
 // Seed 0.10: bearer only, no cookies, no CORS, one algorithm, one type.
-func TestSeedFlaw10_TokensAreNotCookies(t *testing.T) {
+func TestThreat14_SeedFlaw10_TokensAreNotCookies(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	p := w.person("alice")
 
@@ -162,7 +162,7 @@ func TestSeedFlaw10_TokensAreNotCookies(t *testing.T) {
 	}
 }
 
-func TestSeedFlaw10_OnlyOurTokensCount(t *testing.T) {
+func TestThreat10_SeedFlaw10_OnlyOurTokensCount(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	p := w.person("alice")
 	session, err := p.login(newKey(), p.auth)

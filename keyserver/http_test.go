@@ -27,7 +27,7 @@ func (w *world) ask(method, path, token, body string) *httptest.ResponseRecorder
 }
 
 // Every error is a problem document whose status is that of the answer.
-func TestErrorsAreProblemDocuments(t *testing.T) {
+func TestFlaw22_ErrorsAreProblemDocuments(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	p := w.person("alice")
 	nested := strings.Repeat(`{"put":[`, 20) + strings.Repeat(`]}`, 20)
@@ -81,7 +81,7 @@ func TestErrorsAreProblemDocuments(t *testing.T) {
 
 // F22, F23: a request without a valid token is 401 on every route that needs
 // one, whatever else is wrong with it.
-func TestEveryRouteButSevenNeedsAToken(t *testing.T) {
+func TestFlaw22_Flaw23_EveryRouteButSevenNeedsAToken(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	rec := w.ask("GET", "/openapi.json", "", "")
 	var api struct {

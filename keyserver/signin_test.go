@@ -18,7 +18,7 @@ import (
 	"github.com/cloudmls/gateway/keyserver/keyservertest"
 )
 
-func TestParamsOfUnknownUsersLookReal(t *testing.T) {
+func TestThreat08_ParamsOfUnknownUsersLookReal(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	w.register("alice")
 	raw := func(name string) (int, []byte) {
@@ -66,7 +66,7 @@ func TestPretendedParamsDependOnThePepper(t *testing.T) {
 	}
 }
 
-func TestLoginFailuresLookTheSame(t *testing.T) {
+func TestThreat08_LoginFailuresLookTheSame(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	p := w.register("alice")
 	_, wrong := p.login(newKey(), random(32))
@@ -78,7 +78,7 @@ func TestLoginFailuresLookTheSame(t *testing.T) {
 	}
 }
 
-func TestLoginIsThrottledPerName(t *testing.T) {
+func TestThreat09_LoginIsThrottledPerName(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	alice, bob := w.register("alice"), w.register("bob")
 	guesses := 0
@@ -111,7 +111,7 @@ func TestLoginIsThrottledPerName(t *testing.T) {
 	}
 }
 
-func TestSignInIsThrottledPerNetwork(t *testing.T) {
+func TestThreat09_SignInIsThrottledPerNetwork(t *testing.T) {
 	l := keyservertest.Unlimited()
 	l.SignIn = keyserver.Rate{Burst: 3, Every: time.Minute}
 	w := newWorld(t, keyserver.Options{Limits: l})
@@ -192,7 +192,7 @@ func TestSessionsOfADeviceReplaceEachOther(t *testing.T) {
 	}
 }
 
-func TestForwardedAddressesOfTrustedProxiesCount(t *testing.T) {
+func TestThreat09_ForwardedAddressesOfTrustedProxiesCount(t *testing.T) {
 	l := keyservertest.Unlimited()
 	l.SignIn = keyserver.Rate{Burst: 1, Every: time.Minute}
 	w := newWorld(t, keyserver.Options{Limits: l, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})

@@ -193,7 +193,7 @@ func TestQuotasHoldAndAreGivenBack(t *testing.T) {
 	wantCode(t, err, keyapi.CodeQuota)
 }
 
-func TestObjectsLargerThanOneAnswer(t *testing.T) {
+func TestFlaw29_ObjectsLargerThanOneAnswer(t *testing.T) {
 	l := keyservertest.Unlimited()
 	l.AnswerBytes = 64 << 10
 	w := newWorld(t, keyserver.Options{Limits: l})

@@ -29,7 +29,7 @@ const Origin = "https://keys.test.example"
 func Unlimited() keyserver.Limits {
 	off := keyserver.Rate{Burst: -1}
 	return keyserver.Limits{
-		SignIn: off, Refresh: off, Claims: off, LookUps: off, Commits: off, Writes: off, Challenges: off, ChallengesFrom: off,
+		SignIn: off, Registrations: off, Refresh: off, Claims: off, LookUps: off, Commits: off, Writes: off, Challenges: off, ChallengesFrom: off,
 	}
 }
 
@@ -38,6 +38,9 @@ type Options struct {
 	// Server is passed to keyserver.New with Store, Origin, TokenKey and Pepper
 	// filled in where they are missing. Zero Limits mean Unlimited.
 	Server keyserver.Options
+	// RotateKeys leaves the keys of access tokens to the server, as an operator
+	// should. Otherwise it is TokenKey.
+	RotateKeys bool
 	// Path of the bbolt file; empty: in tb.TempDir.
 	Path string
 	// Wrap, if set, goes around the handler: the place for faults.
@@ -79,7 +82,7 @@ func NewServer(tb testing.TB, o Options) *Server {
 		so.Origin = Origin
 	}
 	s.Origin = so.Origin
-	if so.TokenKey == nil {
+	if so.TokenKey == nil && !o.RotateKeys && so.Auth == nil {
 		so.TokenKey = TokenKey()
 	}
 	if so.Pepper == nil {
