@@ -1,18 +1,14 @@
 package main
 
 import (
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
-	"net/netip"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudmls/gateway/config"
-	"github.com/cloudmls/gateway/internal/secret"
 	"github.com/cloudmls/gateway/internal/systemd"
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/monitor"
@@ -75,46 +71,6 @@ func runKeyServer(c *cobra.Command, file string) (err error) {
 		health.Stopping()
 		return errors.Join(systemd.Stopping(), s.Close())
 	})
-}
-
-func keyServerOptions(f *config.KeyServerFile, log *slog.Logger) (*keyserver.Options, error) {
-	keyFile := f.KeyFile
-	if keyFile == "" {
-		keyFile = f.DataFile + ".keys"
-	}
-	if err := sameKeys(f.DataFile, keyFile); err != nil {
-		return nil, err
-	}
-	key, created, err := secret.EnsureVaultKey(keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("the server's keys: %w", err)
-	}
-	if created {
-		log.Info("made the server's keys; keep a copy apart from the database", "file", keyFile)
-	}
-	seed, err := derive(key, "keyserver token key", ed25519.SeedSize)
-	if err != nil {
-		return nil, err
-	}
-	pepper, err := derive(key, "keyserver pepper", 32)
-	if err != nil {
-		return nil, err
-	}
-	o := &keyserver.Options{
-		Origin: f.Origin, TokenKey: ed25519.NewKeyFromSeed(seed), Pepper: pepper, RequireProof: f.RequireProof, Logger: log,
-		Limits: keyserver.Limits{
-			Objects: f.Limits.Objects, ObjectBytes: f.Limits.ObjectBytes, Accounts: f.Limits.Accounts, Sessions: f.Limits.Sessions,
-			KeyPackages: f.Limits.KeyPackages, Inbox: f.Limits.Inbox, InboxBytes: f.Limits.InboxBytes,
-		},
-	}
-	for _, p := range f.TrustedProxies {
-		prefix, err := netip.ParsePrefix(p)
-		if err != nil {
-			return nil, fmt.Errorf("trusted_proxies: %w", err)
-		}
-		o.TrustedProxies = append(o.TrustedProxies, prefix)
-	}
-	return o, nil
 }
 
 // sameKeys refuses to make new keys for a database that was kept under others:

@@ -14,24 +14,53 @@ const maxSecret = 64 << 10
 
 // FromFile reads a secret from a file that only its owner may read. One line
 // end at the end is taken off.
-func FromFile(name string) (Secret, error) {
+func FromFile(name string) (s Secret, err error) {
+	err = readPrivate(name, func(r io.Reader) (err error) {
+		s, err = FromReader(r)
+		return err
+	})
+	return s, err
+}
+
+// TextFromFile reads a secret of several lines, such as a key in PEM, from a
+// file that nobody else may read, as it is.
+func TextFromFile(name string) (s Secret, err error) {
+	err = readPrivate(name, func(r io.Reader) error {
+		b, err := io.ReadAll(io.LimitReader(r, maxText+1))
+		defer func() { clear(b) }()
+		switch {
+		case err != nil:
+			return fmt.Errorf("read secret: %w", err)
+		case len(b) == 0 || len(b) > maxText:
+			return fmt.Errorf("read secret: it has %d octets; 1 to %d are allowed", len(b), maxText)
+		}
+		s = New(bytes.Clone(b))
+		return nil
+	})
+	return s, err
+}
+
+// maxText bounds a secret of several lines, in octets.
+const maxText = 64 << 10
+
+// readPrivate opens a file that only its owner may read.
+func readPrivate(name string, read func(io.Reader) error) error {
 	f, err := os.Open(name)
 	if err != nil {
-		return Secret{}, fmt.Errorf("read secret: %w", err)
+		return fmt.Errorf("read secret: %w", err)
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	info, err := f.Stat()
 	if err != nil {
-		return Secret{}, fmt.Errorf("read secret: %w", err)
+		return fmt.Errorf("read secret: %w", err)
 	}
 	if err := checkMode(name, info); err != nil {
-		return Secret{}, fmt.Errorf("read secret: %w", err)
+		return fmt.Errorf("read secret: %w", err)
 	}
-	s, err := FromReader(f)
-	if err != nil {
-		return Secret{}, fmt.Errorf("%w (file %s)", err, name)
+	if err := read(f); err != nil {
+		return fmt.Errorf("%w (file %s)", err, name)
 	}
-	return s, nil
+	return nil
 }
 
 // FromEnv reads a secret from an environment variable.
