@@ -19,6 +19,7 @@ import (
 type hostile struct {
 	*world
 	evil *evil.Server
+	pool int // KeyPackages that devices publish; 0: the default
 }
 
 func newHostile(t *testing.T) *hostile {
@@ -32,7 +33,7 @@ func newHostile(t *testing.T) *hostile {
 // optionsAs are those of a device that the evil server knows by this name.
 func (h *hostile) optionsAs(name string, store LocalStore) Options {
 	o := h.options(store)
-	o.Server = h.evil.Client(name)
+	o.Server, o.KeyPackages = h.evil.Client(name), h.pool
 	return o
 }
 
