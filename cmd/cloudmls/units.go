@@ -14,21 +14,23 @@ import (
 var units embed.FS
 
 // unitFiles are the units by what they are for.
-var unitFiles = map[string]string{"user": "cloudmls.service", "system": "cloudmls@.service", "keyserver": "cloudmls-keyserver.service"}
+var unitFiles = map[string]string{"user": "cloudmls.service", "system": "cloudmls@.service", "keyserver": "cloudmls-keyserver.service",
+	"keyserver-socket": "cloudmls-keyserver.socket"}
 
 func serviceCommand() *cobra.Command {
 	c := &cobra.Command{Use: "service", Short: "Units for systemd", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(&cobra.Command{
-		Use:   "print {user|system|keyserver}",
+		Use:   "print {user|system|keyserver|keyserver-socket}",
 		Short: "Print a unit, with the path of this program in it",
 		Long: `Prints a unit of systemd; its first lines say where it belongs and how it is started.
 
-  user       the gateway, run by a person's own systemd from login to logout
-  system     the gateway of one user of a machine where nobody logs in (a template: cloudmls@USER)
-  keyserver  the key server`,
+  user              the gateway, run by a person's own systemd from login to logout
+  system            the gateway of one user of a machine where nobody logs in (a template: cloudmls@USER)
+  keyserver         the key server
+  keyserver-socket  its socket, if restarts of the key server shall refuse nobody`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"user", "system", "keyserver"},
+		ValidArgs: []string{"user", "system", "keyserver", "keyserver-socket"},
 		RunE: func(c *cobra.Command, args []string) error {
 			text, err := unit(args[0])
 			if err != nil {
