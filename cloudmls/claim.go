@@ -14,11 +14,38 @@ import (
 // errMissing: the account has no KeyPackage that could be used.
 var errMissing = errors.New("no usable KeyPackage")
 
-// claimAll takes one KeyPackage for each account, all or nothing:
-// *MissingKeyPackagesError names every account that has none. Where there are
-// several, it asks first who can be reached at all, so that none are used up
-// for nothing.
-func (c *Client) claimAll(ctx context.Context, self Account, accounts []Account, have map[Account]*mls.KeyPackage) error {
+// claimNew takes one KeyPackage for each of the people of a new group, all or
+// nothing, like claimAll. They are of the post-quantum suite if everybody offers
+// it. must says that no other will do.
+func (c *Client) claimNew(ctx context.Context, self Account, accounts []Account, have map[Account]*mls.KeyPackage, must bool) error {
+	everybody := true
+	if len(accounts) > 1 {
+		missing, all, err := c.unreachable(ctx, accounts, have)
+		if err != nil {
+			return err
+		}
+		if len(missing) > 0 {
+			return &MissingKeyPackagesError{Accounts: missing}
+		}
+		everybody = all
+	}
+	var missing *MissingKeyPackagesError
+	if everybody || must {
+		err := c.claimAll(ctx, self, accounts, have, suitePQ)
+		if !errors.As(err, &missing) {
+			return err
+		}
+		if must {
+			return fmt.Errorf("%w: %w", ErrDowngrade, err)
+		}
+	}
+	return c.claimAll(ctx, self, accounts, have, suite)
+}
+
+// claimAll takes one KeyPackage of a cipher suite for each account, all or
+// nothing: *MissingKeyPackagesError names every account that has none. What have
+// has already is not taken again.
+func (c *Client) claimAll(ctx context.Context, self Account, accounts []Account, have map[Account]*mls.KeyPackage, cs mls.CipherSuite) error {
 	if err := c.confirmPins(ctx, self, accounts); err != nil {
 		return err
 	}
@@ -27,19 +54,11 @@ func (c *Client) claimAll(ctx context.Context, self Account, accounts []Account,
 		return fmt.Errorf("contacts of %s: %w", self, err)
 	}
 	var missing []Account
-	if len(accounts) > 1 {
-		if missing, err = c.unreachable(ctx, accounts, have); err != nil {
-			return err
-		}
-		if len(missing) > 0 {
-			return &MissingKeyPackagesError{Accounts: missing}
-		}
-	}
 	for _, a := range accounts {
-		if have[a] != nil {
+		if have[a] != nil && have[a].CipherSuite() == cs {
 			continue
 		}
-		kp, err := c.claim(ctx, a, contacts)
+		kp, err := c.claim(ctx, a, cs, contacts)
 		switch {
 		case errors.Is(err, errMissing):
 			missing = append(missing, a)
@@ -55,10 +74,13 @@ func (c *Client) claimAll(ctx context.Context, self Account, accounts []Account,
 	return nil
 }
 
-func (c *Client) unreachable(ctx context.Context, accounts []Account, have map[Account]*mls.KeyPackage) ([]Account, error) {
-	var missing []Account
+// unreachable asks who can be reached at all, so that no KeyPackages are used up
+// for nothing, and whether all of them offer the post-quantum suite.
+func (c *Client) unreachable(ctx context.Context, accounts []Account, have map[Account]*mls.KeyPackage) (missing []Account, all bool, err error) {
+	all = true
 	for _, a := range accounts {
-		if have[a] != nil {
+		if kp := have[a]; kp != nil {
+			all = all && kp.CipherSuite() == suitePQ
 			continue
 		}
 		var r keyapi.Reachability
@@ -67,19 +89,21 @@ func (c *Client) unreachable(ctx context.Context, accounts []Account, have map[A
 			return err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("ask for %s: %w", a, err)
+			return nil, false, fmt.Errorf("ask for %s: %w", a, err)
 		}
 		if !r.HasAccount {
 			missing = append(missing, a)
 		}
+		all = all && slices.Contains(r.Suites, uint16(suitePQ))
 	}
-	return missing, nil
+	return missing, all, nil
 }
 
-func (c *Client) claim(ctx context.Context, a Account, contacts *contactsRecord) (*mls.KeyPackage, error) {
+// claim takes a KeyPackage of one cipher suite and checks it.
+func (c *Client) claim(ctx context.Context, a Account, cs mls.CipherSuite, contacts *contactsRecord) (*mls.KeyPackage, error) {
 	var answer keyapi.ClaimedKeyPackage
 	err := c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
-		answer, err = c.o.Server.ClaimKeyPackage(ctx, token, a)
+		answer, err = c.o.Server.ClaimKeyPackageOf(ctx, token, a, uint16(cs))
 		return err
 	})
 	if isCode(err, keyapi.CodeNoAccount) || isCode(err, keyapi.CodeNoKeyPackage) {
@@ -88,7 +112,14 @@ func (c *Client) claim(ctx context.Context, a Account, contacts *contactsRecord)
 	if err != nil {
 		return nil, fmt.Errorf("claim KeyPackage of %s: %w", a, err)
 	}
-	return checkKeyPackage(answer.KeyPackage, a, contacts, c.now())
+	kp, err := checkKeyPackage(answer.KeyPackage, a, contacts, c.now())
+	if err != nil {
+		return nil, err
+	}
+	if kp.CipherSuite() != cs {
+		return nil, errMissing // a key server that knows one suite only
+	}
+	return kp, nil
 }
 
 // checkKeyPackage verifies what the key server handed out for an account: the

@@ -33,6 +33,7 @@ type Client struct {
 	began    Moment               // of the Sync that began last, whichever account's
 	synced   map[Account]Moment   // of the Sync that began last of those that went through
 	named    map[string]naming    // what the key server said of identity keys lately
+	resting  map[string]time.Time // by conversationLock: when mend last failed
 }
 
 // Register creates a user at the key server and signs this device in. The
@@ -97,7 +98,7 @@ func openClient(s *state.Store, o Options) (*Client, error) {
 func newClient(s *state.Store, o Options) (*Client, error) {
 	c := &Client{
 		o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{}, asked: map[string]time.Time{},
-		synced: map[Account]Moment{}, named: map[string]naming{}, taken: map[string]taken{},
+		synced: map[Account]Moment{}, named: map[string]naming{}, taken: map[string]taken{}, resting: map[string]time.Time{},
 	}
 	if err := c.markDevice(); err != nil {
 		return nil, err

@@ -18,6 +18,9 @@ const (
 	// maxHandshakes bounds the handshake generations of one epoch. Receivers
 	// follow jumps of up to 1,024.
 	maxHandshakes = 1000
+	// maxUnseen is how often in a row an epoch may be taken by a Commit that is
+	// not delivered.
+	maxUnseen = 3
 )
 
 // change is what a Commit is to bring about. A nil change brings about nothing.
@@ -25,11 +28,24 @@ type change struct {
 	add    map[Account]*mls.KeyPackage
 	remove []Account
 	renew  bool // a fresh signature key for the own leaf
+	// untold: those who are removed are not sent the Commit, for their inbox
+	// takes nothing. It must not keep them in.
+	untold bool
 }
+
+// makeError: a Commit could not be made of a change.
+type makeError struct{ err error }
+
+func (e *makeError) Error() string { return "make Commit: " + e.err.Error() }
+
+func (e *makeError) Unwrap() error { return e.err }
 
 // movedError: the group is not in the epoch any more that a Commit was made
 // in. Winner is the Commit that was faster, where the key server told.
-type movedError struct{ winner *keyapi.Delivery }
+type movedError struct {
+	winner *keyapi.Delivery
+	taken  bool // the key server said so
+}
 
 func (*movedError) Error() string { return "the group moved to another epoch" }
 
@@ -39,6 +55,7 @@ func (*movedError) Error() string { return "the group moved to another epoch" }
 // dropped, the winner's is processed and plan asked again. The caller holds
 // the conversation's lock.
 func (c *Client) commit(ctx context.Context, self Account, id ConversationID, plan func(*conversationRecord) (*change, error)) (*conversationRecord, error) {
+	untold, unseen := false, 0
 	for range maxAttempts {
 		conv, err := c.member(ctx, self, id)
 		if err != nil {
@@ -48,13 +65,19 @@ func (c *Client) commit(ctx context.Context, self Account, id ConversationID, pl
 		if err != nil || ch == nil {
 			return conv, err
 		}
+		ch.removeLeavers(self, conv)
+		ch.untold = untold
 		next, err := c.commitOnce(ctx, self, conv, ch)
 		if err == nil {
 			return next, nil
 		}
+		if undeliverable(err) && len(ch.remove) > 0 && !untold {
+			untold = true
+			continue
+		}
 		var moved *movedError
 		if !errors.As(err, &moved) {
-			return nil, err
+			return nil, c.lostState(ctx, self, conv, err)
 		}
 		if _, err := c.sync(ctx, self); err != nil {
 			return nil, fmt.Errorf("follow the faster Commit: %w", err)
@@ -62,8 +85,52 @@ func (c *Client) commit(ctx context.Context, self Account, id ConversationID, pl
 		if err := c.followWinner(ctx, self, conv, moved.winner); err != nil {
 			return nil, err
 		}
+		if unseen, err = c.countUnseen(ctx, self, conv, moved, unseen); err != nil {
+			return nil, err
+		}
 	}
 	return nil, ErrBusy
+}
+
+// countUnseen counts how often in a row the key server said that the epoch was
+// taken and did not show by what. A sibling device's Commit shows in the state
+// and others' in the queue, so that once more than one race allows is a reason
+// to stop.
+func (c *Client) countUnseen(ctx context.Context, self Account, before *conversationRecord, moved *movedError, n int) (int, error) {
+	now, err := c.reader(ctx, self).conversation(before.ID)
+	if err != nil {
+		return n, fmt.Errorf("conversation: %w", err)
+	}
+	if !moved.taken || now == nil || now.Epoch != before.Epoch || string(now.Group) != string(before.Group) || now.Removed != 0 {
+		return 0, nil
+	}
+	if n++; n < maxUnseen {
+		return n, nil
+	}
+	return n, c.withheld(ctx, self, now)
+}
+
+// lostState breaks a conversation whose live group is missing in the state, so
+// that the others are asked for help. It gives err back.
+func (c *Client) lostState(ctx context.Context, self Account, conv *conversationRecord, err error) error {
+	if !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	e := c.changeConversation(ctx, self, conv, func(v *view, now *conversationRecord, result *SyncResult) error {
+		return c.breakDown(v, now, &refusal{kind: ProblemLostState, err: err}, nil, NoticeBroken, result)
+	})
+	return errors.Join(err, e)
+}
+
+// removeLeavers makes the Commit carry out what members asked for who want to
+// leave.
+func (ch *change) removeLeavers(self Account, conv *conversationRecord) {
+	for _, w := range conv.Wishes {
+		a := w.account()
+		if w.Leave && a != self && ch.add[a] == nil && !slices.Contains(ch.remove, a) {
+			ch.remove = append(ch.remove, a)
+		}
+	}
 }
 
 // member gives the conversation if the account can take part in it.
@@ -109,11 +176,14 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 	}
 	pending, err := g.Commit(options)
 	if err != nil {
-		return nil, fmt.Errorf("make Commit: %w", err)
+		return nil, &makeError{err}
 	}
 	submission, err := submit(self, conv, g, pending)
 	if err != nil {
 		return nil, err
+	}
+	if ch.untold {
+		submission.Recipients = slices.DeleteFunc(submission.Recipients, func(a Account) bool { return slices.Contains(ch.remove, a) })
 	}
 	submission.Joiners = sortedAccounts(ch.add)
 	crashpoint.Here("commit-staged")
@@ -123,7 +193,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 		if err != nil {
 			return err
 		}
-		if now == nil || now.Removed != 0 || string(now.Group) != string(conv.Group) || now.Epoch != conv.Epoch {
+		if now == nil || now.Removed != 0 || now.Broken != "" || now.Left != 0 || string(now.Group) != string(conv.Group) || now.Epoch != conv.Epoch {
 			return &movedError{}
 		}
 		v.vouchFor(ch.add)
@@ -144,7 +214,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 func moved(err error) error {
 	var p *keyapi.Problem
 	if errors.As(err, &p) && p.Code == keyapi.CodeEpochConflict {
-		return &movedError{winner: p.Winner}
+		return &movedError{winner: p.Winner, taken: true}
 	}
 	if errors.Is(err, state.ErrBusy) {
 		return fmt.Errorf("%w: %w", ErrBusy, err)
@@ -220,7 +290,12 @@ func decodeSender(b []byte, epoch uint64) (*senderRecord, error) {
 // commitOptions builds the proposals by value, and tells the signature key of
 // the own leaf in the next epoch.
 func (c *Client) commitOptions(ctx context.Context, self Account, g *mls.Group, ch *change, signature mls.SignaturePrivateKey) (mls.CommitOptions, mls.SignaturePrivateKey, error) {
-	o := mls.CommitOptions{Now: c.now(), Padding: padme}
+	o := mls.CommitOptions{
+		Now: c.now(), Padding: padme,
+		// What members want is done by value: a Commit that refers to a proposal
+		// is lost on whoever was not sent it.
+		Select: func(*mls.ReceivedProposal) bool { return false },
+	}
 	for _, a := range sortedAccounts(ch.add) {
 		o.Add = append(o.Add, ch.add[a])
 	}

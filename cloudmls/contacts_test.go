@@ -337,7 +337,7 @@ func TestStatus(t *testing.T) {
 	if err != nil || s.LastSync.IsZero() || s.SyncError != nil || len(s.Problems) != 0 {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if s.KeyPackages != defaultKeyPackages-1 || !s.LastResort || s.Counted.IsZero() {
+	if s.KeyPackages != defaultKeyPackages || !s.LastResort || s.Counted.IsZero() {
 		t.Errorf("pool %+v", s)
 	}
 	f := w.forger()

@@ -32,6 +32,9 @@ type Conversation struct {
 	// Members who must be in it. The own account may be listed or not; doubles
 	// are ignored.
 	Members []Account
+	// Omitted is what Update does with members of a group who are not in Members.
+	// Ensure and Create leave them alone.
+	Omitted Omitted
 }
 
 // ConversationState is a snapshot; changing it changes nothing.
@@ -42,11 +45,16 @@ type ConversationState struct {
 	Epoch     uint64    // of the MLS group that serves the conversation now
 	Encrypted bool      // always true: a conversation that exists is never written to in clear
 	Removed   bool      // the own account is no longer in it
+	Left      bool      // Removed, by Leave: the others may see it in the group until one of them opens an epoch
 	Broken    bool      // see ErrBroken
 	// Blocked says why nothing can be encrypted in it: ErrNotMember, ErrBroken
 	// with the rule that was broken, *IdentityChangedError, or that this could
 	// not be found out. nil: it can.
 	Blocked error
-	Since   time.Time // when this account's user first joined or created it
-	Updated time.Time // when the current epoch began for this user
+	// Leaving are members who asked to be removed, and Lost those who lost track
+	// of the group and asked to be let in again. The next Commit of any member, or
+	// Sync, sees to both.
+	Leaving, Lost []Account
+	Since         time.Time // when this account's user first joined or created it
+	Updated       time.Time // when the current epoch began for this user
 }

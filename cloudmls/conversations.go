@@ -14,11 +14,18 @@ import (
 func stateOf(self Account, r *conversationRecord, contacts *contactsRecord) *ConversationState {
 	s := &ConversationState{
 		ID: r.ID, Kind: r.Kind, Members: rosterAccounts(r.Members), Epoch: r.Epoch, Encrypted: true,
-		Removed: r.Removed != 0, Broken: r.Broken != "",
+		Removed: r.Removed != 0 || r.Left != 0, Left: r.Left != 0, Broken: r.Broken != "",
 		Since: time.UnixMilli(r.Since), Updated: time.UnixMilli(r.Updated),
 	}
 	if s.Removed {
 		s.Members = slices.DeleteFunc(s.Members, func(a Account) bool { return a == self })
+	}
+	for _, w := range r.Wishes {
+		if w.Leave {
+			s.Leaving = append(s.Leaving, w.account())
+		} else {
+			s.Lost = append(s.Lost, w.account())
+		}
 	}
 	if s.Blocked = r.blocked(); s.Blocked == nil {
 		s.Blocked = contacts.checkRoster(withoutSelf(self, r.Members))
@@ -29,7 +36,7 @@ func stateOf(self Account, r *conversationRecord, contacts *contactsRecord) *Con
 // blocked says why the account cannot take part in the conversation.
 func (r *conversationRecord) blocked() error {
 	switch {
-	case r.Removed != 0:
+	case r.Removed != 0, r.Left != 0:
 		return ErrNotMember
 	case r.Broken != "":
 		return fmt.Errorf("%w: %s", ErrBroken, r.Broken)
@@ -134,7 +141,7 @@ func (c *Client) FindGroup(ctx context.Context, self Account, members []Account)
 		return nil, err
 	}
 	for _, r := range records {
-		if r.Kind == KindGroup && r.Removed == 0 && r.Broken == "" && slices.Equal(rosterAccounts(r.Members), people) {
+		if r.Kind == KindGroup && r.blocked() == nil && slices.Equal(rosterAccounts(r.Members), people) {
 			return c.snapshot(ctx, self, r), nil
 		}
 	}

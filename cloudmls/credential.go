@@ -122,7 +122,10 @@ func roster(members []mls.Member) ([]memberEntry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("leaf %d: %w", m.Leaf, err)
 		}
-		list = append(list, memberEntry{Platform: cert.Platform, ID: cert.AccountID, IdentityKey: cert.IdentityKey, rotations: cert.Rotations})
+		list = append(list, memberEntry{
+			Platform: cert.Platform, ID: cert.AccountID, IdentityKey: cert.IdentityKey, Certified: int64(cert.NotBefore),
+			rotations: cert.Rotations,
+		})
 	}
 	return sortRoster(list), nil
 }

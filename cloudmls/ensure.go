@@ -6,20 +6,14 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/groupid"
-	"github.com/cloudmls/gateway/internal/crashpoint"
-	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
 
-// errTaken: the conversation has an instance at the key server already, or a
-// sibling device just made one.
-var errTaken = errors.New("conversation exists already")
-
 // Ensure creates the conversation if there is none and adds members who are
 // missing. It never removes anybody. Where everybody is in it already, it
-// answers without the network. When it fails nobody was added;
+// answers without the network. A dialog that this account cannot take part in any
+// more begins anew, with another group. When it fails nobody was added;
 // *MissingKeyPackagesError names who cannot be, *IdentityChangedError and
 // *BadKeyPackageError who must not be.
 func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*ConversationState, error) {
@@ -44,7 +38,7 @@ func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*
 	if err != nil {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
-	if conv != nil && conv.Removed == 0 && len(absent(conv, members)) == 0 {
+	if conv != nil && conv.ready(want.Kind) && len(absent(conv, members)) == 0 {
 		return c.snapshot(ctx, self, conv), nil
 	}
 	if _, err := c.sync(ctx, self); err != nil {
@@ -99,28 +93,38 @@ func absent(conv *conversationRecord, members []Account) []Account {
 // ensure is Ensure after a Sync. The caller holds the conversation's lock.
 func (c *Client) ensure(ctx context.Context, self Account, id ConversationID, kind Kind, members []Account) (*conversationRecord, error) {
 	claimed := map[Account]*mls.KeyPackage{}
+	var taken *takenError
 	for attempt := 0; ; attempt++ {
 		conv, err := c.reader(ctx, self).conversation(id)
 		if err != nil {
 			return nil, fmt.Errorf("conversation: %w", err)
 		}
-		if conv != nil {
-			if conv.Kind != kind {
-				return nil, fmt.Errorf("the conversation is of kind %d", conv.Kind)
-			}
+		p := place{id: id, kind: kind, over: conv}
+		switch {
+		case conv != nil && conv.Kind != kind:
+			return nil, fmt.Errorf("the conversation is of kind %d", conv.Kind)
+		case conv != nil && (kind == KindGroup || conv.blocked() == nil):
 			return c.addMissing(ctx, self, id, members, claimed)
-		}
-		if attempt == 2 {
+		case attempt >= maxReplacements, attempt == 2 && kind == KindGroup:
 			return nil, ErrConversationTaken
+		case conv == nil && attempt >= 2 && taken != nil:
+			// A dialog that this account lost, or was never let into: being one of
+			// the pair is enough to begin anew.
+			p.replaces = taken.group
+		case conv != nil:
+			p.replaces = conv.Group
+			if taken != nil && taken.group != nil {
+				p.replaces = taken.group
+			}
 		}
-		if err := c.claimAll(ctx, self, members, claimed); err != nil {
+		if err := c.claimNew(ctx, self, members, claimed, conv != nil && conv.PostQuantum); err != nil {
 			return nil, err
 		}
-		conv, err = c.create(ctx, self, id, kind, claimed)
+		conv, err = c.create(ctx, self, p, claimed)
 		if err == nil {
 			return conv, nil
 		}
-		if !errors.Is(err, errTaken) {
+		if !errors.As(err, &taken) {
 			return nil, fmt.Errorf("create conversation: %w", err)
 		}
 		if _, err := c.sync(ctx, self); err != nil { // the winner's Welcome waits there
@@ -128,6 +132,10 @@ func (c *Client) ensure(ctx context.Context, self Account, id ConversationID, ki
 		}
 	}
 }
+
+// maxReplacements bounds how often a dialog's instance is replaced because the
+// other side, or a sibling device, was faster.
+const maxReplacements = 6
 
 func (c *Client) addMissing(ctx context.Context, self Account, id ConversationID, members []Account, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
 	return c.commit(ctx, self, id, func(conv *conversationRecord) (*change, error) {
@@ -138,8 +146,17 @@ func (c *Client) addMissing(ctx context.Context, self Account, id ConversationID
 		if conv.Kind != KindGroup {
 			return nil, errNotThePair
 		}
-		if err := c.claimAll(ctx, self, missing, claimed); err != nil {
-			return nil, err
+		if len(missing) > 1 {
+			nobody, _, err := c.unreachable(ctx, missing, claimed)
+			if err != nil {
+				return nil, err
+			}
+			if len(nobody) > 0 {
+				return nil, &MissingKeyPackagesError{Accounts: nobody}
+			}
+		}
+		if err := c.claimAll(ctx, self, missing, claimed, conv.suite()); err != nil {
+			return nil, conv.noDowngrade(err)
 		}
 		add := make(map[Account]*mls.KeyPackage, len(missing))
 		for _, a := range missing {
@@ -147,97 +164,6 @@ func (c *Client) addMissing(ctx context.Context, self Account, id ConversationID
 		}
 		return &change{add: add}, nil
 	})
-}
-
-// create makes a group with a random group_id for the conversation, adds the
-// members with its first Commit, and publishes all of it in one transaction.
-func (c *Client) create(ctx context.Context, self Account, id ConversationID, kind Kind, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
-	g, signature, err := c.newGroup(ctx, self, binding{kind: kind, conversation: id, origin: c.o.Origin})
-	if err != nil {
-		return nil, err
-	}
-	conv := &conversationRecord{
-		Version: recordVersion, ID: id, Kind: kind, Group: []byte(g.ID()), Since: c.now().UnixMilli(),
-	}
-	s := &keyapi.CommitSubmission{
-		Conversation: id[:], Kind: kind, Sender: self, Group: conv.Group, Create: true,
-	}
-	next := g
-	if len(claimed) == 0 {
-		if s.TokenHash, err = commitTokenHash(g); err != nil {
-			return nil, err
-		}
-	} else {
-		o := mls.CommitOptions{Now: c.now(), Padding: padme}
-		s.Joiners = sortedAccounts(claimed)
-		for _, a := range s.Joiners {
-			o.Add = append(o.Add, claimed[a])
-		}
-		pending, err := g.Commit(o)
-		if err != nil {
-			return nil, fmt.Errorf("make Commit: %w", err)
-		}
-		if err := fill(s, pending); err != nil {
-			return nil, err
-		}
-		s.Recipients = []Account{self}
-		next = pending.Staged.Group()
-	}
-	if kind != KindGroup {
-		s.Pair = append([]Account{self}, s.Joiners...)
-		slices.SortFunc(s.Pair, compareAccounts)
-	}
-	conv.JoinEpoch = uint64(next.Epoch())
-	crashpoint.Here("group-staged")
-	err = c.update(ctx, self, func(tx *state.Tx, v *view) error {
-		v.vouchFor(claimed)
-		if now, err := v.conversation(id); err != nil {
-			return err
-		} else if now != nil {
-			return errTaken
-		}
-		if err := v.openEpoch(conv, next, signature, c.now()); err != nil {
-			return err
-		}
-		if err := checkRoster(kind, id, self, conv.Members); err != nil {
-			return err
-		}
-		return tx.SetCommit(*s)
-	})
-	if isCode(err, keyapi.CodeInstanceConflict) {
-		err = errTaken
-	}
-	if err != nil {
-		return nil, err
-	}
-	crashpoint.Here("group-created")
-	return conv, nil
-}
-
-// newGroup makes a group of one, bound to its conversation.
-func (c *Client) newGroup(ctx context.Context, self Account, b binding) (*mls.Group, mls.SignaturePrivateKey, error) {
-	id, err := c.identity(ctx, self)
-	if err != nil {
-		return nil, nil, err
-	}
-	if id == nil {
-		return nil, nil, ErrNoAccount
-	}
-	life := lifetime(c.now())
-	signature, credential, err := id.certify(self, suite, life)
-	if err != nil {
-		return nil, nil, err
-	}
-	capabilities := mls.DefaultCapabilities(suite, extensionBinding)
-	g, err := mls.NewGroup(mls.GroupOptions{
-		CipherSuite: suite, Credential: credential, SignatureKey: signature, Lifetime: life,
-		Capabilities: &capabilities, Validate: validateCredential,
-		Extensions: []mls.Extension{{Type: extensionBinding, Data: b.marshal()}},
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("make group: %w", err)
-	}
-	return g, signature, nil
 }
 
 // Remove removes members from a group conversation; its id stays, and what

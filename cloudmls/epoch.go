@@ -3,6 +3,7 @@ package cloudmls
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ func (v *view) openEpoch(conv *conversationRecord, g *mls.Group, signature mls.S
 	if err != nil {
 		return err
 	}
+	v.follow(conv, members, uint64(g.Epoch()))
+	conv.PostQuantum = conv.PostQuantum || g.CipherSuite() == suitePQ
 	conv.Group, conv.Epoch = []byte(g.ID()), uint64(g.Epoch())
 	conv.Members, conv.Updated = members, now.UnixMilli()
 	v.putRaw(groupKey(v.self, conv.Group), live)
@@ -42,6 +45,26 @@ func (v *view) openEpoch(conv *conversationRecord, g *mls.Group, signature mls.S
 		return err
 	}
 	return v.pinRoster(members, now)
+}
+
+// follow carries over what is known of members who stay, and forgets the wishes
+// of those who were let in again or are gone.
+func (v *view) follow(conv *conversationRecord, members []memberEntry, epoch uint64) {
+	for i := range members {
+		m := &members[i]
+		before, ok := rosterFind(conv.Members, m.account())
+		switch {
+		case v.entered:
+		case !ok, v.vouched[m.account()], v.added[m.account()]:
+			m.Joined = epoch
+		default:
+			m.Joined = before.Joined
+		}
+	}
+	conv.Wishes = slices.DeleteFunc(conv.Wishes, func(w wishEntry) bool {
+		m, ok := rosterFind(members, w.account())
+		return !ok || m.Joined == epoch
+	})
 }
 
 // leaveGroup drops what only a member of the current epoch needs. Archive

@@ -32,6 +32,16 @@ var (
 	// (see Problem); nothing is encrypted in it until it is replaced.
 	ErrBroken = errors.New("conversation's group broke its rules")
 
+	// ErrDowngrade: the conversation had a post-quantum cipher suite, and what was
+	// asked for would give it another one.
+	ErrDowngrade = errors.New("conversation is post-quantum and stays so")
+
+	// ErrConversationExists: Create was asked for a conversation that is there.
+	ErrConversationExists = errors.New("conversation exists already")
+
+	// ErrNobody: a group was to be made, or left, without anybody else in it.
+	ErrNobody = errors.New("a group needs other members")
+
 	// ErrExhausted: this epoch's generations are used up and no update Commit
 	// could be made.
 	ErrExhausted = errors.New("generations of the epoch are used up")

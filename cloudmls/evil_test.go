@@ -19,7 +19,15 @@ type forger struct {
 	t        *testing.T
 	w        *world
 	identity ed25519.PrivateKey
-	ballast  int // octets of a useless leaf extension in groups
+	ballast  int  // octets of a useless leaf extension in groups
+	classic  bool // of the suite without post-quantum protection
+}
+
+func (f *forger) suite() mls.CipherSuite {
+	if f.classic {
+		return suite
+	}
+	return suitePQ
 }
 
 func (w *world) forger() *forger {
@@ -34,13 +42,13 @@ func (w *world) forger() *forger {
 func (f *forger) keyPackage(claims Account) []byte {
 	f.t.Helper()
 	life := lifetime(f.w.clock.now())
-	signature, credential, err := certify(claims, f.identity, life)
+	signature, credential, err := certify(claims, f.identity, f.suite(), life)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	capabilities := mls.DefaultCapabilities(suite, extensionBinding)
+	capabilities := mls.DefaultCapabilities(f.suite(), extensionBinding)
 	kp, _, err := mls.NewKeyPackage(mls.KeyPackageOptions{
-		CipherSuite: suite, Credential: credential, SignatureKey: signature, Lifetime: life, Capabilities: &capabilities,
+		CipherSuite: f.suite(), Credential: credential, SignatureKey: signature, Lifetime: life, Capabilities: &capabilities,
 	})
 	if err != nil {
 		f.t.Fatal(err)
@@ -57,17 +65,17 @@ func (f *forger) keyPackage(claims Account) []byte {
 func (f *forger) welcome(claims Account, b binding, victims ...*device) (*keyapi.Delivery, *mls.Group) {
 	f.t.Helper()
 	life := lifetime(f.w.clock.now())
-	signature, credential, err := certify(claims, f.identity, life)
+	signature, credential, err := certify(claims, f.identity, f.suite(), life)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	capabilities := mls.DefaultCapabilities(suite, extensionBinding)
+	capabilities := mls.DefaultCapabilities(f.suite(), extensionBinding)
 	var ballast []mls.Extension
 	if f.ballast > 0 {
 		ballast = []mls.Extension{{Type: mls.ExtensionApplicationID, Data: make([]byte, f.ballast)}}
 	}
 	g, err := mls.NewGroup(mls.GroupOptions{
-		CipherSuite: suite, Credential: credential, SignatureKey: signature, Lifetime: life,
+		CipherSuite: f.suite(), Credential: credential, SignatureKey: signature, Lifetime: life,
 		Capabilities: &capabilities, Validate: validateCredential, LeafExtensions: ballast,
 		Extensions: []mls.Extension{{Type: extensionBinding, Data: b.marshal()}},
 	})
@@ -76,7 +84,7 @@ func (f *forger) welcome(claims Account, b binding, victims ...*device) (*keyapi
 	}
 	o := mls.CommitOptions{Now: f.w.clock.now()}
 	for _, v := range victims {
-		o.Add = append(o.Add, v.unusedKeyPackage())
+		o.Add = append(o.Add, v.unusedKeyPackage(f.suite()))
 	}
 	pending, err := g.Commit(o)
 	if err != nil {
@@ -94,21 +102,23 @@ func (f *forger) welcome(claims Account, b binding, victims ...*device) (*keyapi
 }
 
 // unusedKeyPackage takes one of the device's published ones.
-func (d *device) unusedKeyPackage() *mls.KeyPackage {
+func (d *device) unusedKeyPackage(cs mls.CipherSuite) *mls.KeyPackage {
 	d.t.Helper()
 	r, err := d.reader(d.t.Context(), d.self).keyPackages()
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	for _, p := range slices.Backward(r.Packages) {
-		if p.LastResort || p.suite() != uint16(suite) {
+		if p.LastResort || p.suite() != uint16(cs) {
 			continue
 		}
 		s, err := mls.ParseKeyPackageSecrets(p.Secrets)
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		return s.KeyPackage()
+		if s.KeyPackage().CipherSuite() == cs {
+			return s.KeyPackage()
+		}
 	}
 	d.t.Fatal("no KeyPackage")
 	return nil
@@ -311,7 +321,7 @@ func TestFlaw08_IdentityIsMatched(t *testing.T) {
 		_, err := alice.Ensure(t.Context(), alice.self, Conversation{ID: id, Kind: KindGroup, Members: accounts(bob)})
 		return err
 	}
-	theirs, err := mallory.unusedKeyPackage().MarshalBinary()
+	theirs, err := mallory.unusedKeyPackage(suitePQ).MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,10 @@ type SyncResult struct {
 	// key has signed and the key server confirms. The pins followed; people should
 	// be told, and may compare the new keys.
 	Rotated  []Account
-	Problems []Problem // messages that were refused
+	Problems []Problem        // messages that were refused
+	Repaired []ConversationID // of Joined, the ones whose group this account had lost track of
+	Notices  []Notice         // what people should be told; Status remembers them
+	todo     []ConversationID // for mend
 }
 
 // Problem is a handshake message that was refused. It was taken from the
@@ -101,6 +104,7 @@ const (
 	ProblemForbidden       ProblemKind = "forbidden"        // a Commit or Welcome that breaks the conversation's rules
 	ProblemIdentityChanged ProblemKind = "identity changed" // held until AcceptIdentity
 	ProblemLostState       ProblemKind = "lost state"       // a Commit of our own leaf whose stored state is missing
+	ProblemWithheld        ProblemKind = "withheld"         // a Commit that the key server counts and does not deliver
 )
 
 // Reach says whether messages for an account can be encrypted.

@@ -3,8 +3,10 @@ package cloudmls
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -50,6 +52,9 @@ func (c *Client) processCommit(v *view, d *keyapi.Delivery, result *SyncResult) 
 	if d.Epoch <= conv.Epoch {
 		return nil // ours, or a sibling device processed it
 	}
+	if conv.Broken != "" && conv.BrokenKind != ProblemWithheld {
+		return nil // reported; only a Welcome helps
+	}
 	m, err := parseCommit(d)
 	if err != nil {
 		return refuse(ProblemGarbage, err)
@@ -81,14 +86,28 @@ func (c *Client) processCommit(v *view, d *keyapi.Delivery, result *SyncResult) 
 	if commit.SelfRemoved {
 		return c.leave(v, conv, result)
 	}
+	if err := v.seeAdded(commit.Added); err != nil {
+		return refuse(ProblemForbidden, fmt.Errorf("%w: %w", errForbidden, err))
+	}
 	next := commit.Staged.Group()
 	if err := checkNext(v.self, conv, g, next); err != nil {
 		return refuse(ProblemForbidden, fmt.Errorf("%w: %w", errForbidden, err))
+	}
+	whole := ""
+	if conv.Broken != "" {
+		whole = "the Commit that the key server withheld has come"
+		conv.Broken, conv.BrokenKind, conv.Asked = "", "", 0
 	}
 	if err := v.openEpoch(conv, next, mls.SignaturePrivateKey(sender.SignatureKey), c.now()); err != nil {
 		return err
 	}
 	result.Changed = append(result.Changed, conv.ID)
+	if whole != "" {
+		result.tell(c, conv.ID, NoticeRepaired, Account{}, whole)
+	}
+	if conv.Left != 0 {
+		result.todo = append(result.todo, conv.ID) // it went on with us
+	}
 	return nil
 }
 
@@ -112,6 +131,9 @@ func parseCommit(d *keyapi.Delivery) (*mls.Message, error) {
 
 // checkNext holds a new epoch against the rules of design section 4.
 func checkNext(self Account, conv *conversationRecord, before, next *mls.Group) error {
+	if _, ended := next.Reinitialized(); ended {
+		return errors.New("it ends the group for another one (ReInit)")
+	}
 	old, hadOld := before.Extension(extensionBinding)
 	now, hasNow := next.Extension(extensionBinding)
 	if !hadOld || !hasNow || !bytes.Equal(old, now) {
@@ -134,14 +156,16 @@ func (c *Client) leave(v *view, conv *conversationRecord, result *SyncResult) er
 	if err := v.leaveGroup(conv.Group, conv.Epoch); err != nil {
 		return err
 	}
-	conv.Removed = c.now().UnixMilli()
+	conv.Removed, conv.Wishes = c.now().UnixMilli(), nil
 	result.Removed = append(result.Removed, conv.ID)
 	return v.put(conversationKey(v.self, conv.ID), conv)
 }
 
 // breakIfNeeded stops a conversation whose accepted Commit we cannot follow:
 // encrypting to its old epoch could reach people whom others removed.
-func (v *view) breakIfNeeded(d *keyapi.Delivery, r *refusal) error {
+//
+// The others are asked for help by the next mend.
+func (c *Client) breakIfNeeded(v *view, d *keyapi.Delivery, r *refusal, result *SyncResult) error {
 	stuck := errors.Is(r.err, errForbidden) || errors.Is(r.err, errSplit) ||
 		r.kind == ProblemGap || r.kind == ProblemLostState || r.kind == ProblemTooLarge
 	if !stuck || d.Type != keyapi.DeliveryCommit {
@@ -151,7 +175,16 @@ func (v *view) breakIfNeeded(d *keyapi.Delivery, r *refusal) error {
 	if err != nil || conv == nil || conv.Broken != "" {
 		return err
 	}
-	conv.Broken = r.Error()
+	h := sha256.Sum256(d.Message)
+	return c.breakDown(v, conv, r, h[:], NoticeBroken, result)
+}
+
+// breakDown marks a conversation as one in which nothing can be encrypted until
+// this account is let in again or the group is replaced.
+func (c *Client) breakDown(v *view, conv *conversationRecord, r *refusal, commit []byte, kind NoticeKind, result *SyncResult) error {
+	conv.Broken, conv.BrokenKind, conv.BrokenCommit, conv.Asked = shorten(r.Error()), r.kind, commit, 0
+	result.tell(c, conv.ID, kind, Account{}, conv.Broken)
+	result.todo = append(result.todo, conv.ID)
 	return v.put(conversationKey(v.self, conv.ID), conv)
 }
 
@@ -162,26 +195,70 @@ func (c *Client) followWinner(ctx context.Context, self Account, lost *conversat
 	if winner == nil || winner.Type != keyapi.DeliveryCommit {
 		return nil
 	}
-	err := c.update(ctx, self, func(_ *state.Tx, v *view) error {
-		conv, err := v.conversation(lost.ID)
-		if err != nil {
-			return err
-		}
-		if conv == nil || conv.Epoch != lost.Epoch || !bytes.Equal(conv.Group, lost.Group) || conv.Removed != 0 {
-			return errNothing
-		}
+	err := c.changeConversation(ctx, self, lost, func(v *view, _ *conversationRecord, result *SyncResult) error {
 		if !bytes.Equal(winner.Conversation, lost.ID[:]) || !bytes.Equal(winner.Group, lost.Group) {
 			return refuse(ProblemGarbage, errors.New("the winner is of another group"))
 		}
-		return c.processCommit(v, winner, &SyncResult{})
+		child := v.nested()
+		err := c.processCommit(child, winner, result)
+		var r *refusal
+		if errors.As(err, &r) {
+			return c.breakIfNeeded(v, winner, r, result)
+		}
+		if err == nil {
+			v.merge(child)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("follow the faster Commit: %w", err)
+	}
+	return nil
+}
+
+// changeConversation runs fn on a conversation that is still in the epoch that
+// the caller knows, in one transaction with what fn leaves to mend.
+func (c *Client) changeConversation(ctx context.Context, self Account, known *conversationRecord, fn func(*view, *conversationRecord, *SyncResult) error) error {
+	var result SyncResult
+	err := c.update(ctx, self, func(_ *state.Tx, v *view) error {
+		result = SyncResult{}
+		conv, err := v.conversation(known.ID)
+		if err != nil {
+			return err
+		}
+		if conv == nil || conv.Epoch != known.Epoch || !bytes.Equal(conv.Group, known.Group) || conv.Removed != 0 || conv.Broken != "" {
+			return errNothing
+		}
+		if err := fn(v, conv, &result); err != nil || len(result.todo) == 0 {
+			return err
+		}
+		inbox, err := v.inbox()
+		if err != nil {
+			return err
+		}
+		inbox.remember(result.todo)
+		return v.put(inboxKey(self), inbox)
 	})
 	if errors.Is(err, errNothing) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("follow the faster Commit: %w", err)
+		return err
+	}
+	if err := c.keepNotices(ctx, self, result.Notices); err != nil {
+		c.o.Logger.WarnContext(ctx, "a notice was not noted", slog.Any("err", err))
 	}
 	return nil
+}
+
+// withheld marks a conversation whose next epoch the key server says exists, and
+// does not show: whoever encrypts in the old one may reach people whom others
+// have removed, and cannot reach those who went on.
+func (c *Client) withheld(ctx context.Context, self Account, conv *conversationRecord) error {
+	return c.changeConversation(ctx, self, conv, func(v *view, now *conversationRecord, result *SyncResult) error {
+		r := &refusal{kind: ProblemWithheld, err: fmt.Errorf("the key server says that an epoch after %d was opened and does not deliver the Commit", now.Epoch)}
+		return c.breakDown(v, now, r, nil, NoticeStalled, result)
+	})
 }
 
 // errNothing ends a transaction that has nothing to change.

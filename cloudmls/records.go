@@ -65,6 +65,8 @@ type inboxRecord struct {
 	Version int            `json:"v"`
 	Cursor  uint64         `json:"cursor"`         // everything up to here is processed
 	Held    []heldDelivery `json:"held,omitempty"` // Welcomes waiting for AcceptIdentity
+	// Todo are conversations in which something waits for this account: see mend.
+	Todo []ConversationID `json:"todo,omitempty"`
 }
 
 // heldDelivery is a Welcome that was refused only because a pinned identity
@@ -95,7 +97,31 @@ type conversationRecord struct {
 	Since     int64          `json:"since"`
 	Updated   int64          `json:"updated"`        // when Epoch began for us
 	Past      []pastInstance `json:"past,omitempty"` // earlier instances, oldest first
+	// Left is when the account asked the others to remove it, LeftEpoch the epoch
+	// that it asked in.
+	Left      int64  `json:"left,omitempty"`
+	LeftEpoch uint64 `json:"left_epoch,omitempty"`
+	// BrokenKind and BrokenCommit, a SHA-256, go with Broken. Asked is when the
+	// others were last asked to let this account in again.
+	BrokenKind   ProblemKind `json:"broken_kind,omitempty"`
+	BrokenCommit []byte      `json:"broken_commit,omitempty"`
+	Asked        int64       `json:"asked,omitempty"`
+	// Wishes are what members asked for and nobody has done yet.
+	Wishes []wishEntry `json:"wishes,omitempty"`
+	// PostQuantum: an instance had a post-quantum cipher suite; all later ones
+	// must have.
+	PostQuantum bool `json:"post_quantum,omitempty"`
 }
+
+// wishEntry is what a member asked for, authentically.
+type wishEntry struct {
+	Platform string `json:"platform"`
+	ID       string `json:"id"`
+	Leave    bool   `json:"leave,omitempty"` // to be removed; else: to be let in again
+	At       int64  `json:"at"`              // when this account heard of it
+}
+
+func (w wishEntry) account() Account { return Account{Platform: w.Platform, ID: w.ID} }
 
 // pastInstance is a group that served the conversation before.
 type pastInstance struct {
@@ -111,6 +137,11 @@ type memberEntry struct {
 	Platform    string `json:"platform"`
 	ID          string `json:"id"`
 	IdentityKey []byte `json:"identity_key"`
+	// Joined is the epoch that the leaf was added in, 0 where this account did not
+	// see it. Certified is the beginning of its certificate, in seconds since the
+	// epoch: how fresh its keys are.
+	Joined    uint64 `json:"joined,omitempty"`
+	Certified int64  `json:"certified,omitempty"`
 
 	rotations []keyapi.Rotation // of the leaf certificate; only where it was read from a leaf
 }

@@ -49,7 +49,7 @@ func TestFlaw01_DialogStaysAPair(t *testing.T) {
 	id := alice.ensureDialog(bob)
 	bob.cleanSync()
 	before := alice.encrypt(id, "before")
-	if err := bob.rogueCommit(id, mls.CommitOptions{Add: []*mls.KeyPackage{mallory.unusedKeyPackage()}}); err != nil {
+	if err := bob.rogueCommit(id, mls.CommitOptions{Add: []*mls.KeyPackage{mallory.unusedKeyPackage(suitePQ)}}); err != nil {
 		t.Logf("the key server refuses it already: %v", err)
 		return
 	}

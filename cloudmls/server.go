@@ -15,7 +15,7 @@ type Server interface {
 	AddAccount(ctx context.Context, token string, r keyapi.AccountRequest) (keyapi.AccountInfo, error)
 	UploadKeyPackages(ctx context.Context, token string, of keyapi.Account, r keyapi.KeyPackageUpload) (keyapi.KeyPackageCount, error)
 	KeyPackageCount(ctx context.Context, token string, of keyapi.Account) (keyapi.KeyPackageCount, error)
-	ClaimKeyPackage(ctx context.Context, token string, of keyapi.Account) (keyapi.ClaimedKeyPackage, error)
+	ClaimKeyPackageOf(ctx context.Context, token string, of keyapi.Account, suite uint16) (keyapi.ClaimedKeyPackage, error)
 	Reachable(ctx context.Context, token string, of keyapi.Account) (keyapi.Reachability, error)
 	Sessions(ctx context.Context, token string) (keyapi.SessionList, error)
 	EndSession(ctx context.Context, token string, id []byte) error

@@ -23,6 +23,10 @@ type Status struct {
 	KeyPackages int
 	LastResort  bool
 	Counted     time.Time
+	// Notices are what was told lately of conversations on this device, newest
+	// first: those that broke, were repaired or replaced, members who ask for
+	// something. They outlive the Client.
+	Notices []Notice
 	// Problems are the last messages that a Sync on this device refused, newest
 	// first. They outlive the Client.
 	Problems []NotedProblem
@@ -69,6 +73,15 @@ func (c *Client) Status(ctx context.Context, self Account) (Status, error) {
 			At: time.UnixMilli(p.At), Conversation: p.Conversation, Sender: p.Sender, Kind: p.Kind, Reason: p.Reason,
 		})
 	}
+	told, err := c.notedNotices(self)
+	if err != nil {
+		return Status{}, err
+	}
+	for _, n := range told.Notices {
+		s.Notices = append(s.Notices, Notice{
+			At: time.UnixMilli(n.At), Conversation: n.Conversation, Kind: n.Kind, Account: n.Account, Text: n.Text,
+		})
+	}
 	return s, nil
 }
 
@@ -98,6 +111,9 @@ func (c *Client) noteSync(ctx context.Context, self Account, result SyncResult, 
 		}
 		c.health[self] = s
 		c.mu.Unlock()
+	}
+	if err := c.keepNotices(ctx, self, result.Notices); err != nil {
+		return err
 	}
 	if len(result.Problems) == 0 {
 		return nil

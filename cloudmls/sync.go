@@ -51,13 +51,19 @@ func refuse(kind ProblemKind, err error) error { return &refusal{kind: kind, err
 // queue, in order. Each step is one transaction of new state, cursor and
 // acknowledgement, so nothing is lost or done twice, whichever device is
 // faster. A message that is refused is reported in SyncResult.Problems and
-// does not block those after it.
+// does not block those after it. At the end Sync does what waits in the
+// account's conversations, which may open epochs: it asks to be let in again
+// where this account lost track of a group, and does what members asked for.
 func (c *Client) Sync(ctx context.Context, self Account) (SyncResult, error) {
 	self, err := c.own(ctx, self)
 	if err != nil {
 		return SyncResult{}, err
 	}
-	return c.sync(ctx, self)
+	r, err := c.sync(ctx, self)
+	if err == nil {
+		c.mend(ctx, self)
+	}
+	return r, err
 }
 
 func (c *Client) sync(ctx context.Context, self Account) (SyncResult, error) {
@@ -137,6 +143,9 @@ func (r *SyncResult) add(p SyncResult) {
 	r.Removed = append(r.Removed, p.Removed...)
 	r.Rotated = append(r.Rotated, p.Rotated...)
 	r.Problems = append(r.Problems, p.Problems...)
+	r.Repaired = append(r.Repaired, p.Repaired...)
+	r.Notices = append(r.Notices, p.Notices...)
+	r.todo = append(r.todo, p.todo...)
 }
 
 // deliveries reads the queue after the cursor.
@@ -180,6 +189,7 @@ func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.De
 			inbox.Cursor = d.Seq
 			result.Processed++
 		}
+		inbox.remember(result.todo)
 		if err := v.put(inboxKey(self), inbox); err != nil {
 			return err
 		}
@@ -226,7 +236,7 @@ func (c *Client) processOne(v *view, inbox *inboxRecord, d *keyapi.Delivery, res
 			result.Problems = append(result.Problems, *dropped)
 		}
 	}
-	return v.breakIfNeeded(d, r)
+	return c.breakIfNeeded(v, d, r, result)
 }
 
 func (c *Client) process(v *view, d *keyapi.Delivery, result *SyncResult) error {
@@ -238,6 +248,8 @@ func (c *Client) process(v *view, d *keyapi.Delivery, result *SyncResult) error 
 		return c.processCommit(v, d, result)
 	case keyapi.DeliveryWelcome:
 		return c.processWelcome(v, d, result)
+	case keyapi.DeliveryNotice:
+		return c.processNotice(v, d, result)
 	}
 	return refuse(ProblemGarbage, fmt.Errorf("delivery of type %q", d.Type))
 }

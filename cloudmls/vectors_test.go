@@ -95,7 +95,7 @@ func makeVectors(t *testing.T) sdkVectors {
 	}
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	identity := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32))
-	signature, credential, err := certify(account("alice"), identity, lifetime(now))
+	signature, credential, err := certify(account("alice"), identity, suite, lifetime(now))
 	if err != nil {
 		t.Fatal(err)
 	}

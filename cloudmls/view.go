@@ -18,6 +18,10 @@ type view struct {
 	puts   map[state.Key][]byte // nil: delete
 	// vouched are accounts whose KeyPackages the key server handed out to us.
 	vouched map[Account]bool
+	// added are accounts that a received Commit adds; entered says that the group
+	// is entered, so that nobody's beginning in it was seen.
+	added   map[Account]bool
+	entered bool
 }
 
 func newView(tx *state.Tx, self Account) *view {
@@ -30,6 +34,19 @@ func (v *view) vouchFor(claimed map[Account]*mls.KeyPackage) {
 	for a := range claimed {
 		v.vouched[a] = true
 	}
+}
+
+// seeAdded notes whom a received Commit adds, be it again.
+func (v *view) seeAdded(members []mls.Member) error {
+	list, err := roster(members)
+	if err != nil {
+		return err
+	}
+	v.added = make(map[Account]bool, len(list))
+	for _, m := range list {
+		v.added[m.account()] = true
+	}
+	return nil
 }
 
 // nested gives a view on top of v; merge brings its changes into v.

@@ -60,6 +60,7 @@ func (c *Client) processWelcome(v *view, d *keyapi.Delivery, result *SyncResult)
 	}
 	conv.Renew = lastResort || old
 	result.Joined = append(result.Joined, conv.ID)
+	v.entered = true
 	return v.openEpoch(conv, g, secrets.SignatureKey(), now)
 }
 
@@ -100,21 +101,40 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, result *SyncRe
 	if err := mayReplace(conv, b.kind, g, list, contacts); err != nil {
 		return nil, refuse(ProblemForbidden, err)
 	}
+	if conv.PostQuantum && g.CipherSuite() != suitePQ {
+		return nil, refuse(ProblemForbidden, ErrDowngrade)
+	}
+	if conv.Broken != "" {
+		result.Repaired = append(result.Repaired, conv.ID)
+		result.tell(c, conv.ID, NoticeRepaired, Account{}, "this account was let in again")
+	}
 	if !bytes.Equal(conv.Group, []byte(g.ID())) {
 		result.Replaced = append(result.Replaced, conv.ID)
+		result.tell(c, conv.ID, NoticeReplaced, d.Sender, "another group serves the conversation now")
 	}
+	if err := v.retire(conv, epoch, now); err != nil {
+		return nil, err
+	}
+	return conv, nil
+}
+
+// retire ends the own part in the group that serves a conversation and makes the
+// record ready for another one, or for the same one entered anew. History stays.
+func (v *view) retire(conv *conversationRecord, joinEpoch uint64, now int64) error {
 	closed := conv.Removed
 	if closed == 0 {
 		if err := v.leaveGroup(conv.Group, conv.Epoch); err != nil {
-			return nil, err
+			return err
 		}
 		closed = now
 	}
 	conv.Past = append(conv.Past, pastInstance{
 		Group: conv.Group, Epoch: conv.Epoch, JoinEpoch: conv.JoinEpoch, Closed: closed,
 	})
-	conv.JoinEpoch, conv.Removed, conv.Broken = epoch, 0, ""
-	return conv, nil
+	conv.JoinEpoch, conv.Removed, conv.Left, conv.LeftEpoch = joinEpoch, 0, 0, 0
+	conv.Broken, conv.BrokenKind, conv.BrokenCommit, conv.Asked = "", "", nil, 0
+	conv.Wishes, conv.Members = nil, nil // what follows tells who is in it, and nobody's leaf is known
+	return nil
 }
 
 // checkBound holds what the group says of itself against what the key server
@@ -156,7 +176,7 @@ func mayReplace(conv *conversationRecord, kind Kind, g *mls.Group, list []member
 	}
 	if bytes.Equal(conv.Group, []byte(g.ID())) {
 		switch {
-		case conv.Removed == 0 && conv.Broken == "":
+		case conv.Removed == 0 && conv.Broken == "" && conv.Left == 0:
 			return errors.New("this account is in the group already")
 		case uint64(g.Epoch()) <= conv.Epoch:
 			return errors.New("the group was left in a later epoch")

@@ -1,0 +1,220 @@
+package cloudmls
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/internal/crashpoint"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+// takenError: the conversation has an instance at the key server already, or a
+// sibling device just made one.
+type takenError struct{ group []byte } // the instance, where the key server told
+
+func (*takenError) Error() string { return "conversation exists already" }
+
+// place is where a new group goes.
+type place struct {
+	id       ConversationID
+	kind     Kind
+	over     *conversationRecord // the conversation whose group it replaces; nil: it is new here
+	replaces []byte              // the instance that it replaces at the key server; nil: there must be none
+	token    []byte              // of that instance's epoch; in a group only
+}
+
+// create makes a group with a random group_id for the conversation, adds the
+// members with its first Commit, and publishes all of it in one transaction.
+func (c *Client) create(ctx context.Context, self Account, p place, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
+	b, err := c.bindingFor(ctx, self, p)
+	if err != nil {
+		return nil, err
+	}
+	g, signature, err := c.newGroup(ctx, self, b, suiteOf(claimed))
+	if err != nil {
+		return nil, err
+	}
+	if p.over != nil && p.over.PostQuantum && g.CipherSuite() != suitePQ {
+		return nil, ErrDowngrade
+	}
+	s := &keyapi.CommitSubmission{
+		Conversation: p.id[:], Kind: p.kind, Sender: self, Group: []byte(g.ID()), Create: true, Replaces: p.replaces, Token: p.token,
+	}
+	next := g
+	if len(claimed) == 0 {
+		if s.TokenHash, err = commitTokenHash(g); err != nil {
+			return nil, err
+		}
+	} else if next, err = c.firstCommit(g, s, claimed); err != nil {
+		return nil, err
+	}
+	s.Recipients = nil
+	if len(s.Commit) > 0 {
+		s.Recipients = []Account{self}
+	}
+	if p.kind != KindGroup {
+		s.Pair = append([]Account{self}, s.Joiners...)
+		slices.SortFunc(s.Pair, compareAccounts)
+	}
+	crashpoint.Here("group-staged")
+	var conv *conversationRecord
+	err = c.update(ctx, self, func(tx *state.Tx, v *view) error {
+		v.vouchFor(claimed)
+		conv, err = c.makeRoom(v, p, uint64(next.Epoch()))
+		if err != nil {
+			return err
+		}
+		if err := v.openEpoch(conv, next, signature, c.now()); err != nil {
+			return err
+		}
+		if err := checkRoster(p.kind, p.id, self, conv.Members); err != nil {
+			return err
+		}
+		return tx.SetCommit(*s)
+	})
+	var problem *keyapi.Problem
+	if errors.As(err, &problem) && problem.Code == keyapi.CodeInstanceConflict {
+		taken := &takenError{}
+		if problem.Instance != nil {
+			taken.group = problem.Instance.Group
+		}
+		return nil, taken
+	}
+	if err != nil {
+		return nil, err
+	}
+	crashpoint.Here("group-created")
+	if p.replaces != nil {
+		told := []Notice{{At: c.now(), Conversation: p.id, Kind: NoticeReplaced, Text: "this account made another group for the conversation"}}
+		if err := c.keepNotices(ctx, self, told); err != nil {
+			c.o.Logger.WarnContext(ctx, "a notice was not noted", slog.Any("err", err))
+		}
+	}
+	return conv, nil
+}
+
+// makeRoom gives the record that the new group goes into.
+func (c *Client) makeRoom(v *view, p place, joinEpoch uint64) (*conversationRecord, error) {
+	now, err := v.conversation(p.id)
+	if err != nil {
+		return nil, err
+	}
+	if p.over == nil {
+		if now != nil {
+			return nil, &takenError{}
+		}
+		return &conversationRecord{
+			Version: recordVersion, ID: p.id, Kind: p.kind, JoinEpoch: joinEpoch, Since: c.now().UnixMilli(),
+		}, nil
+	}
+	if now == nil || !bytes.Equal(now.Group, p.over.Group) || now.Epoch != p.over.Epoch || now.Removed != p.over.Removed {
+		return nil, &takenError{}
+	}
+	return now, v.retire(now, joinEpoch, c.now().UnixMilli())
+}
+
+// firstCommit adds the first members and gives the group in epoch 1.
+func (c *Client) firstCommit(g *mls.Group, s *keyapi.CommitSubmission, claimed map[Account]*mls.KeyPackage) (*mls.Group, error) {
+	o := mls.CommitOptions{Now: c.now(), Padding: padme}
+	s.Joiners = sortedAccounts(claimed)
+	for _, a := range s.Joiners {
+		o.Add = append(o.Add, claimed[a])
+	}
+	pending, err := g.Commit(o)
+	if err != nil {
+		return nil, &makeError{err}
+	}
+	if err := fill(s, pending); err != nil {
+		return nil, err
+	}
+	return pending.Staged.Group(), nil
+}
+
+// suiteOf gives the cipher suite of a group for these KeyPackages, which are all
+// of one. A group of one is post-quantum.
+func suiteOf(claimed map[Account]*mls.KeyPackage) mls.CipherSuite {
+	for _, kp := range claimed {
+		return kp.CipherSuite()
+	}
+	return suitePQ
+}
+
+// suite gives that of the group which serves the conversation: an instance of
+// the other kind is never followed by one of this kind.
+func (r *conversationRecord) suite() mls.CipherSuite {
+	if r.PostQuantum {
+		return suitePQ
+	}
+	return suite
+}
+
+// noDowngrade says why somebody without a KeyPackage of the group's suite is not
+// let in.
+func (r *conversationRecord) noDowngrade(err error) error {
+	var missing *MissingKeyPackagesError
+	if r.PostQuantum && errors.As(err, &missing) {
+		return fmt.Errorf("%w: %w", ErrDowngrade, err)
+	}
+	return err
+}
+
+// ready tells whether Ensure has nothing to mend. A group that broke is left as
+// it is: only its members can let this account in again.
+func (r *conversationRecord) ready(kind Kind) bool {
+	return r.blocked() == nil || kind == KindGroup && r.Broken != "" && r.Removed == 0
+}
+
+// bindingFor gives what a new group says of itself. One that replaces another
+// says what that one said.
+func (c *Client) bindingFor(ctx context.Context, self Account, p place) (binding, error) {
+	b := binding{kind: p.kind, conversation: p.id, origin: c.o.Origin}
+	if p.over == nil {
+		return b, nil
+	}
+	r, err := c.epoch(ctx, self, p.over.Group, p.over.Epoch)
+	if errors.Is(err, state.ErrNotFound) {
+		return b, nil
+	}
+	if err != nil {
+		return b, fmt.Errorf("archive record: %w", err)
+	}
+	ext, _ := r.archive.Extension(extensionBinding)
+	before, err := parseBinding(ext)
+	if err != nil {
+		return b, err
+	}
+	b.days = before.days
+	return b, nil
+}
+
+// newGroup makes a group of one, bound to its conversation.
+func (c *Client) newGroup(ctx context.Context, self Account, b binding, cs mls.CipherSuite) (*mls.Group, mls.SignaturePrivateKey, error) {
+	id, err := c.identity(ctx, self)
+	if err != nil {
+		return nil, nil, err
+	}
+	if id == nil {
+		return nil, nil, ErrNoAccount
+	}
+	life := lifetime(c.now())
+	signature, credential, err := id.certify(self, cs, life)
+	if err != nil {
+		return nil, nil, err
+	}
+	capabilities := mls.DefaultCapabilities(cs, extensionBinding)
+	g, err := mls.NewGroup(mls.GroupOptions{
+		CipherSuite: cs, Credential: credential, SignatureKey: signature, Lifetime: life,
+		Capabilities: &capabilities, Validate: validateCredential,
+		Extensions: []mls.Extension{{Type: extensionBinding, Data: b.marshal()}},
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("make group: %w", err)
+	}
+	return g, signature, nil
+}

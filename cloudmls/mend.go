@@ -1,0 +1,330 @@
+package cloudmls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+const (
+	// askAgain is how long a member who lost track of a group waits before it
+	// asks the others again.
+	askAgain = 24 * time.Hour
+	// turnStep is how long each member leaves the work to the one before it:
+	// all hear of a wish at the same time, and one Commit is enough.
+	turnStep = time.Minute
+	maxTurn  = time.Hour
+	// mendBackOff is how long what failed is left alone.
+	mendBackOff = time.Hour
+	// mendAtOnce bounds what one Sync looks at.
+	mendAtOnce = 64
+	// maxTodo bounds the list; what does not fit is done when somebody writes.
+	maxTodo = 10_000
+)
+
+// mend does what waits in the account's conversations: it asks to be let in
+// again where this account lost track, asks again to be removed where another
+// Commit was faster, and does what members ask for. It is no part of the Sync's
+// success: what fails is tried again by a later one.
+func (c *Client) mend(ctx context.Context, self Account) {
+	inbox, err := c.reader(ctx, self).inbox()
+	if err != nil {
+		c.o.Logger.WarnContext(ctx, "conversations were not mended", slog.Any("err", err))
+		return
+	}
+	var done []ConversationID
+	looked := inbox.Todo[:min(len(inbox.Todo), mendAtOnce)]
+	for _, id := range looked {
+		if ctx.Err() != nil {
+			break
+		}
+		finished, err := c.mendOne(ctx, self, id)
+		if err != nil {
+			c.o.Logger.WarnContext(ctx, "a conversation was not mended", slog.Any("err", err))
+		}
+		if finished {
+			done = append(done, id)
+		}
+	}
+	if len(done) == 0 && len(looked) == len(inbox.Todo) {
+		return
+	}
+	err = c.update(ctx, self, func(_ *state.Tx, v *view) error {
+		inbox, err := v.inbox()
+		if err != nil {
+			return err
+		}
+		rest := slices.DeleteFunc(inbox.Todo, func(id ConversationID) bool { return slices.Contains(looked, id) })
+		for _, id := range looked { // the others have their turn first
+			if !slices.Contains(done, id) {
+				rest = append(rest, id)
+			}
+		}
+		inbox.Todo = rest
+		return v.put(inboxKey(self), inbox)
+	})
+	if err != nil {
+		c.o.Logger.WarnContext(ctx, "what was mended is not noted", slog.Any("err", err))
+	}
+}
+
+// remember adds conversations to what mend looks at.
+func (r *inboxRecord) remember(ids []ConversationID) {
+	for _, id := range ids {
+		if !slices.Contains(r.Todo, id) && len(r.Todo) < maxTodo {
+			r.Todo = append(r.Todo, id)
+		}
+	}
+}
+
+// mendOne does what waits in one conversation; finished says that nothing does
+// any more.
+func (c *Client) mendOne(ctx context.Context, self Account, id ConversationID) (finished bool, err error) {
+	unlock, err := c.locks.lock(ctx, conversationLock(self, id))
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	conv, err := c.reader(ctx, self).conversation(id)
+	if err != nil {
+		return false, fmt.Errorf("conversation: %w", err)
+	}
+	switch {
+	case conv == nil, conv.Removed != 0, conv.Broken != "" && conv.Kind == KindSelf:
+		return true, nil
+	case conv.Broken != "":
+		if c.sinceMilli(conv.Asked) >= askAgain {
+			err = c.askToRejoin(ctx, self, conv)
+		}
+		return false, err
+	case conv.Left != 0:
+		if conv.LeftEpoch < conv.Epoch {
+			err = c.proposeLeaving(ctx, self, id)
+		}
+		return false, err
+	case len(conv.Wishes) == 0:
+		return true, nil
+	case c.sinceMilli(conv.Wishes[0].At) < turn(self, conv), c.restsFrom(self, id):
+		return false, nil
+	}
+	_, err = c.commit(ctx, self, id, c.grant(ctx, self))
+	if err != nil {
+		c.rest(self, id)
+	}
+	return false, err // the next look sees whether something is left
+}
+
+func (c *Client) sinceMilli(ms int64) time.Duration {
+	d := c.now().Sub(time.UnixMilli(ms))
+	if d < 0 {
+		return maxTurn + askAgain // a clock that was set back makes nobody wait
+	}
+	return d
+}
+
+// turn is how long this account leaves what members wish to others. Who comes
+// first differs from epoch to epoch.
+func turn(self Account, conv *conversationRecord) time.Duration {
+	var able []Account
+	for _, m := range conv.Members {
+		a := m.account()
+		if !slices.ContainsFunc(conv.Wishes, func(w wishEntry) bool { return w.account() == a }) {
+			able = append(able, a)
+		}
+	}
+	i := slices.Index(able, self)
+	if i < 0 {
+		return 0
+	}
+	rank := (uint64(i) + conv.Epoch) % uint64(len(able))
+	return min(time.Duration(rank)*turnStep, maxTurn)
+}
+
+// rest and restsFrom keep what failed from being tried again and again.
+func (c *Client) rest(self Account, id ConversationID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.resting) >= maxTodo {
+		clear(c.resting)
+	}
+	c.resting[conversationLock(self, id)] = c.now()
+}
+
+func (c *Client) restsFrom(self Account, id ConversationID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t, ok := c.resting[conversationLock(self, id)]
+	since := c.now().Sub(t)
+	return ok && since >= 0 && since < mendBackOff
+}
+
+// grant plans a Commit that does what members ask for: it removes those who want
+// to leave, and lets in again those who lost track, by removing the leaf that
+// they cannot use any more and adding a new one. Who has no usable KeyPackage
+// stays as they are. The plan never fails for one of them alone.
+func (c *Client) grant(ctx context.Context, self Account) func(*conversationRecord) (*change, error) {
+	claimed := map[Account]*mls.KeyPackage{}
+	tried := map[Account]bool{}
+	return func(conv *conversationRecord) (*change, error) {
+		ch := &change{add: map[Account]*mls.KeyPackage{}}
+		for _, w := range conv.Wishes {
+			a := w.account()
+			m, ok := rosterFind(conv.Members, a)
+			if !ok || a == self {
+				continue
+			}
+			if w.Leave {
+				ch.remove = append(ch.remove, a)
+				continue
+			}
+			if !tried[a] {
+				tried[a] = true
+				kp, err := c.claimAgain(ctx, self, m, conv.suite())
+				if err != nil {
+					c.o.Logger.WarnContext(ctx, "a member was not let in again", slog.Any("err", err))
+					c.rest(self, conv.ID)
+				}
+				claimed[a] = kp
+			}
+			if kp := claimed[a]; kp != nil {
+				ch.add[a] = kp
+				ch.remove = append(ch.remove, a)
+			}
+		}
+		if len(ch.remove) == 0 {
+			return nil, nil
+		}
+		return ch, nil
+	}
+}
+
+// claimAgain takes a KeyPackage for a member: of the very identity that is in
+// the group.
+func (c *Client) claimAgain(ctx context.Context, self Account, m memberEntry, cs mls.CipherSuite) (*mls.KeyPackage, error) {
+	a := m.account()
+	claimed := map[Account]*mls.KeyPackage{}
+	if err := c.claimAll(ctx, self, []Account{a}, claimed, cs); err != nil {
+		return nil, err
+	}
+	cert, err := leafCertificate(claimed[a].Credential(), claimed[a].SignatureKey())
+	if err != nil {
+		return nil, &BadKeyPackageError{Account: a, Err: err}
+	}
+	if string(cert.IdentityKey) != string(m.IdentityKey) {
+		return nil, &IdentityChangedError{Account: a, Pinned: m.IdentityKey, Key: cert.IdentityKey}
+	}
+	return claimed[a], nil
+}
+
+// askToRejoin tells the others that this account cannot follow its group any
+// more. The caller holds the conversation's lock.
+func (c *Client) askToRejoin(ctx context.Context, self Account, conv *conversationRecord) error {
+	err := c.sendRequest(ctx, self, conv, reasonOf(conv.BrokenKind), func(v *view, now *conversationRecord) error {
+		now.Asked = c.now().UnixMilli()
+		return v.put(conversationKey(self, now.ID), now)
+	})
+	if err != nil {
+		return fmt.Errorf("ask to be let in again: %w", err)
+	}
+	return nil
+}
+
+// sendRequest sends a repair request, and changes what note says in the same
+// step. Nothing happens where the conversation is whole meanwhile.
+func (c *Client) sendRequest(ctx context.Context, self Account, conv *conversationRecord, why repairReason, note func(*view, *conversationRecord) error) error {
+	id, err := c.identity(ctx, self)
+	if err != nil {
+		return err
+	}
+	if id == nil {
+		return ErrNoAccount
+	}
+	r := &repairRequest{
+		reason: why, origin: c.o.Origin, account: self,
+		conversation: conv.ID, group: conv.Group, epoch: conv.Epoch,
+	}
+	copy(r.commit[:], conv.BrokenCommit)
+	s := c.notice(self, conv, r.sign(id.private()))
+	still := func(v *view, now *conversationRecord) error {
+		if now.Broken == "" || !slices.Equal(now.Group, conv.Group) {
+			return errNothing // a sibling device was let in meanwhile
+		}
+		return note(v, now)
+	}
+	err = c.sendNotice(ctx, self, s, still)
+	var p *keyapi.Problem
+	if errors.As(err, &p) && p.Code == keyapi.CodeInstanceConflict && p.Instance != nil {
+		s.Group, s.Epoch = p.Instance.Group, 0 // the group was replaced by one that we were not let into
+		err = c.sendNotice(ctx, self, s, still)
+	}
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
+}
+
+// notice makes the submission of a message for the other members.
+func (c *Client) notice(self Account, conv *conversationRecord, message []byte) *keyapi.CommitSubmission {
+	s := &keyapi.CommitSubmission{
+		Conversation: conv.ID[:], Kind: conv.Kind, Sender: self, Group: conv.Group, Epoch: conv.Epoch,
+		Notice: message, Recipients: rosterAccounts(withoutSelf(self, conv.Members)),
+	}
+	if conv.Kind != KindGroup {
+		s.Pair = rosterAccounts(conv.Members)
+	}
+	return s
+}
+
+// sendNotice submits a notice together with what note changes. Where one
+// recipient cannot be reached, for the account is gone or its inbox full, the
+// others are told one by one.
+func (c *Client) sendNotice(ctx context.Context, self Account, s *keyapi.CommitSubmission, note func(*view, *conversationRecord) error) error {
+	send := func(to []Account) error {
+		return c.update(ctx, self, func(tx *state.Tx, v *view) error {
+			conv, err := v.conversation(ConversationID(s.Conversation))
+			if err != nil {
+				return err
+			}
+			if conv == nil || conv.Removed != 0 {
+				return errNothing
+			}
+			if err := note(v, conv); err != nil {
+				return err
+			}
+			one := *s
+			one.Recipients = to
+			return tx.SetCommit(one)
+		})
+	}
+	err := send(s.Recipients)
+	if len(s.Recipients) == 1 || !undeliverable(err) {
+		return err
+	}
+	sent := false
+	for _, a := range s.Recipients[:min(len(s.Recipients), maxNoticedSingly)] {
+		switch e := send([]Account{a}); {
+		case e == nil:
+			sent = true
+		case !undeliverable(e):
+			return e
+		}
+	}
+	if sent {
+		return nil
+	}
+	return err
+}
+
+const maxNoticedSingly = 64
+
+// undeliverable tells that an inbox among the recipients takes nothing.
+func undeliverable(err error) bool {
+	return isCode(err, keyapi.CodeNoAccount) || isCode(err, keyapi.CodeQuota)
+}
