@@ -14,6 +14,11 @@ var ErrNotFound = errors.New("no such object in the verified state")
 // readable; a sign-in with the password (Open) is needed for all else.
 var ErrSignedOut = errors.New("signed out of the key server")
 
+// ErrDropped means that this device is none of the user's devices any more: the
+// state is sealed under a key that was not wrapped for it. Cached objects remain
+// readable; Open with the password makes it a device again.
+var ErrDropped = errors.New("this device was removed from the user's devices: sign in with the password")
+
 // ErrCredentials means that the key server refused user name or password.
 var ErrCredentials = errors.New("wrong user name or password")
 

@@ -67,7 +67,7 @@ func TestAtTheKeyServer(t *testing.T) {
 		swapX(t, a)
 		swapX(t, b)
 	}
-	if err := b.RotateRoot(ctx); err != nil {
+	if err := b.RotateRoot(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
 	appendX(t, a, conv)

@@ -50,8 +50,11 @@ func Recover(ctx context.Context, username, code, password string, c Config) (*S
 	}
 	var slot uint16
 	err = s.replaceSecrets(ctx, nil, next, func(t *Tx) (err error) {
-		slot, err = t.addDevice()
-		return err
+		if slot, err = t.addDevice(); err != nil {
+			return err
+		}
+		t.note(EventRecovered)
+		return nil
 	})
 	if err == nil {
 		err = s.settle(slot)

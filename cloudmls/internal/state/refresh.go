@@ -232,7 +232,7 @@ func (s *Store) learnRoot(ctx context.Context, n *snapshot, index []version) err
 	}
 	root, v, err := w.Find(wraps)
 	if err != nil {
-		return fmt.Errorf("this device has no part in the new root key: %w", err)
+		return fmt.Errorf("%w: %w", ErrDropped, err)
 	}
 	if v <= n.newest {
 		return &RollbackError{Reason: "an older root key was served", Seen: uint64(n.newest), Got: uint64(v)}

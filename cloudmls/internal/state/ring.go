@@ -22,6 +22,9 @@ type keyring struct {
 	// Last is the highest number that an archive key ever had: the number of a
 	// destroyed key is not given to another one.
 	Last uint32 `json:"last,omitempty"`
+	// Events are what the user should hear of on every device, oldest first. They
+	// lie here because all of them change the keyring anyway.
+	Events []event `json:"events,omitempty"`
 }
 
 // archiveKey seals archive records or own uploads. It is random, so that a
@@ -31,6 +34,8 @@ type archiveKey struct {
 	Scope  string `json:"scope"`  // "": for ever; scopePersonal; else of one group (Tx.Scope)
 	Month  string `json:"month"`  // "2026-11"; "" for scopePersonal
 	Key    []byte `json:"key"`
+	// Old: nothing new is sealed under it; a device that was dropped has it.
+	Old bool `json:"old,omitempty"`
 }
 
 // oldRoot is an earlier ROOT under which objects may still lie.
@@ -67,6 +72,7 @@ func (r *keyring) clone() *keyring {
 	c.Archive = slices.Clone(r.Archive)
 	c.Recipients = slices.Clone(r.Recipients)
 	c.Roots = slices.Clone(r.Roots)
+	c.Events = slices.Clone(r.Events)
 	return &c
 }
 
@@ -87,11 +93,21 @@ func (r *keyring) add(scope, month string) (archiveKey, error) {
 // current finds the key for new envelopes.
 func (r *keyring) current(scope, month string) (archiveKey, bool) {
 	for _, a := range r.Archive {
-		if a.Scope == scope && a.Month == month {
+		if a.Scope == scope && a.Month == month && !a.Old {
 			return a, true
 		}
 	}
 	return archiveKey{}, false
+}
+
+// retireArchive makes all archive keys old: they open what lies under them, and
+// what comes is sealed under others, made when they are first needed.
+func (r *keyring) retireArchive() error {
+	for i := range r.Archive {
+		r.Archive[i].Old = true
+	}
+	_, err := r.add(scopePersonal, "") // is needed without a transaction
+	return err
 }
 
 func (r *keyring) archiveKey(number uint32) ([]byte, bool) {

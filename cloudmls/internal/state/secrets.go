@@ -42,7 +42,7 @@ func (s *Store) ChangePassword(ctx context.Context, old, password string) error 
 		return fmt.Errorf("change password: %w", err)
 	}
 	defer next.clear()
-	if err := s.replaceSecrets(ctx, oldAuth, next, nil); err != nil {
+	if err := s.replaceSecrets(ctx, oldAuth, next, noting(EventPassword)); err != nil {
 		return fmt.Errorf("change password: %w", err)
 	}
 	return nil
@@ -60,7 +60,7 @@ func (s *Store) ReplaceRecoveryCode(ctx context.Context, password string) (strin
 	if err != nil {
 		return "", fmt.Errorf("replace recovery code: %w", err)
 	}
-	if err := s.replaceSecrets(ctx, auth, next, nil); err != nil {
+	if err := s.replaceSecrets(ctx, auth, next, noting(EventRecoveryCode)); err != nil {
 		return "", fmt.Errorf("replace recovery code: %w", err)
 	}
 	return code, nil

@@ -90,7 +90,7 @@ func TestSeedFlaw01_PasswordNeverLeaves(t *testing.T) {
 	if _, err := Open(t.Context(), "bob", word+"x", Config{Server: e, Local: NewMemory(), VaultKey: random(32), Origin: origin, Logger: logger}); !errors.Is(err, ErrCredentials) {
 		t.Fatalf("wrong password: %v", err)
 	}
-	if err := stores[0].RotateRoot(t.Context()); err != nil {
+	if err := stores[0].RotateRoot(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 

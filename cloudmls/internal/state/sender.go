@@ -214,8 +214,17 @@ func (s *Store) swap(ctx context.Context, n *snapshot, k Key, fn func(old []byte
 			return err
 		}
 		x.forget()
+		if differs(err, bootstrapID(TypeWrap)) {
+			return errStale // the devices or ROOT changed: look at the state first
+		}
 	}
 	return ErrBusy
+}
+
+// differs tells whether a conflict names an object.
+func differs(err error, id keyapi.ObjectID) bool {
+	var p *keyapi.Problem
+	return errors.As(err, &p) && slices.ContainsFunc(p.Have, func(e keyapi.Expect) bool { return e.ID == id })
 }
 
 // store seals data as the successor of old and sends it.
@@ -229,6 +238,13 @@ func (s *Store) store(ctx context.Context, n *snapshot, k Key, old floor, data [
 		return fmt.Errorf("swap: %w", err)
 	}
 	p := &step{wire: keyapi.Tx{Put: []keyapi.Object{{ID: id, Counter: v.counter, Data: b}}}}
+	// The head does not cover sender objects, so nothing else keeps a device that
+	// has not heard of a new ROOT from writing under the one before, which the
+	// others are about to destroy: with ROOT, the wraps change.
+	wraps, ok := n.view.find(bootstrapID(TypeWrap))
+	if ok {
+		p.wire.Expect = []keyapi.Expect{{ID: wraps.id, Counter: wraps.counter}}
+	}
 	if err := s.send(ctx, p); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -15,6 +16,8 @@ import (
 // token has ended the server decides alone: the clocks need not agree.
 type session struct {
 	turn    lock
+	told    atomic.Bool // Config.SignedOut was called
+	ended   atomic.Bool // the server has refused to renew it
 	access  string
 	refresh []byte
 }
@@ -27,9 +30,7 @@ func problemCode(err error) string {
 	return ""
 }
 
-// Authorized runs call with a valid access token. Where the server refuses the
-// token, it is refreshed and call runs again, once; so call must be one request.
-func (s *Store) Authorized(ctx context.Context, call func(ctx context.Context, token string) error) error {
+func (s *Store) authorized(ctx context.Context, call func(ctx context.Context, token string) error) error {
 	if s.closed.Load() {
 		return errStoreClosed
 	}
@@ -47,6 +48,22 @@ func (s *Store) Authorized(ctx context.Context, call func(ctx context.Context, t
 	return call(ctx, token)
 }
 
+// SignedIn tells whether this device has a session, as far as is known without
+// asking.
+func (s *Store) SignedIn() bool { return !s.closed.Load() && !s.session.ended.Load() }
+
+// Authorized runs call with a valid access token. Where the server refuses the
+// token, it is refreshed and call runs again, once; so call must be one request.
+// Where the session turns out to have ended, Config.SignedOut is told once.
+func (s *Store) Authorized(ctx context.Context, call func(ctx context.Context, token string) error) error {
+	before := s.session.ended.Load()
+	err := s.authorized(ctx, call)
+	if !before && s.session.ended.Load() && s.session.told.CompareAndSwap(false, true) && s.cfg.SignedOut != nil {
+		s.cfg.SignedOut()
+	}
+	return err
+}
+
 // token gives an access token other than refused.
 func (s *Store) token(ctx context.Context, refused string) (string, error) {
 	n := &s.session
@@ -58,11 +75,13 @@ func (s *Store) token(ctx context.Context, refused string) (string, error) {
 		return n.access, nil
 	}
 	if len(n.refresh) == 0 {
+		n.ended.Store(true)
 		return "", ErrSignedOut
 	}
 	got, err := s.requestRefresh(ctx, n.refresh)
 	if problemCode(err) == keyapi.CodeUnauthorized {
 		n.access, n.refresh = "", nil
+		n.ended.Store(true)
 		return "", ErrSignedOut
 	}
 	if err != nil {

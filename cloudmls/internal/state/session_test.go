@@ -224,7 +224,7 @@ func TestRotationShutsOutDroppedDevices(t *testing.T) {
 	put(t, a, record, "r")
 	refresh(t, b)
 	_ = get(t, b, conv)
-	if err := a.RotateRoot(t.Context(), b.vault.DeviceID); err != nil {
+	if err := a.RotateRoot(t.Context(), nil, b.vault.DeviceID); err != nil {
 		t.Fatal(err)
 	}
 	put(t, a, group, "new")
@@ -278,7 +278,7 @@ func TestRotationIsFollowedByOtherDevices(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := a.RotateRoot(t.Context()); err != nil {
+		if err := a.RotateRoot(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -84,7 +84,7 @@ func (t *Tx) ShelfOf(k Key) (Shelf, error) {
 func (t *Tx) Shelves(scope string) []string {
 	var months []string
 	for _, a := range t.currentRing().Archive {
-		if a.Scope == scope {
+		if a.Scope == scope && !slices.Contains(months, a.Month) {
 			months = append(months, a.Month)
 		}
 	}
@@ -104,11 +104,12 @@ func (t *Tx) DropShelf(s Shelf) error {
 			return t.fail(errors.New("the archive key is in use by this transaction"))
 		}
 	}
-	if _, ok := t.currentRing().current(s.Scope, s.Month); !ok {
+	on := func(a archiveKey) bool { return a.Scope == s.Scope && a.Month == s.Month }
+	if !slices.ContainsFunc(t.currentRing().Archive, on) {
 		return nil
 	}
 	ring := t.changeRing()
-	ring.Archive = slices.DeleteFunc(ring.Archive, func(a archiveKey) bool { return a.Scope == s.Scope && a.Month == s.Month })
+	ring.Archive = slices.DeleteFunc(ring.Archive, on)
 	return nil
 }
 

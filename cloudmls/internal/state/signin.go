@@ -169,32 +169,56 @@ func (s *Store) device() keyapi.Device {
 // verifies the state.
 func (s *Store) findRoot(ctx context.Context, w *keys.Wrapper, known bool) error {
 	if !known {
-		id := bootstrapID(TypeWrap)
-		got, err := s.objects(ctx, []keyapi.ObjectID{id})
-		if err != nil {
-			return fmt.Errorf("sign in: %w", err)
+		if err := s.takeRoot(ctx, w); err != nil {
+			return err
 		}
-		o, ok := got[id]
-		if !ok {
-			return ErrNoState
-		}
-		wraps, err := keys.ParseWraps(o.Data)
-		if err != nil {
-			return fmt.Errorf("sign in: %w", err)
-		}
-		root, version, err := w.Find(wraps)
-		if err != nil {
-			return fmt.Errorf("sign in: %w", err)
-		}
-		s.vaultMu.Lock()
-		s.vault.Root, s.vault.RootVersion = root, version
-		s.vaultMu.Unlock()
 	} else if err := s.resumeView(ctx); err != nil {
 		s.cfg.Logger.Info("local copy of the state is read anew", "cause", err)
 	}
-	if _, err := s.Refresh(ctx); err != nil {
+	_, err := s.Refresh(ctx)
+	if known && errors.Is(err, ErrDropped) {
+		// The device was taken out of the user's, and somebody who knows the
+		// password makes it one again. What it has seen still binds the server.
+		if err := s.takeRoot(ctx, w); err != nil {
+			return err
+		}
+		s.now.Store(nil)
+		_, err = s.Refresh(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("sign in: %w", err)
 	}
+	return nil
+}
+
+// takeRoot opens ROOT with a wrapper other than the device's. It is durable with
+// the vault only.
+func (s *Store) takeRoot(ctx context.Context, w *keys.Wrapper) error {
+	id := bootstrapID(TypeWrap)
+	got, err := s.objects(ctx, []keyapi.ObjectID{id})
+	if err != nil {
+		return fmt.Errorf("sign in: %w", err)
+	}
+	o, ok := got[id]
+	if !ok {
+		return ErrNoState
+	}
+	wraps, err := keys.ParseWraps(o.Data)
+	if err != nil {
+		return fmt.Errorf("sign in: %w", err)
+	}
+	root, version, err := w.Find(wraps)
+	if err != nil {
+		return fmt.Errorf("sign in: %w", err)
+	}
+	s.vaultMu.Lock()
+	defer s.vaultMu.Unlock()
+	if version < s.vault.RootVersion {
+		return s.trip(&RollbackError{Reason: "an older root key was served", Seen: uint64(s.vault.RootVersion), Got: uint64(version)})
+	}
+	next := *s.vault
+	next.Root, next.RootVersion = root, version
+	s.vault = &next
 	return nil
 }
 
@@ -244,16 +268,12 @@ func (t *Tx) addDevice() (slot uint16, err error) {
 	if err != nil {
 		return 0, err
 	}
-	p := t.base.profile.clone()
+	p := t.changeProfile()
 	if slot, err = p.newSlot(); err != nil {
 		return 0, err
 	}
+	t.changeRing().note(event{At: s.cfg.Now().UTC(), Kind: EventDeviceAdded, Device: s.cfg.DeviceName})
 	p.Devices = append(p.Devices, device{ID: id, Slot: slot, Name: s.cfg.DeviceName, Key: s.device().Key, Added: s.cfg.Now().UTC()})
-	b, err := p.marshal()
-	if err != nil {
-		return 0, err
-	}
-	t.putCore(TypeProfile, b, false)
 	t.changeRing().setRecipient(own.Recipient())
 	return slot, nil
 }

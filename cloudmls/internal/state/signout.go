@@ -28,6 +28,25 @@ func (s *Store) SignOut(ctx context.Context) error {
 	return err
 }
 
+// EndSession ends this device's session at the server and forgets its token; the
+// local records stay, sealed, and the device stays one of the user's. The store
+// is closed then: Resume reads what is there, Open continues. Where the server
+// cannot be told, the token is forgotten all the same, and the error says so.
+func (s *Store) EndSession(ctx context.Context) error {
+	if s.closed.Load() {
+		return errStoreClosed
+	}
+	err := s.Flush()
+	if e := s.Authorized(ctx, func(ctx context.Context, token string) error { return s.cfg.Server.Logout(ctx, token) }); e != nil && !errors.Is(e, ErrSignedOut) {
+		err = errors.Join(err, fmt.Errorf("end session: %w", e))
+	}
+	s.closed.Store(true)
+	if e := s.changeVault(func(v *vault) { v.Refresh = nil }); e != nil {
+		err = errors.Join(err, fmt.Errorf("forget session: %w", e))
+	}
+	return err
+}
+
 // leave takes the device out of profile and keyring. Its slot stays used.
 func (s *Store) leave(ctx context.Context) error {
 	id := s.deviceID()
@@ -39,18 +58,17 @@ func (s *Store) leave(ctx context.Context) error {
 }
 
 func (t *Tx) dropDevice(id []byte) error {
-	p := t.base.profile.clone()
+	if _, ok := t.base.profile.device(id); !ok {
+		return nil
+	}
+	p := t.changeProfile()
 	d, ok := p.device(id)
 	if !ok {
 		return nil
 	}
+	t.changeRing().note(event{At: t.store.cfg.Now().UTC(), Kind: EventDeviceRemoved, Device: d.Name})
 	p.Devices = slices.DeleteFunc(p.Devices, func(x device) bool { return string(x.ID) == string(id) })
 	p.Used = append(p.Used, d.Slot)
-	b, err := p.marshal()
-	if err != nil {
-		return err
-	}
-	t.putCore(TypeProfile, b, false)
 	ring := t.changeRing()
 	ring.Recipients = slices.DeleteFunc(ring.Recipients, func(r keys.Recipient) bool {
 		return r.Kind == keys.KindDevice && string(r.ID[:]) == string(id)

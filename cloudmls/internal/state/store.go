@@ -35,6 +35,10 @@ type Config struct {
 	KDF keyapi.KDF
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+	// SignedOut, if set, is called once when the server has ended this device's
+	// session, by the call that found out. It must return at once and not call
+	// the Store.
+	SignedOut func()
 	// Logger gets alarms and conflicts, no names; nil discards.
 	Logger *slog.Logger
 

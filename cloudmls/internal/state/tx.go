@@ -18,6 +18,7 @@ type Tx struct {
 	base   *snapshot
 	writes map[keyapi.ObjectID]write
 	ring   *keyring // not nil: changed
+	users  *profile // not nil: changed
 	commit *keyapi.CommitSubmission
 	acks   map[keyapi.Account]uint64
 	// failed is the first read that failed. Even if fn goes on, the
@@ -149,6 +150,13 @@ const MaxData = 15 << 20
 // core reads and writes the objects of this package.
 func (t *Tx) putCore(ty Type, data []byte, raw bool) {
 	t.writes[bootstrapID(ty)] = write{key: Key{Type: ty}, data: data, raw: raw}
+}
+
+func (t *Tx) changeProfile() *profile {
+	if t.users == nil {
+		t.users = t.base.profile.clone()
+	}
+	return t.users
 }
 
 func (t *Tx) changeRing() *keyring {

@@ -138,7 +138,7 @@ func (s *Store) commit(ctx context.Context, t *Tx) error {
 // prepare seals what t changed. nil: nothing changed.
 func (s *Store) prepare(ctx context.Context, t *Tx) (*step, error) {
 	p := &step{via: t.via, objects: map[keyapi.ObjectID][]byte{}, senders: map[keyapi.ObjectID]senderData{}}
-	if len(t.writes) == 0 && t.ring == nil && t.root == nil && t.commit == nil && len(t.acks) == 0 {
+	if len(t.writes) == 0 && t.ring == nil && t.users == nil && t.root == nil && t.commit == nil && len(t.acks) == 0 {
 		return nil, nil
 	}
 	n := *t.base
@@ -283,6 +283,13 @@ func (t *Tx) finishCore(n *snapshot) error {
 		}
 		t.putCore(TypeKeyring, b, false)
 		n.ring = t.ring
+	}
+	if t.users != nil {
+		b, err := t.users.marshal()
+		if err != nil {
+			return fmt.Errorf("encode profile: %w", err)
+		}
+		t.putCore(TypeProfile, b, false)
 	}
 	if w, ok := t.writes[bootstrapID(TypeProfile)]; ok {
 		p, err := parseProfile(w.data)
