@@ -2,6 +2,7 @@ package evil
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -82,4 +83,11 @@ func (e *Exchange) Octets() []byte {
 	b.WriteByte('\n')
 	b.Write(e.arrived)
 	return b.Bytes()
+}
+
+// Sent decodes the body of a request.
+func Sent[T any](e *Exchange) (T, error) {
+	var v T
+	err := json.Unmarshal(e.arrived, &v)
+	return v, err
 }
