@@ -19,6 +19,14 @@ func (c *commit) encoded() []byte {
 	return encode(c)
 }
 
+// size returns the size of the encoding, if it is there, in bytes.
+func (c *commit) size() int {
+	if c == nil {
+		return 0
+	}
+	return len(c.octets)
+}
+
 func (c *commit) marshal(w *codec.Writer) {
 	if c.octets != nil {
 		w.Raw(c.octets)

@@ -144,6 +144,7 @@ func (kp *KeyPackage) marshal(w *codec.Writer) {
 
 func (kp *KeyPackage) tbs() []byte {
 	var w codec.Writer
+	w.Grow(2 * usualSize)
 	w.Uint16(uint16(kp.version))
 	w.Uint16(uint16(kp.suite))
 	w.Opaque(kp.initKey)

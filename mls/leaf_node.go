@@ -149,6 +149,7 @@ func (l *leafNode) unmarshal(r *codec.Reader) {
 // tbs is LeafNodeTBS: the group and position count for leaves made in a group.
 func (l *leafNode) tbs(id GroupID, index LeafIndex) []byte {
 	var w codec.Writer
+	w.Grow(usualSize)
 	l.marshalUnsigned(&w)
 	if l.source != sourceKeyPackage {
 		w.Opaque([]byte(id))

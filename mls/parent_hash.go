@@ -11,6 +11,7 @@ import (
 // (RFC 9420 section 7.9). p must not be blank.
 func (t *ratchetTree) parentHash(s *labeled.Suite, p *parentNode, sibling node) []byte {
 	var w codec.Writer
+	w.Grow(usualSize)
 	w.Opaque(p.encryptionKey)
 	w.Opaque(p.parentHash)
 	w.Opaque(t.hashWithout(s, sibling, p.unmerged))

@@ -41,6 +41,7 @@ func (p *privateMessage) unmarshal(r *codec.Reader) {
 // senderDataAAD is SenderDataAAD (RFC 9420 section 6.3.2).
 func (p *privateMessage) senderDataAAD() []byte {
 	var w codec.Writer
+	w.Grow(usualSize)
 	w.Opaque([]byte(p.groupID))
 	w.Uint64(uint64(p.epoch))
 	w.Uint8(uint8(p.contentType))
@@ -104,6 +105,7 @@ func sealPrivate(s *labeled.Suite, senderDataSecret []byte, a *authenticatedCont
 		return nil, invalid("6.3.2", "sender of a private message is not a member")
 	}
 	var w codec.Writer
+	w.Grow(usualSize + len(a.framed.content.application) + a.framed.content.commit.size())
 	a.framed.content.marshal(&w, a.framed.contentType)
 	a.auth.marshal(&w, a.framed.contentType)
 	plaintext, err := pad(w.Bytes(), padding)

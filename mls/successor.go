@@ -28,6 +28,9 @@ type SuccessorOptions struct {
 	SameMember func(old, joined Member) bool
 	// Now is the current time, against which the lifetimes of Add are checked.
 	Now time.Time
+	// Parallel is the number of goroutines to spread work on, as in
+	// CommitOptions.
+	Parallel int
 }
 
 // Branch makes a subgroup: a new group of some members of this one, with its
@@ -106,7 +109,7 @@ func (g *Group) succeed(o *SuccessorOptions, usage ResumptionUsage, id GroupID, 
 		return nil, nil, errors.New("new group has the id of the old one")
 	}
 	link.Nonce = randomBytes(next.suite.Nh)
-	p, err := next.commit(&CommitOptions{Add: o.Add, Now: o.Now, link: link})
+	p, err := next.commit(&CommitOptions{Add: o.Add, Now: o.Now, Parallel: o.Parallel, link: link})
 	if err != nil {
 		return nil, nil, err
 	}

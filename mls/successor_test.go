@@ -3,6 +3,7 @@ package mls
 import (
 	"errors"
 	"fmt"
+	"runtime/metrics"
 	"strings"
 	"testing"
 )
@@ -291,4 +292,29 @@ func TestResumptionPSKOfAnotherGroup(t *testing.T) {
 	id.Nonce = randomBytes(32)
 	p = must[*PendingCommit](t)(w.members[0].Commit(CommitOptions{Proposals: []Proposal{&PreSharedKey{ID: id}}}))
 	w.refused(0, wire(t, p.Commit), "disk is gone", nil)
+}
+
+// Subgroups are made on several goroutines where the caller allows it, and are
+// the groups that others join.
+func TestSuccessorsInParallel(t *testing.T) {
+	started := func() uint64 {
+		list := []metrics.Sample{{Name: "/sched/goroutines-created:goroutines"}}
+		metrics.Read(list)
+		return list[0].Value.Uint64()
+	}
+	w := newWorld(t, 8, 2)
+	add, secrets := w.fresh(testSuite, 0, 2, 3, 4, 5, 6, 7)
+	before := started()
+	next, welcome, err := w.members[1].Branch(SuccessorOptions{Add: add, Now: testNow, Lifetime: testLifetime(), Parallel: 3})
+	noError(t, err)
+	if n := started() - before; n < 2 {
+		t.Errorf("%d goroutines were started", n)
+	}
+	sub := &world{t: t, members: []*Group{next}}
+	for _, i := range []int{0, 6} {
+		g, err := JoinWelcome(wire(t, welcome), JoinOptions{Secrets: secrets[i], Validate: acceptNamed, Predecessor: w.members[0], Parallel: 3})
+		noError(t, err)
+		sub.members = append(sub.members, g)
+	}
+	sub.agree()
 }

@@ -241,17 +241,16 @@ func (t *ratchetTree) remove(l LeafIndex) {
 func (t *ratchetTree) resolution(n node) []node { return t.appendResolution(nil, n) }
 
 func (t *ratchetTree) appendResolution(list []node, n node) []node {
-	if n.IsLeaf() {
-		if !t.blank(n) {
-			list = append(list, n)
-		}
-		return list
-	}
-	if p := t.parent(n); p != nil {
+	switch s := t.nodes.at(int(n)); {
+	case s.parent != nil:
 		list = append(list, n)
-		for _, l := range p.unmerged {
+		for _, l := range s.parent.unmerged {
 			list = append(list, l.node())
 		}
+		return list
+	case s.leaf != nil:
+		return append(list, n)
+	case n.IsLeaf():
 		return list
 	}
 	left, _ := n.Left()

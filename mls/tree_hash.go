@@ -33,6 +33,7 @@ func (t *ratchetTree) hashWithout(s *labeled.Suite, n node, without []LeafIndex)
 
 func (t *ratchetTree) computeHash(s *labeled.Suite, n node, without []LeafIndex) []byte {
 	var w codec.Writer
+	w.Grow(usualSize)
 	if n.IsLeaf() {
 		leaf := t.leafAt(n)
 		if len(without) > 0 {

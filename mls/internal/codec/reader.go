@@ -99,11 +99,6 @@ func (r *Reader) Uint64() uint64 {
 // Length reads the length header of a vector (RFC 9420 section 2.1.2). The
 // shortest form is required and the prefix 11 is refused.
 func (r *Reader) Length() int {
-	if len(r.b) > 0 && r.b[0] < 1<<6 { // nearly always; there is no error then
-		n := int(r.b[0])
-		r.b = r.b[1:]
-		return n
-	}
 	first := r.Uint8()
 	if r.err != nil {
 		return 0
@@ -140,6 +135,15 @@ func (r *Reader) Opaque() []byte { return r.OpaqueMax(MaxVector) }
 // OpaqueMax reads a vector of bytes of at most max. It never returns nil
 // unless the Reader has an error.
 func (r *Reader) OpaqueMax(max int) []byte {
+	// Nearly always it is short and all there. A Reader with an error has no
+	// input left.
+	if len(r.b) > 0 && r.b[0] < 1<<6 {
+		if n := 1 + int(r.b[0]); n <= len(r.b) && n <= 1+max {
+			v := r.b[1:n:n]
+			r.b = r.b[n:]
+			return v
+		}
+	}
 	n := r.Length()
 	if r.err != nil {
 		return nil

@@ -76,10 +76,9 @@ func (s *Suite) Decrypt(private, public []byte, label string, context, kemOutput
 }
 
 func encryptContext(label string, context []byte) []byte {
-	var w codec.Writer
-	w.Opaque([]byte(labelPrefix + label))
-	w.Opaque(context)
-	return w.Bytes()
+	b := make([]byte, 0, len(labelPrefix)+len(label)+len(context)+8)
+	b = codec.AppendOpaque(b, []byte(labelPrefix+label))
+	return codec.AppendOpaque(b, context)
 }
 
 // ExternalInit makes a fresh init secret for the holders of public (RFC 9420

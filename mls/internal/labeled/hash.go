@@ -26,10 +26,9 @@ func (s *Suite) Hash(parts ...[]byte) []byte {
 
 // RefHash is RefHash of RFC 9420 section 5.2. The label is used as it is.
 func (s *Suite) RefHash(label string, value []byte) []byte {
-	var w codec.Writer
-	w.Opaque([]byte(label))
-	w.Opaque(value)
-	return s.Hash(w.Bytes())
+	b := make([]byte, 0, len(label)+len(value)+8)
+	b = codec.AppendOpaque(b, []byte(label))
+	return s.Hash(codec.AppendOpaque(b, value))
 }
 
 // MAC returns the suite's HMAC of message.
