@@ -51,6 +51,9 @@ func (w *world) learn(f *frame) {
 		return
 	}
 	list, err := f.d.client.Conversations(context.Background(), f.d.u.self)
+	if f.troubled {
+		return // what it asked for did not arrive
+	}
 	if err != nil {
 		w.fail("%s: conversations: %v", f.d.name, err)
 		return
