@@ -68,11 +68,11 @@ func (s *Server) routes() (http.Handler, error) {
 
 func (s *Server) authRoutes(open, recovering, signedIn router) {
 	add(open, "GET /v1/keys", 0, s.tokenKeys)
-	add(open, "POST /v1/auth/params", smallBody, s.params)
+	add(open, "POST /v1/auth/params", smallBody, evenly(s.params))
 	add(open, "POST /v1/auth/register", smallBody, s.register)
-	add(open, "POST /v1/auth/login", smallBody, s.login)
+	add(open, "POST /v1/auth/login", smallBody, evenly(s.login))
 	add(open, "POST /v1/auth/refresh", smallBody, s.refresh)
-	add(open, "POST /v1/auth/recover", smallBody, s.recover)
+	add(open, "POST /v1/auth/recover", smallBody, evenly(s.recover))
 	add(recovering, "POST /v1/auth/logout", 0, s.logout)
 	add(recovering, "GET /v1/auth/session", 0, s.sessionState)
 	add(recovering.behind(s.gateLarge), "POST /v1/auth/password", uploadBody, s.password)

@@ -1,0 +1,158 @@
+package keyserver_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/keyserver/keyclient"
+	"github.com/cloudmls/gateway/keyserver/keyservertest"
+)
+
+// mover is a user with a home store, and another one to move to.
+type mover struct {
+	*person
+	old, next *keyclient.Client
+	there     *person
+}
+
+func newMover(t *testing.T, objects int) *mover {
+	w := newWorld(t, keyserver.Options{})
+	next := keyservertest.NewServer(t, keyservertest.Options{Server: keyserver.Options{Now: w.clock.now, Origin: "https://next.example"}})
+	m := &mover{person: w.register("alice"), old: w.c, next: next.Client()}
+	m.there = (&world{Server: next, t: t, clock: w.clock, c: m.next}).register("alice")
+	for i := range objects {
+		if _, err := m.tx(keyapi.Tx{Put: []keyapi.Object{put(fmt.Sprint(i), 1, "first")}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.tx(keyapi.Tx{Put: []keyapi.Object{put(fmt.Sprint(i), 2, fmt.Sprint("second ", i))}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}
+
+func (m *mover) step(c *keyclient.Client, change string, hash []byte) (keyapi.StorePlace, error) {
+	token := m.token()
+	if c == m.next {
+		token = m.there.token()
+	}
+	s := keyapi.StoreMove{Change: change, IndexHash: hash}
+	if change == keyapi.MoveLeave {
+		s.To = "https://next.example"
+	}
+	return c.MoveStore(m.w.t.Context(), token, s)
+}
+
+func (m *mover) must(c *keyclient.Client, change string, hash []byte) keyapi.StorePlace {
+	m.w.t.Helper()
+	for range 2 { // each step may be repeated
+		if p, err := m.step(c, change, hash); err != nil {
+			m.w.t.Fatalf("%s: %v", change, err)
+		} else if change == keyapi.MoveOpen || change == keyapi.MoveGo || change == keyapi.MoveStay {
+			return p
+		}
+	}
+	p, err := c.StorePlace(m.w.t.Context(), map[bool]string{true: m.there.token(), false: m.token()}[c == m.next])
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	return p
+}
+
+// A move loses nothing and forks nothing while another device is online: what
+// it wrote before is there, what it writes meanwhile is refused, and afterwards
+// it is told where to go.
+func TestStateMovesWithoutLoss(t *testing.T) {
+	m := newMover(t, 12)
+	ctx := t.Context()
+	leaving := m.must(m.old, keyapi.MoveLeave, nil)
+	if leaving.Place != keyapi.PlaceLeaving || leaving.Objects != 12 || leaving.To != "https://next.example" {
+		t.Fatalf("%+v", leaving)
+	}
+	_, err := m.tx(keyapi.Tx{Put: []keyapi.Object{put("0", 3, "meanwhile")}})
+	if p := wantCode(t, err, keyapi.CodeMoved); p.MovedTo != "" {
+		t.Errorf("it is not decided, yet devices are sent to %s", p.MovedTo)
+	}
+	m.must(m.next, keyapi.MoveArrive, nil)
+	_, err = m.next.Tx(ctx, m.there.token(), keyapi.Tx{Put: []keyapi.Object{put("x", 1, "too early")}})
+	wantCode(t, err, keyapi.CodeMoved)
+	_, err = m.next.ObjectIndex(ctx, m.there.token())
+	wantCode(t, err, keyapi.CodeMoved)
+
+	index, err := m.old.ObjectIndex(ctx, m.token())
+	if err != nil || !bytes.Equal(keyapi.IndexHash(index.Objects), leaving.IndexHash) {
+		t.Fatalf("index: %v", err)
+	}
+	for i, v := range index.Objects {
+		got, err := m.old.Objects(ctx, m.token(), []keyapi.ObjectID{v.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := m.next.ImportObjects(ctx, m.there.token(), keyapi.StoreImport{Objects: got.Objects}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 5 {
+			_, err = m.step(m.next, keyapi.MoveOpen, leaving.IndexHash)
+			wantCode(t, err, keyapi.CodeConflict)
+			changed := got.Objects[0]
+			changed.Data = []byte("other octets")
+			_, err = m.next.ImportObjects(ctx, m.there.token(), keyapi.StoreImport{Objects: []keyapi.Object{changed}})
+			wantCode(t, err, keyapi.CodeConflict)
+		}
+	}
+	m.must(m.next, keyapi.MoveOpen, leaving.IndexHash)
+	_, err = m.step(m.old, keyapi.MoveGo, random(32))
+	wantCode(t, err, keyapi.CodeConflict)
+	m.must(m.old, keyapi.MoveGo, leaving.IndexHash)
+
+	_, err = m.old.ObjectIndex(ctx, m.token())
+	if p := wantCode(t, err, keyapi.CodeMoved); p.MovedTo != "https://next.example" {
+		t.Errorf("devices are sent to %q", p.MovedTo)
+	}
+	_, err = m.tx(keyapi.Tx{Put: []keyapi.Object{put("0", 3, "late")}})
+	wantCode(t, err, keyapi.CodeMoved)
+	moved, err := m.next.ObjectIndex(ctx, m.there.token())
+	if err != nil || !bytes.Equal(keyapi.IndexHash(moved.Objects), leaving.IndexHash) {
+		t.Fatalf("what arrived: %v", err)
+	}
+	if _, err := m.next.Tx(ctx, m.there.token(), keyapi.Tx{Put: []keyapi.Object{put("0", 3, "on")}}); err != nil {
+		t.Errorf("going on: %v", err)
+	}
+	_, err = m.step(m.old, keyapi.MoveStay, nil)
+	wantCode(t, err, keyapi.CodeConflict)
+}
+
+// A move that is given up leaves everything as it was.
+func TestMoveCanBeGivenUp(t *testing.T) {
+	m := newMover(t, 2)
+	m.must(m.old, keyapi.MoveLeave, nil)
+	m.must(m.old, keyapi.MoveStay, nil)
+	if _, err := m.tx(keyapi.Tx{Put: []keyapi.Object{put("0", 3, "on")}}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMovesOutOfOrder(t *testing.T) {
+	m := newMover(t, 1)
+	here, err := m.old.StorePlace(t.Context(), m.token())
+	if err != nil || here.Place != keyapi.PlaceHere {
+		t.Fatalf("%+v %v", here, err)
+	}
+	_, err = m.step(m.old, keyapi.MoveGo, here.IndexHash)
+	wantCode(t, err, keyapi.CodeConflict)
+	_, err = m.step(m.old, keyapi.MoveArrive, nil) // there are objects
+	wantCode(t, err, keyapi.CodeConflict)
+	_, err = m.step(m.old, "vanish", nil)
+	wantCode(t, err, keyapi.CodeInvalid)
+	_, err = m.old.ImportObjects(t.Context(), m.token(), keyapi.StoreImport{Objects: []keyapi.Object{put("z", 7, "z")}})
+	wantCode(t, err, keyapi.CodeConflict)
+	for _, to := range []string{"", "next.example", "http://next.example", "https://user@next.example", "https://next.example?x=1", "javascript:alert(1)"} {
+		_, err := m.old.MoveStore(t.Context(), m.token(), keyapi.StoreMove{Change: keyapi.MoveLeave, To: to})
+		wantCode(t, err, keyapi.CodeInvalid)
+	}
+}
