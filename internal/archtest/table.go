@@ -45,6 +45,8 @@ var Rules = []Rule{
 	{Package: "internal/mailproof", Others: []string{"github.com/emersion/go-imap/v2", "github.com/emersion/go-msgauth", "golang.org/x/net/publicsuffix"},
 		Never: []string{"net/http", "os", "os/exec"}},
 	{Package: "keyserver/monitor", Ours: []string{"keyserver"}, Others: []string{"github.com/go-chi/chi/v5", "github.com/prometheus/client_golang"}},
+	{Package: "keyserver/pgstore", Ours: []string{"keyserver", "keyserver/keyapi"}, Others: []string{"github.com/jackc/pgx/v5"}},
+	{Package: "keyserver/storetest", Ours: []string{"keyserver", "keyserver/keyapi"}},
 	{Package: "keyserver/keyservertest", Ours: []string{"keyserver", "keyserver/keyapi", "keyserver/keyclient", "keyserver/boltstore"}},
 
 	{Package: "cloudmls", Ours: []string{"internal/crashpoint", "mls", "groupid", "keyserver/keyapi", "cloudmls/internal/..."},
@@ -99,6 +101,7 @@ var Rules = []Rule{
 	{Package: "internal/demo", Ours: []string{"..."}, Others: []string{"*"}},
 	{Package: "internal/mailtest", Others: []string{"github.com/emersion/go-imap/v2", "github.com/emersion/go-smtp", "github.com/emersion/go-sasl", "github.com/emersion/go-message"}},
 	{Package: "test/bench"},
+	{Package: "test/postgres", Never: []string{"net/http"}},
 	{Package: "test/report", Never: []string{"net", "net/http", "os/exec"}},
 	{Package: "test/corpus", Never: []string{"net", "net/http", "os", "os/exec"}},
 	{Package: "test/stack", Never: []string{"net/http"}},

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -24,6 +26,15 @@ const Format = "cloudmls keyserver 1"
 
 // lockTimeout is how long Open waits for another process to let go of the file.
 const lockTimeout = 3 * time.Second
+
+// mapped is the address space that is taken at once where there is plenty: a
+// mapping that has to grow makes writers wait for readers, a backup for example.
+func mapped() int {
+	if strconv.IntSize == 64 && runtime.GOOS != "windows" { // which would make the file as long
+		return 1 << 36
+	}
+	return 0
+}
 
 var (
 	// ErrLocked: another process has the file open.
@@ -70,7 +81,7 @@ func openFile(path string, timeout time.Duration) (*bolt.DB, error) {
 	if err != nil && !fresh {
 		return nil, err
 	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: timeout, FreelistType: bolt.FreelistMapType})
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: timeout, FreelistType: bolt.FreelistMapType, InitialMmapSize: mapped()})
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, ErrLocked
@@ -111,8 +122,7 @@ func tighten(path string) error {
 
 // initialise checks the format of a file, or makes a new one ours.
 func initialise(tx *bolt.Tx) error {
-	meta := tx.Bucket([]byte(bucketMeta))
-	if meta == nil {
+	if tx.Bucket([]byte(bucketMeta)) == nil {
 		if k, _ := tx.Cursor().First(); k != nil {
 			return fmt.Errorf("%w: it has no format mark", ErrFormat)
 		}
@@ -123,11 +133,21 @@ func initialise(tx *bolt.Tx) error {
 		}
 		return tx.Bucket([]byte(bucketMeta)).Put([]byte("format"), []byte(Format))
 	}
+	if have := tx.Bucket([]byte(bucketMeta)).Get([]byte("format")); string(have) == Format {
+		if _, err := tx.CreateBucketIfNotExists([]byte(bucketNotes)); err != nil { // files of 0.1 have none
+			return err
+		}
+	}
+	return checkFormat(tx)
+}
+
+func checkFormat(tx *bolt.Tx) error {
+	meta := tx.Bucket([]byte(bucketMeta))
+	if meta == nil {
+		return fmt.Errorf("%w: it has no format mark", ErrFormat)
+	}
 	if have := meta.Get([]byte("format")); string(have) != Format {
 		return fmt.Errorf("%w: it says %q, this program reads %q", ErrFormat, have, Format)
-	}
-	if _, err := tx.CreateBucketIfNotExists([]byte(bucketNotes)); err != nil { // files of 0.1 have none
-		return err
 	}
 	for _, name := range buckets {
 		if tx.Bucket([]byte(name)) == nil {

@@ -1,0 +1,77 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// inspections find what cannot be: each query gives ids of damaged things.
+var inspections = []struct{ what, sql string }{
+	{"objects: octets altered or of another length", "SELECT user_id || id FROM objects WHERE octet_length(data) <> size OR sha256(data) <> hash"},
+	{"objects: ids of the wrong length", "SELECT user_id || id FROM objects WHERE octet_length(user_id) <> 16 OR octet_length(id) <> 32"},
+	{"usage: does not fit the objects", `SELECT coalesce(o.user_id, u.user_id) FROM usage u FULL JOIN
+		(SELECT user_id, count(*) AS n, sum(size) AS octets FROM objects GROUP BY user_id) o ON o.user_id = u.user_id
+		WHERE coalesce(o.n, 0) <> coalesce(u.objects, 0) OR coalesce(o.octets, 0) <> coalesce(u.octets, 0)`},
+	{"tokens: of a session that is not there", "SELECT t.hash FROM tokens t LEFT JOIN sessions s ON s.id = t.session WHERE s.id IS NULL"},
+	{"sessions: without a refresh token", "SELECT s.id FROM sessions s WHERE NOT EXISTS (SELECT 1 FROM tokens t WHERE t.session = s.id)"},
+	{"groups: the conversation is not there", `SELECT g.id FROM mls_groups g LEFT JOIN conversations c ON c.kind = g.kind AND c.id = g.conversation
+		WHERE c.id IS NULL`},
+	{"inbox: octets missing or of another length", `SELECT i.account FROM inbox i LEFT JOIN messages m ON m.id = i.message
+		WHERE m.id IS NULL OR octet_length(m.data) <> i.size`},
+	{"inbox: numbers have a gap", `SELECT i.account FROM inbox i LEFT JOIN inbox_state s ON s.account = i.account
+		GROUP BY i.account, s.last_seq HAVING s.last_seq IS NULL OR max(i.seq) <> s.last_seq OR max(i.seq) - min(i.seq) + 1 <> count(*)`},
+	{"inbox: counts do not fit", `SELECT s.account FROM inbox_state s LEFT JOIN
+		(SELECT account, count(*) AS n, sum(size) AS octets FROM inbox GROUP BY account) i ON i.account = s.account
+		WHERE coalesce(i.n, 0) <> s.messages OR coalesce(i.octets, 0) <> s.octets`},
+	{"inbox: counts by sender do not fit", `SELECT coalesce(i.account, u.account) FROM inbox_usage u FULL JOIN
+		(SELECT account, sender_user, count(*) AS n, sum(size) AS octets FROM inbox GROUP BY account, sender_user) i
+		ON i.account = u.account AND i.sender_user = u.user_id
+		WHERE coalesce(i.n, 0) <> coalesce(u.messages, 0) OR coalesce(i.octets, 0) <> coalesce(u.octets, 0)`},
+	{"messages: uses do not fit", `SELECT m.id FROM messages m LEFT JOIN (SELECT message, count(*) AS n FROM inbox GROUP BY message) i ON i.message = m.id
+		WHERE coalesce(i.n, 0) <> m.uses`},
+	{"locks: rows are missing", "SELECT ''::bytea FROM (SELECT count(*) AS n FROM locks) l WHERE n <> 65536"},
+}
+
+// maxFindings bounds what Check lists of one sort.
+const maxFindings = 20
+
+// Check reads everything, on one snapshot and while servers go on, and names
+// what is wrong. No findings: the data are sound. That the database's own pages
+// are is for pg_amcheck and checksums to say. It may take longer than
+// Options.StatementTimeout.
+func (s *Store) Check(ctx context.Context) (findings []string, err error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, outcome(ctx, fromDatabase(err))
+	}
+	defer conn.Release()
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
+			return err
+		}
+		for _, i := range inspections {
+			rows, err := tx.Query(ctx, fmt.Sprintf("%s LIMIT %d", i.sql, maxFindings+1))
+			if err != nil {
+				return err
+			}
+			ids, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+			if err != nil {
+				return err
+			}
+			for n, id := range ids {
+				if n == maxFindings {
+					findings = append(findings, i.what+": there are more")
+					break
+				}
+				findings = append(findings, fmt.Sprintf("%s: %x", i.what, id))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("check key server store: %w", outcome(ctx, fromDatabase(err)))
+	}
+	return findings, nil
+}

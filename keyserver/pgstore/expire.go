@@ -1,0 +1,46 @@
+package pgstore
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// expiring are the tables whose rows end, with their keys.
+var expiring = []struct{ table, key, more string }{
+	{"challenges", "id", ""},
+	{"results", "user_id, body", ""},
+	{"keypackage_refs", "account, ref", ""},
+	{"notes", "kind, owner, key", " AND expires > 0"},
+}
+
+// lookAgain is how long Expire does nothing after it has found nothing due.
+const lookAgain = 10 // seconds
+
+// Expire skips rows that others have locked: somebody renews them, or removes
+// them already. It needs no locks of its own: a row that has ended counts for
+// nobody, and the database looks at a row's end again after waiting for it.
+func (t *tx) Expire(now time.Time, n int) error {
+	quiet := &t.store.quietUntil
+	at := seconds(now)
+	if until := quiet.Load(); until-lookAgain <= at && at < until || n < 1 {
+		return nil
+	}
+	found := 0
+	var reads []read
+	for _, e := range expiring {
+		reads = append(reads, read{
+			sql: "WITH due AS MATERIALIZED (SELECT " + e.key + " FROM " + e.table + " WHERE expires < $1" + e.more +
+				" ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED) DELETE FROM " + e.table +
+				" WHERE (" + e.key + ") IN (SELECT " + e.key + " FROM due) RETURNING 1",
+			args: []any{at, n}, scan: func(pgx.Rows) error { found++; return nil },
+		})
+	}
+	if err := t.send(reads...); err != nil {
+		return err
+	}
+	if found == 0 {
+		quiet.Store(at + lookAgain)
+	}
+	return nil
+}

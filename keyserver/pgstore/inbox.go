@@ -1,0 +1,218 @@
+package pgstore
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"math"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+func (t *tx) inbox(a keyapi.Account) (*inboxState, error) {
+	if reads := t.readInboxes([]keyapi.Account{a}); reads != nil {
+		if err := t.ask(t.locks(lockAccount(a)), reads...); err != nil {
+			return nil, err
+		}
+	}
+	return t.cache.inboxes[string(accountKey(a))], nil
+}
+
+func (t *tx) sender(a keyapi.Account, u keyserver.UserID) (*counts, error) {
+	if reads := t.readSenders([]keyapi.Account{a}, u); reads != nil {
+		if err := t.ask(t.locks(lockAccount(a)), reads...); err != nil {
+			return nil, err
+		}
+	}
+	return t.cache.senders[senderName{string(accountKey(a)), u}], nil
+}
+
+// header is a delivery as it is stored: Seq is in the row, Message in messages.
+func header(m *keyapi.Delivery) ([]byte, error) {
+	h := *m
+	h.Seq, h.Message = 0, nil
+	return encode(&h)
+}
+
+func scanDelivery(rows pgx.Rows) (*keyapi.Delivery, error) {
+	var seq int64
+	var record, data []byte
+	if err := rows.Scan(&seq, &record, &data); err != nil {
+		return nil, fromDatabase(err)
+	}
+	d := &keyapi.Delivery{}
+	if err := json.Unmarshal(record, d); err != nil {
+		return nil, fmt.Errorf("store is damaged: %w", err)
+	}
+	if data == nil {
+		return nil, fmt.Errorf("store is damaged: a delivery without its octets")
+	}
+	d.Seq, d.Message = uint64(seq), data
+	return d, nil
+}
+
+// Deliveries reads the sizes first, so that no more octets are fetched than are
+// asked for.
+func (t *tx) Deliveries(a keyapi.Account, after uint64, limit, size int) ([]keyapi.Delivery, error) {
+	all := []keyapi.Delivery{}
+	if limit < 1 || after >= math.MaxInt64 {
+		return all, nil
+	}
+	var last int64
+	full := false
+	key := accountKey(a)
+	err := t.ask(t.locks(lockAccount(a)), read{
+		sql: "SELECT seq, size FROM inbox WHERE account = $1 AND seq > $2 ORDER BY seq LIMIT $3", args: []any{key, int64(after), limit},
+		scan: func(rows pgx.Rows) error {
+			var seq, octets int64
+			if err := rows.Scan(&seq, &octets); err != nil {
+				return fromDatabase(err)
+			}
+			if size -= int(octets); full || size < 0 && last > 0 {
+				full = true
+				return nil
+			}
+			last = seq
+			return nil
+		},
+	})
+	if err != nil || last == 0 {
+		return all, err
+	}
+	err = t.send(read{
+		sql: `SELECT i.seq, i.record, m.data FROM inbox i LEFT JOIN messages m ON m.id = i.message
+			WHERE i.account = $1 AND i.seq > $2 AND i.seq <= $3 ORDER BY i.seq`, args: []any{key, int64(after), last},
+		scan: func(rows pgx.Rows) error {
+			d, err := scanDelivery(rows)
+			if err == nil {
+				all = append(all, *d)
+			}
+			return err
+		},
+	})
+	return all, err
+}
+
+func (t *tx) LastSeq(a keyapi.Account) (uint64, error) {
+	s, err := t.inbox(a)
+	if err != nil {
+		return 0, err
+	}
+	return uint64(s.last), nil
+}
+
+func (t *tx) DeliveredCommit(a keyapi.Account, group []byte, epoch uint64) (*keyapi.Delivery, error) {
+	var d *keyapi.Delivery
+	err := t.ask(t.locks(lockAccount(a)), read{
+		sql: `SELECT i.seq, i.record, m.data FROM inbox i LEFT JOIN messages m ON m.id = i.message
+			WHERE i.account = $1 AND i.type = $2 AND i.mls_group = $3 AND i.epoch = $4 ORDER BY i.seq DESC LIMIT 1`,
+		args: []any{accountKey(a), keyapi.DeliveryCommit, group, int64(epoch)},
+		scan: func(rows pgx.Rows) (err error) {
+			d, err = scanDelivery(rows)
+			return err
+		},
+	})
+	return d, err
+}
+
+func (t *tx) InboxUsage(a keyapi.Account, from keyserver.UserID) (keyserver.InboxUsage, error) {
+	s, err := t.inbox(a)
+	if err != nil {
+		return keyserver.InboxUsage{}, err
+	}
+	f, err := t.sender(a, from)
+	if err != nil {
+		return keyserver.InboxUsage{}, err
+	}
+	return keyserver.InboxUsage{Messages: int(s.n), Bytes: s.octets, MessagesFrom: int(f.n), BytesFrom: f.octets}, nil
+}
+
+// Deliver stores the octets under a random id: a number would be a row that all
+// transactions wait for.
+func (t *tx) Deliver(m *keyapi.Delivery, from keyserver.UserID, to []keyapi.Account) error {
+	if len(to) == 0 {
+		return nil
+	}
+	if err := t.Foresee(&keyserver.Plan{Accounts: to}); err != nil {
+		return err
+	}
+	if err := t.ask(nil, t.readSenders(to, from)...); err != nil {
+		return err
+	}
+	record, err := header(m)
+	if err != nil {
+		return err
+	}
+	var keys [][]byte
+	var seqs []int64
+	size := int64(len(m.Message))
+	for _, a := range to {
+		key := accountKey(a)
+		s := t.cache.inboxes[string(key)]
+		s.last++
+		s.add(1, size)
+		t.cache.senders[senderName{string(key), from}].add(1, size)
+		keys, seqs = append(keys, key), append(seqs, s.last)
+		t.topics = append(t.topics, keyserver.AccountTopic(a))
+	}
+	id := make([]byte, 16)
+	rand.Read(id)
+	data := m.Message
+	if data == nil {
+		data = []byte{}
+	}
+	t.write(1, "INSERT INTO messages (id, uses, data) VALUES ($1, $2, $3)", id, int64(len(to)), data)
+	t.write(int64(len(to)), `INSERT INTO inbox (account, seq, sender_user, message, size, type, mls_group, epoch, record)
+		SELECT a, s, $3, $4, $5, $6, $7, $8, $9 FROM unnest($1::bytea[], $2::bigint[]) AS t(a, s)`,
+		keys, seqs, from[:], id, size, m.Type, m.Group, int64(m.Epoch), record)
+	return nil
+}
+
+func (t *tx) Acknowledge(a keyapi.Account, seq uint64) error {
+	s, err := t.inbox(a)
+	if err != nil {
+		return err
+	}
+	key := accountKey(a)
+	until := int64(min(seq, math.MaxInt64))
+	done := map[keyserver.UserID]*counts{}
+	n := int64(0)
+	err = t.send(read{
+		sql: "SELECT sender_user, message, size FROM inbox WHERE account = $1 AND seq <= $2", args: []any{key, until},
+		scan: func(rows pgx.Rows) error {
+			var from, message []byte
+			var size int64
+			if err := rows.Scan(&from, &message, &size); err != nil {
+				return fromDatabase(err)
+			}
+			if len(from) != len(keyserver.UserID{}) {
+				return fmt.Errorf("store is damaged: user id of %d octets", len(from))
+			}
+			u := keyserver.UserID(from)
+			if done[u] == nil {
+				done[u] = &counts{}
+			}
+			done[u].add(1, size)
+			n++
+			t.cache.dropped = append(t.cache.dropped, bytes.Clone(message))
+			return nil
+		},
+	})
+	if err != nil || n == 0 {
+		return err
+	}
+	for u, c := range done {
+		f, err := t.sender(a, u)
+		if err != nil {
+			return err
+		}
+		f.add(-c.n, -c.octets)
+		s.add(-c.n, -c.octets)
+	}
+	t.write(n, "DELETE FROM inbox WHERE account = $1 AND seq <= $2", key, until)
+	return nil
+}
