@@ -81,7 +81,7 @@ func (in *insider) commit(o mls.CommitOptions) (commit, welcome *keyapi.Delivery
 // invite lets a victim join.
 func (in *insider) invite(victim *device) SyncResult {
 	in.t.Helper()
-	_, welcome := in.commit(mls.CommitOptions{Add: []*mls.KeyPackage{victim.ofSuite()}})
+	_, welcome := in.commit(mls.CommitOptions{Add: []*mls.KeyPackage{victim.ofSuite(suite)}})
 	return in.h.deliver(victim, welcome)
 }
 
@@ -93,9 +93,8 @@ func (in *insider) invited(victim *device) *insider {
 	return in
 }
 
-// ofSuite takes a KeyPackage of the device that is published and not used, of
-// the suite that all members have.
-func (d *device) ofSuite() *mls.KeyPackage {
+// ofSuite takes a KeyPackage of the device that is published and not used.
+func (d *device) ofSuite(cs mls.CipherSuite) *mls.KeyPackage {
 	d.t.Helper()
 	r, err := d.reader(d.t.Context(), d.self).keyPackages()
 	if err != nil {
@@ -106,7 +105,7 @@ func (d *device) ofSuite() *mls.KeyPackage {
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		if kp := s.KeyPackage(); !p.LastResort && kp.CipherSuite() == suite {
+		if kp := s.KeyPackage(); !p.LastResort && kp.CipherSuite() == cs {
 			return kp
 		}
 	}
@@ -394,7 +393,7 @@ func TestThreat41_HostileOctets(t *testing.T) { // not parallel: it measures mem
 	alice, mallory := h.user("alice"), h.user("mallory")
 	in := h.newInsider(mallory).invited(alice)
 	commit, _ := in.commit(mls.CommitOptions{})
-	kp, err := mallory.ofSuite().MarshalBinary()
+	kp, err := mallory.ofSuite(suite).MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -491,7 +490,11 @@ func TestThreat36_RemovedIsOut(t *testing.T) {
 	}
 	late := s.carol.encrypt(group, "I am still here") // to the epoch that she knows
 	s.bob.warned(late, WarningLate)
-	err := s.carol.rogueCommit(group, mls.CommitOptions{Add: []*mls.KeyPackage{s.user("eve").ofSuite()}})
+	conv, err := s.carol.member(t.Context(), s.carol.self, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.carol.rogueCommit(group, mls.CommitOptions{Add: []*mls.KeyPackage{s.user("eve").ofSuite(conv.suite())}})
 	var p *keyapi.Problem
 	if !errors.As(err, &p) || p.Code != keyapi.CodeEpochConflict {
 		t.Errorf("Carol commits: %v", err)
