@@ -38,6 +38,9 @@ func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) 
 	seen := make(map[keyapi.ObjectID]bool, len(in.Body.IDs))
 	size := 0
 	err := s.Store.View(ctx, func(r Reader) error {
+		if err := r.Foresee(&Plan{User: u, Objects: in.Body.IDs}); err != nil {
+			return err
+		}
 		if err := s.mayRead(r, u); err != nil {
 			return err
 		}

@@ -162,8 +162,9 @@ type Server struct {
 	guesses *guessGuard
 	limits  struct{ signIn, registrations, refresh, claims, lookUps, commits, writes, challengesFrom *throttle }
 
-	closeOnce sync.Once
-	closed    chan struct{}
+	closeOnce   sync.Once
+	closed      chan struct{}
+	unsubscribe func() // from a Shared store
 }
 
 // New makes a server; it does not listen. The error names the bad option.
@@ -201,6 +202,10 @@ func New(o Options) (*Server, error) {
 	l.challengesFrom, l.registrations = newThrottle(o.Limits.ChallengesFrom), newThrottle(o.Limits.Registrations)
 	if s.handler, err = s.routes(); err != nil {
 		return nil, fmt.Errorf("make key server: %w", err)
+	}
+	s.unsubscribe = func() {}
+	if shared, ok := s.Store.(Shared); ok {
+		s.unsubscribe = shared.Subscribe(s.waiting)
 	}
 	return s, nil
 }
@@ -251,7 +256,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // Close ends long-polls with an empty answer and refuses further waiting.
 // Other requests are served on; the http.Server decides about those.
 func (s *Server) Close() error {
-	s.closeOnce.Do(func() { close(s.closed) })
+	s.closeOnce.Do(func() {
+		close(s.closed)
+		s.unsubscribe()
+	})
 	return nil
 }
 

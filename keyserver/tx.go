@@ -43,6 +43,9 @@ func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult],
 	var woken []keyapi.Account
 	err := s.Store.Update(ctx, func(w Writer) (err error) {
 		woken = nil
+		if err := w.Foresee(planOf(u, body, t)); err != nil {
+			return err
+		}
 		if result, err = w.TxResult(u, body, now); err != nil || result != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ type cache struct {
 	groups   map[string]bool // whether it is used
 	results  map[resultName]*result
 	talks    map[talkName]*keyserver.Conversation // nil: there is none
+	notes    map[noteName]*storedNote             // nil: there is none
 	dropped  [][]byte                             // messages whose uses go down by one
 }
 
@@ -60,7 +61,7 @@ func newCache() cache {
 	return cache{
 		objects: map[objectName]*keyapi.ObjectVersion{}, usage: map[keyserver.UserID]*counts{},
 		accounts: map[string]*keyserver.Account{}, inboxes: map[string]*inboxState{}, senders: map[senderName]*counts{},
-		groups: map[string]bool{}, results: map[resultName]*result{}, talks: map[talkName]*keyserver.Conversation{},
+		notes: map[noteName]*storedNote{}, groups: map[string]bool{}, results: map[resultName]*result{}, talks: map[talkName]*keyserver.Conversation{},
 	}
 }
 

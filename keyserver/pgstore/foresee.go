@@ -18,6 +18,9 @@ func (t *tx) Foresee(p *keyserver.Plan) error {
 	if p.User != nobody {
 		names = append(names, lockUser(p.User))
 		reads = append(reads, t.readVersions(p.User, p.Objects)...)
+		if len(p.Objects) > 0 {
+			reads = append(reads, t.readObjectNotes(p.User)...)
+		}
 		if t.writing {
 			reads = append(reads, t.readUsage(p.User)...)
 		}
@@ -77,6 +80,29 @@ func (t *tx) readVersions(u keyserver.UserID, ids []keyapi.ObjectID) []read {
 		if err == nil {
 			t.cache.objects[objectName{u, v.ID}] = v
 		}
+		return err
+	}}}
+}
+
+// readObjectNotes reads the notes that rule over a user's objects.
+func (t *tx) readObjectNotes(u keyserver.UserID) []read {
+	var kinds []int16
+	for _, k := range []keyserver.NoteKind{keyserver.NoteQuota, keyserver.NoteMove} {
+		name := noteName{k, string(u[:]), ""}
+		if _, known := t.cache.notes[name]; !known {
+			t.cache.notes[name] = nil
+			kinds = append(kinds, int16(k))
+		}
+	}
+	if kinds == nil {
+		return nil
+	}
+	sql := "SELECT kind, expires, value FROM notes WHERE kind = ANY($1) AND owner = $2 AND key = ''"
+	return []read{{sql: sql, args: []any{kinds, u[:]}, scan: func(rows pgx.Rows) error {
+		var kind int16
+		n := &storedNote{}
+		err := fromDatabase(rows.Scan(&kind, &n.expires, &n.value))
+		t.cache.notes[noteName{keyserver.NoteKind(kind), string(u[:]), ""}] = n
 		return err
 	}}}
 }

@@ -23,7 +23,11 @@ func lockConversation(kind keyapi.Kind, id keyserver.ConversationID) lockName {
 	return lockName("c" + string(rune(kind)) + string(id[:]))
 }
 
+// lockNotes is the lock of a user for notes that belong to one.
 func lockNotes(kind keyserver.NoteKind, owner []byte) lockName {
+	if len(owner) == len(keyserver.UserID{}) {
+		return lockUser(keyserver.UserID(owner))
+	}
 	return lockName("o" + string(rune(kind)) + string(owner))
 }
 

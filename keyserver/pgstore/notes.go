@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -8,6 +9,17 @@ import (
 
 	"github.com/cloudmls/gateway/keyserver"
 )
+
+type noteName struct {
+	kind       keyserver.NoteKind
+	owner, key string
+}
+
+// storedNote is one that was read ahead.
+type storedNote struct {
+	expires int64
+	value   []byte
+}
 
 func scanNotes(into *[]keyserver.Note, kind keyserver.NoteKind, owner []byte) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
@@ -25,6 +37,16 @@ func scanNotes(into *[]keyserver.Note, kind keyserver.NoteKind, owner []byte) fu
 }
 
 func (t *tx) Note(kind keyserver.NoteKind, owner, key []byte, now time.Time) (*keyserver.Note, error) {
+	if ahead, known := t.cache.notes[noteName{kind, string(owner), string(key)}]; known {
+		if ahead == nil || ahead.expires != 0 && ahead.expires < notBefore(now) {
+			return nil, nil
+		}
+		n := &keyserver.Note{Kind: kind, Owner: bytes.Clone(owner), Key: bytes.Clone(key), Value: bytes.Clone(ahead.value)}
+		if ahead.expires != 0 {
+			n.Expires = time.Unix(ahead.expires, 0)
+		}
+		return n, nil
+	}
 	var found []keyserver.Note
 	err := t.ask(t.locks(lockNotes(kind, owner)), read{
 		sql:  "SELECT key, expires, value FROM notes WHERE kind = $1 AND owner = $2 AND key = $3 AND (expires = 0 OR expires >= $4)",
@@ -55,6 +77,7 @@ func (t *tx) PutNote(n *keyserver.Note) error {
 	if err := t.ask(t.locks(lockNotes(n.Kind, n.Owner))); err != nil {
 		return err
 	}
+	delete(t.cache.notes, noteName{n.Kind, string(n.Owner), string(n.Key)})
 	var end int64
 	if !n.Expires.IsZero() {
 		end = max(n.Expires.Unix(), 1)
@@ -69,6 +92,7 @@ func (t *tx) DeleteNote(kind keyserver.NoteKind, owner, key []byte) error {
 	if err := t.ask(t.locks(lockNotes(kind, owner))); err != nil {
 		return err
 	}
+	delete(t.cache.notes, noteName{kind, string(owner), string(key)})
 	t.write(anyRows, "DELETE FROM notes WHERE kind = $1 AND owner = $2 AND key = $3", int16(kind), owner, key)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -203,5 +204,19 @@ func foresee(s *suite) {
 	})
 	s.view(func(r keyserver.Reader) error {
 		return errors.Join(is("usage", keyserver.Usage{Objects: 1, Bytes: 4})(r.Usage(u)), reads(r, a, 0, "m", "2"))
+	})
+	quota := func(w keyserver.Reader, value string) error {
+		n, err := w.Note(keyserver.NoteQuota, u[:], nil, start)
+		if err != nil || n == nil {
+			return errors.Join(err, want("quota", "", value))
+		}
+		return want("quota", string(n.Value), value)
+	}
+	s.update(func(w keyserver.Writer) error {
+		return errors.Join(w.Foresee(plan), quota(w, ""), w.PutNote(note(keyserver.NoteQuota, string(u[:]), "", "q", time.Time{})), quota(w, "q"), w.Foresee(plan), quota(w, "q"))
+	})
+	s.view(func(r keyserver.Reader) error { return errors.Join(r.Foresee(plan), quota(r, "q")) })
+	s.update(func(w keyserver.Writer) error {
+		return errors.Join(w.Foresee(plan), w.DeleteNote(keyserver.NoteQuota, u[:], nil), quota(w, ""), w.Foresee(plan), quota(w, ""))
 	})
 }
