@@ -153,6 +153,10 @@ func (s *Server) asProblem(route string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return unavailable("the client is gone")
 	}
+	if errors.Is(err, ErrUnavailable) {
+		s.log.Error("store is unavailable", "route", route, "error", err)
+		return unavailable("the store cannot be asked now")
+	}
 	id := s.newLogID()
 	s.log.Error("request failed", "route", route, "id", id, "error", err)
 	return newProblem(http.StatusInternalServerError, keyapi.CodeInternal, "see the server's log under "+id)
