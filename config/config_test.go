@@ -215,7 +215,7 @@ func TestKeyServer(t *testing.T) {
 	want := &KeyServerFile{
 		Listen: "127.0.0.1:8443", Origin: "https://keys.example.org", DataFile: "/d/x.db", KeyFile: "/d/x.db.keys",
 		RequireProof: []string{"email"}, Limits: Limits{Objects: 7}, Log: Log{"info", "text"},
-		Store: Store{Kind: "file", MaxConnections: 16}, Registration: "open",
+		Store: Store{Kind: "file", Schema: "cloudmls_keyserver", MaxConnections: 16}, Registration: "open",
 		MailProof: Mail{Relay: "localhost:25", TLS: "starttls", From: "k@example.org"},
 	}
 	if !reflect.DeepEqual(k, want) {

@@ -29,7 +29,12 @@ type Store struct {
 	Kind           string `toml:"kind" default:"file" doc:"file: in data_file, for one process. postgresql: in a database that speaks its protocol, for any number of processes; key_file is required then."`
 	DSNFile        string `toml:"dsn_file" example:"/etc/cloudmls/postgresql.dsn" doc:"File that holds the database's connection string (postgres://...); only its owner may read it."`
 	DSNEnv         string `toml:"dsn_env" doc:"Environment variable that holds the connection string, instead of dsn_file."`
-	MaxConnections int    `toml:"max_connections" default:"16" doc:"Connections to the database at most, of this process."`
+	Schema         string `toml:"schema" default:"cloudmls_keyserver" doc:"Where the tables are, in the database."`
+	MaxConnections int    `toml:"max_connections" default:"16" doc:"Connections to the database at most, of this process; one more is used to listen."`
+	PollSeconds    int    `toml:"poll_seconds" example:"1" doc:"Ask the database every so many seconds what other processes did, instead of LISTEN: for CockroachDB, YugabyteDB, or PgBouncer. Nothing means LISTEN."`
+	Serializable   bool   `toml:"serializable" default:"false" doc:"Run transactions at that isolation level: for CockroachDB and YugabyteDB."`
+	NoMigrate      bool   `toml:"no_migrate" default:"false" doc:"Refuse to start on tables of another version instead of migrating them."`
+	AllowCleartext bool   `toml:"allow_cleartext" default:"false" doc:"Let the connection to the database go over a network without TLS."`
 }
 
 // Auth names the server that has the role auth.

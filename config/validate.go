@@ -282,6 +282,9 @@ func (c *checks) store(k *KeyServerFile) {
 	if k.Store.MaxConnections < 1 {
 		c.failf("store.max_connections", "must be at least 1")
 	}
+	if k.Store.PollSeconds < 0 {
+		c.failf("store.poll_seconds", "must not be negative")
+	}
 	if k.Store.Kind == "postgresql" {
 		c.required("key_file", k.KeyFile)
 		if k.Store.DSNFile == "" && k.Store.DSNEnv == "" {

@@ -46,7 +46,7 @@ func runKeyServer(c *cobra.Command, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := openKeyStore(c.Context(), f)
+	store, err := openKeyStore(c.Context(), f, log)
 	if err != nil {
 		return err
 	}

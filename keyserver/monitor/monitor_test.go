@@ -189,6 +189,21 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+type sharedStore struct{ keyserver.Store }
+
+func (sharedStore) Subscribe(keyserver.Subscriber) (stop func()) { return func() {} }
+
+// TestSharedStaysShared: a server must hear what other processes change.
+func TestSharedStaysShared(t *testing.T) {
+	m := monitor.New("test")
+	if _, ok := m.Store(open(t)).(keyserver.Shared); ok {
+		t.Error("a store of one process became a shared one")
+	}
+	if _, ok := m.Store(sharedStore{}).(keyserver.Shared); !ok {
+		t.Error("a shared store is none behind the metrics")
+	}
+}
+
 // TestHealthAsksOnce: however many ask, a store that hangs is asked once.
 func TestHealthAsksOnce(t *testing.T) {
 	b := &brokenStore{Store: open(t), hang: make(chan struct{})}

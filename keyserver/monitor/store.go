@@ -8,9 +8,18 @@ import (
 	"github.com/cloudmls/gateway/keyserver"
 )
 
-// Store times the transactions of a store. What it returns has the methods of
-// keyserver.Store alone.
-func (m *Metrics) Store(s keyserver.Store) keyserver.Store { return &timedStore{Store: s, metrics: m} }
+// Store times the transactions of a store. What it returns implements
+// keyserver.Shared if s does.
+func (m *Metrics) Store(s keyserver.Store) keyserver.Store {
+	timed := &timedStore{Store: s, metrics: m}
+	if shared, ok := s.(keyserver.Shared); ok {
+		return struct {
+			*timedStore
+			keyserver.Shared
+		}{timed, shared}
+	}
+	return timed
+}
 
 type timedStore struct {
 	keyserver.Store
