@@ -248,6 +248,7 @@ func TestElsewhere_FailedCommitLeavesNoTrace(t *testing.T) {
 			if !bytes.Equal(before, must[[]byte](t)(g.MarshalBinary())) || len(g.private) != keys || !bytes.Equal(tree, encode(g.tree)) {
 				t.Errorf("%s: member %d keeps a trace", name, i)
 			}
+			checkIndex(t, g.tree)
 		}
 		if refusals == 0 {
 			t.Errorf("%s: nobody refuses it", name)

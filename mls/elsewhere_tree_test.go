@@ -48,6 +48,7 @@ func raggedTrees(t *testing.T, seeds uint64, each func(g *Group)) {
 					unmerged += len(p.unmerged)
 				}
 			}
+			checkIndex(t, g.tree)
 			each(g)
 		}
 	}

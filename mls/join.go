@@ -32,6 +32,9 @@ type JoinOptions struct {
 	// SameMember reports whether a member of Predecessor and one of the new
 	// group are the same; nil means that their credentials are equal.
 	SameMember func(old, joined Member) bool
+	// SignedBy is told which member signed the GroupInfo, and so made the
+	// Welcome, once everything is verified; nil means nobody is told.
+	SignedBy func(Member)
 	// Parallel is the number of goroutines to verify the members' leaves on; 0
 	// and 1 mean none but the caller's. The result does not depend on it, and
 	// Validate, PSKs and SameMember are called by the caller's alone.
@@ -125,6 +128,9 @@ func join(w *welcome, o *JoinOptions) (*Group, error) {
 		return nil, invalid("12.4.3.1", "confirmation tag does not verify")
 	}
 	g.enter(epoch, info.confirmationTag)
+	if m, ok := g.Member(info.signer); ok && o.SignedBy != nil {
+		o.SignedBy(m)
+	}
 	return g, nil
 }
 

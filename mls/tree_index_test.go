@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 )
 
@@ -320,4 +321,34 @@ func TestCommitSharesTheTree(t *testing.T) {
 		t.Error("a staged Commit was changed by one made later")
 	}
 	checkIndex(t, g.tree)
+}
+
+// Clones of a group share their tree, and are independent all the same: each may
+// be used by a goroutine of its own (the race detector looks on).
+func TestClonesAreUsedTogether(t *testing.T) {
+	w := newWorld(t, 40, 2)
+	before := must[[]byte](t)(w.members[0].MarshalBinary())
+	var wait sync.WaitGroup
+	errs := make([]error, 4)
+	for i := range errs {
+		g := w.members[i%2].Clone()
+		wait.Go(func() {
+			for n := range 5 {
+				p, err := g.Clone().Commit(CommitOptions{Remove: []LeafIndex{LeafIndex(5 + 5*i + n)}, Parallel: 2})
+				if err == nil {
+					err = g.Merge(p.Staged)
+				}
+				if err != nil {
+					errs[i] = err
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+	noError(t, errors.Join(errs...))
+	if !bytes.Equal(before, must[[]byte](t)(w.members[0].MarshalBinary())) {
+		t.Error("the group has changed")
+	}
+	checkIndex(t, w.members[0].tree)
 }
