@@ -27,3 +27,12 @@ func (s *Server) MayChange(ctx context.Context, u, session []byte, recovering bo
 		return err
 	})
 }
+
+// CBOR gives the encoder and the strict decoder of bodies.
+func CBOR() (encode func(any) ([]byte, error), decode func([]byte, any) error) {
+	m, err := newCBOR()
+	if err != nil {
+		panic(err)
+	}
+	return m.enc.Marshal, m.decode
+}

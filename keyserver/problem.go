@@ -140,6 +140,20 @@ type foldStatus struct{ humaContext }
 // SetStatus writes the header.
 func (c foldStatus) SetStatus(status int) { c.humaContext.SetStatus(statusOf(status)) }
 
+// SetHeader writes a header. Errors are JSON, whatever was asked for, and huma's
+// short names of formats are no media types.
+func (c foldStatus) SetHeader(name, value string) {
+	if name == "Content-Type" {
+		switch value {
+		case "application/problem+cbor":
+			value = "application/problem+json"
+		case "json", "cbor":
+			value = "application/json"
+		}
+	}
+	c.humaContext.SetHeader(name, value)
+}
+
 // Unwrap gives huma the context below.
 func (c foldStatus) Unwrap() huma.Context { return c.humaContext }
 

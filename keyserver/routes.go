@@ -114,6 +114,9 @@ func apiConfig() (huma.Config, error) {
 	c := huma.DefaultConfig("CloudMLS key server", "1")
 	c.Info.Description = "Bodies are JSON, with octets in standard base64 with padding, or CBOR, with octets as byte strings. docs/spec/keyserver-api.md has the rules."
 	c.Formats = map[string]huma.Format{"application/json": format, "json": format, mediaCBOR: {Marshal: binary.encode, Unmarshal: binary.decode}}
+	// huma calls its own errors application/problem+cbor where CBOR is asked for;
+	// foldStatus calls them what they are.
+	c.Formats["cbor"] = huma.Format{Marshal: format.Marshal, Unmarshal: func([]byte, any) error { return errNotCBOR }}
 	c.DocsPath, c.SchemasPath, c.OpenAPIPath = "", "", "" // addDocs serves them, made once
 	c.CreateHooks = nil                                   // they would add links to answers
 	c.RejectUnknownQueryParameters = true
@@ -123,6 +126,9 @@ func apiConfig() (huma.Config, error) {
 	}
 	return c, nil
 }
+
+// errNotCBOR: problems are sent, never received.
+var errNotCBOR = errors.New("the media type of CBOR is application/cbor")
 
 type router struct {
 	server      *Server

@@ -10,7 +10,7 @@ import (
 )
 
 // Bodies in CBOR (RFC 8949) have the same members as in JSON; octets are byte
-// strings, object ids too, times are text. The limits are those of JSON.
+// strings, object ids too, times are tag 0. The limits are those of JSON.
 const mediaCBOR = "application/cbor"
 
 type cborModes struct {
@@ -20,15 +20,14 @@ type cborModes struct {
 
 func newCBOR() (*cborModes, error) {
 	enc, err := cbor.EncOptions{
-		Sort: cbor.SortCoreDeterministic, Time: cbor.TimeRFC3339NanoUTC, TimeTag: cbor.EncTagNone,
-		IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
+		Sort: cbor.SortCoreDeterministic, Time: cbor.TimeRFC3339NanoUTC, TimeTag: cbor.EncTagRequired, IndefLength: cbor.IndefLengthForbidden,
 	}.EncMode()
 	if err != nil {
 		return nil, fmt.Errorf("CBOR: %w", err)
 	}
 	dec, err := cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxNestedLevels: maxJSONDepth, MaxArrayElements: maxJSONElements, MaxMapPairs: maxJSONMembers,
-		IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden, ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		IndefLength: cbor.IndefLengthForbidden, TimeTag: cbor.DecTagRequired, ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
 		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive, UTF8: cbor.UTF8RejectInvalid,
 	}.DecMode()
 	if err != nil {
@@ -39,7 +38,7 @@ func newCBOR() (*cborModes, error) {
 
 func (m *cborModes) encode(w io.Writer, v any) error { return m.enc.NewEncoder(w).Encode(v) }
 
-// decode reads one value: definite lengths, no tags, no floats, known members
+// decode reads one value: definite lengths, no tag but that of times, no floats, known members
 // only and each at most once, nothing behind it.
 func (m *cborModes) decode(data []byte, v any) error {
 	rest, err := checkCBOR(data, 0)
@@ -63,7 +62,7 @@ const (
 	cborText
 	cborArray
 	cborMap
-	cborTag
+	_ // tags
 	cborSimple
 )
 
@@ -106,6 +105,9 @@ func checkCBOR(b []byte, depth int) ([]byte, error) {
 	return nil, errors.New("CBOR: tags, floats and other simple values are not used here")
 }
 
+// memberTime is the only member of a request that is a time, tag 0.
+const memberTime = "time"
+
 func checkCBORMap(rest []byte, n uint64, depth int) ([]byte, error) {
 	if n > maxJSONMembers {
 		return nil, errors.New("CBOR: too many members")
@@ -122,7 +124,11 @@ func checkCBORMap(rest []byte, n uint64, depth int) ([]byte, error) {
 		if err := addName(names, after[:size]); err != nil {
 			return nil, err
 		}
-		if rest, err = checkCBOR(after[size:], depth+1); err != nil {
+		value := after[size:]
+		if string(after[:size]) == memberTime && len(value) > 1 && value[0] == 0xc0 && value[1]>>5 == cborText {
+			value = value[1:]
+		}
+		if rest, err = checkCBOR(value, depth+1); err != nil {
 			return nil, err
 		}
 	}

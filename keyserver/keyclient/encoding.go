@@ -23,15 +23,14 @@ func jsonEncoding() encoding { return encoding{mediaJSON, json.Marshal, json.Unm
 
 func cborEncoding() (encoding, error) {
 	enc, err := cbor.EncOptions{
-		Sort: cbor.SortCoreDeterministic, Time: cbor.TimeRFC3339NanoUTC, TimeTag: cbor.EncTagNone,
-		IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
+		Sort: cbor.SortCoreDeterministic, Time: cbor.TimeRFC3339NanoUTC, TimeTag: cbor.EncTagRequired, IndefLength: cbor.IndefLengthForbidden,
 	}.EncMode()
 	if err != nil {
 		return encoding{}, fmt.Errorf("CBOR: %w", err)
 	}
 	dec, err := cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxNestedLevels: 16, MaxArrayElements: 1 << 20, MaxMapPairs: 256,
-		IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden, FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
+		IndefLength: cbor.IndefLengthForbidden, TimeTag: cbor.DecTagRequired, FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	}.DecMode()
 	if err != nil {
 		return encoding{}, fmt.Errorf("CBOR: %w", err)
