@@ -106,7 +106,7 @@ func (c *Client) claim(ctx context.Context, a Account, cs mls.CipherSuite, conta
 		answer, err = c.o.Server.ClaimKeyPackageOf(ctx, token, a, uint16(cs))
 		return err
 	})
-	if isCode(err, keyapi.CodeNoAccount) || isCode(err, keyapi.CodeNoKeyPackage) {
+	if isCode(err, keyapi.CodeNoAccount) || isCode(err, keyapi.CodeNoKeyPackage) || cs != suite && isCode(err, keyapi.CodeInvalid) {
 		return nil, errMissing
 	}
 	if err != nil {

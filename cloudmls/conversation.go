@@ -45,7 +45,7 @@ type ConversationState struct {
 	Epoch     uint64    // of the MLS group that serves the conversation now
 	Encrypted bool      // always true: a conversation that exists is never written to in clear
 	Removed   bool      // the own account is no longer in it
-	Left      bool      // Removed, by Leave: the others may see it in the group until one of them opens an epoch
+	Left      bool      // Removed, by Leave; the others see it in the group until one of them opens an epoch
 	Broken    bool      // see ErrBroken
 	// Blocked says why nothing can be encrypted in it: ErrNotMember, ErrBroken
 	// with the rule that was broken, *IdentityChangedError, or that this could
@@ -55,6 +55,12 @@ type ConversationState struct {
 	// of the group and asked to be let in again. The next Commit of any member, or
 	// Sync, sees to both.
 	Leaving, Lost []Account
-	Since         time.Time // when this account's user first joined or created it
-	Updated       time.Time // when the current epoch began for this user
+	// Silent are members whose keys were not renewed for 180 days. What they do is
+	// never refused for that, but they may be gone, and Remove be the better end.
+	Silent []Account
+	// PostQuantum: the group has the cipher suite with a post-quantum KEM. A
+	// conversation that had it once never goes without.
+	PostQuantum bool
+	Since       time.Time // when this account's user first joined or created it
+	Updated     time.Time // when the current epoch began for this user
 }

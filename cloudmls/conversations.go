@@ -10,15 +10,23 @@ import (
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
 )
 
+// silentAfter is how old a member's keys get before it is called silent.
+const silentAfter = 180 * 24 * time.Hour
+
 // stateOf makes the caller's snapshot of a record.
-func stateOf(self Account, r *conversationRecord, contacts *contactsRecord) *ConversationState {
+func stateOf(self Account, r *conversationRecord, contacts *contactsRecord, now time.Time) *ConversationState {
 	s := &ConversationState{
 		ID: r.ID, Kind: r.Kind, Members: rosterAccounts(r.Members), Epoch: r.Epoch, Encrypted: true,
-		Removed: r.Removed != 0 || r.Left != 0, Left: r.Left != 0, Broken: r.Broken != "",
+		Removed: r.Removed != 0 || r.Left != 0, Left: r.Left != 0, Broken: r.Broken != "", PostQuantum: r.PostQuantum,
 		Since: time.UnixMilli(r.Since), Updated: time.UnixMilli(r.Updated),
 	}
 	if s.Removed {
 		s.Members = slices.DeleteFunc(s.Members, func(a Account) bool { return a == self })
+	}
+	for _, m := range withoutSelf(self, r.Members) {
+		if m.Certified != 0 && now.Sub(time.Unix(m.Certified, 0)) >= silentAfter {
+			s.Silent = append(s.Silent, m.account())
+		}
 	}
 	for _, w := range r.Wishes {
 		if w.Leave {
@@ -49,11 +57,11 @@ func (r *conversationRecord) blocked() error {
 func (c *Client) snapshot(ctx context.Context, self Account, r *conversationRecord) *ConversationState {
 	contacts, err := c.reader(ctx, self).contacts()
 	if err != nil {
-		s := stateOf(self, r, &contactsRecord{})
+		s := stateOf(self, r, &contactsRecord{}, c.now())
 		s.Blocked = fmt.Errorf("contacts of %s: %w", self, err)
 		return s
 	}
-	return stateOf(self, r, contacts)
+	return stateOf(self, r, contacts, c.now())
 }
 
 // Conversation gives a conversation as this user's verified state has it, or
@@ -116,7 +124,7 @@ func (c *Client) Conversations(ctx context.Context, self Account) ([]*Conversati
 	}
 	list := make([]*ConversationState, len(records))
 	for i, r := range records {
-		list[i] = stateOf(self, r, contacts)
+		list[i] = stateOf(self, r, contacts, c.now())
 	}
 	return list, nil
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -59,7 +60,7 @@ func (c *Client) DecryptDeferred(ctx context.Context, self Account, message []by
 	}
 	app, err := r.archive.Open(m)
 	if err != nil {
-		return nil, explain(r, m, err)
+		return nil, c.tellFork(ctx, self, r, uint64(epoch), explain(r, m, err))
 	}
 	p := &Plaintext{
 		Data: app.Plaintext, Ref: sha256.Sum256(message),
@@ -86,6 +87,23 @@ func explain(r *epochRecord, m *mls.Message, err error) error {
 		return &NeverError{Reason: NeverFork, Err: err}
 	}
 	return &NeverError{Reason: NeverInvalid, Err: err}
+}
+
+// tellFork notes a message from another state of the group for Status, and gives
+// err back.
+func (c *Client) tellFork(ctx context.Context, self Account, r *epochRecord, epoch uint64, err error) error {
+	var never *NeverError
+	if !errors.As(err, &never) || never.Reason != NeverFork {
+		return err
+	}
+	f, e := r.facts()
+	if e == nil {
+		e = c.noteFork(ctx, self, f.conversation, epoch)
+	}
+	if e != nil {
+		c.o.Logger.WarnContext(ctx, "a fork was not noted", slog.Any("err", e))
+	}
+	return err
 }
 
 // findEpoch gives the archive record for a message, after a Sync if need be.

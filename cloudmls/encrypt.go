@@ -139,8 +139,10 @@ func (c *Client) sendable(ctx context.Context, self Account, id ConversationID) 
 	return conv, nil
 }
 
-// updateIfDue refreshes the own leaf's keys when it is time. A failure is no
-// reason not to send, as long as there are generations left.
+// updateIfDue refreshes the own leaf's keys when it is time, and does what
+// members ask for: who wants to leave is not written to any more, and who lost
+// track can read what comes. A failure is no reason not to send, as long as there
+// are generations left.
 func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversationRecord) (*conversationRecord, error) {
 	b, err := c.block(self, conv)
 	if err != nil {
@@ -148,17 +150,31 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 	}
 	old := c.now().Sub(time.UnixMilli(conv.Updated)) >= updateAfter
 	many := b != nil && (b.Next == b.End || !c.isFresh(self, b)) && b.End+blockSize > updateAfterMessages
-	if !old && !many && !conv.Renew {
+	renew := old || many || conv.Renew
+	wishes := len(conv.Wishes) > 0 && !c.restsFrom(self, conv.ID)
+	if !renew && !wishes {
 		return conv, nil
 	}
-	epoch := conv.Epoch
-	next, err := c.commit(ctx, self, conv.ID, func(now *conversationRecord) (*change, error) {
-		if now.Epoch != epoch {
-			return nil, nil // somebody opened an epoch: good enough
+	epoch, grant := conv.Epoch, c.grant(ctx, self)
+	next, err := c.commit(ctx, self, conv.ID, func(now *conversationRecord) (ch *change, err error) {
+		if wishes {
+			ch, err = grant(now)
 		}
-		return &change{renew: true}, nil
+		if err != nil || now.Epoch != epoch {
+			return ch, err // somebody opened an epoch: good enough for the keys
+		}
+		if ch == nil && renew {
+			ch = &change{}
+		}
+		if ch != nil {
+			ch.renew = renew
+		}
+		return ch, nil
 	})
 	if err != nil {
+		if wishes {
+			c.rest(self, conv.ID)
+		}
 		if ctx.Err() != nil || c.store.Err() != nil {
 			return nil, fmt.Errorf("refresh keys: %w", err)
 		}

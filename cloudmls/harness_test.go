@@ -44,6 +44,7 @@ type exchange struct {
 	sent     []byte // body of the request
 	status   int
 	answered []byte
+	header   string // Content-Type of the answer; "" leaves it
 }
 
 func (e *exchange) is(method, prefix string) bool {
@@ -119,6 +120,9 @@ func (w *wire) wrap(next http.Handler) http.Handler {
 		for k, v := range header {
 			rw.Header()[k] = v
 		}
+		if e.header != "" {
+			rw.Header().Set("Content-Type", e.header)
+		}
 		rw.Header().Set("Content-Length", strconv.Itoa(len(e.answered)))
 		if e.status == http.StatusNoContent {
 			rw.Header().Del("Content-Length")
@@ -138,10 +142,14 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, keyserver.Options{})
+}
+
+func newWorldWith(t *testing.T, o keyserver.Options) *world {
+	t.Helper()
 	w := &world{t: t, clock: &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, wire: &wire{}}
-	w.ks = keyservertest.NewServer(t, keyservertest.Options{
-		Server: keyserver.Options{Now: w.clock.now}, Wrap: w.wire.wrap,
-	})
+	o.Now = w.clock.now
+	w.ks = keyservertest.NewServer(t, keyservertest.Options{Server: o, Wrap: w.wire.wrap})
 	return w
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
@@ -38,11 +39,19 @@ func (c *Client) processWelcome(v *view, d *keyapi.Delivery, result *SyncResult)
 	if err != nil {
 		return fmt.Errorf("KeyPackage secrets: %w", err)
 	}
-	g, err := mls.JoinWelcome(m, mls.JoinOptions{Secrets: secrets, Now: c.now(), Validate: validateCredential})
+	before, err := v.predecessor(d)
+	if err != nil {
+		return err
+	}
+	var signer mls.Member
+	g, err := mls.JoinWelcome(m, mls.JoinOptions{
+		SignedBy: func(m mls.Member) { signer = m },
+		Secrets:  secrets, Now: c.now(), Validate: validateCredential, Predecessor: before, SameMember: sameMember,
+	})
 	if err != nil {
 		return refuse(ProblemGarbage, err)
 	}
-	conv, err := c.judge(v, d, g, result)
+	conv, err := c.judge(v, d, g, signer, result)
 	if err != nil {
 		return err
 	}
@@ -64,6 +73,31 @@ func (c *Client) processWelcome(v *view, d *keyapi.Delivery, result *SyncResult)
 	return v.openEpoch(conv, g, secrets.SignatureKey(), now)
 }
 
+// predecessor gives the live group of the conversation that a Welcome is for: a
+// group that was branched from it shows so by a key that only its members have
+// (RFC 9420 section 11.3). nil where there is none.
+func (v *view) predecessor(d *keyapi.Delivery) (*mls.Group, error) {
+	conv, err := v.conversation(ConversationID(d.Conversation))
+	if err != nil || conv == nil || conv.Removed != 0 {
+		return nil, err
+	}
+	g, _, err := v.group(conv.Group, conv.Epoch)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, nil
+	}
+	return g, err
+}
+
+// sameMember tells whether leaves of two groups are of one identity.
+func sameMember(a, b mls.Member) bool {
+	one, err := roster([]mls.Member{a})
+	if err != nil {
+		return false
+	}
+	other, err := roster([]mls.Member{b})
+	return err == nil && one[0].account() == other[0].account() && bytes.Equal(one[0].IdentityKey, other[0].IdentityKey)
+}
+
 // judge decides whether a joined group may serve its conversation (design
 // section 4, F1), and gives the conversation's record for it.
 //
@@ -74,7 +108,7 @@ func (c *Client) processWelcome(v *view, d *keyapi.Delivery, result *SyncResult)
 // ours, the other account made it. A group conversation that is known already
 // can only be taken over by a group whose roster adds nobody to the last one:
 // its signer then is one of these people too.
-func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, result *SyncResult) (*conversationRecord, error) {
+func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, signer mls.Member, result *SyncResult) (*conversationRecord, error) {
 	b, list, err := c.checkBound(v.self, d, g)
 	if err != nil {
 		return nil, refuse(ProblemForbidden, err)
@@ -98,7 +132,11 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, result *SyncRe
 			Version: recordVersion, ID: b.conversation, Kind: b.kind, JoinEpoch: epoch, Since: now,
 		}, nil
 	}
-	if err := mayReplace(conv, b.kind, g, list, contacts); err != nil {
+	by, err := roster([]mls.Member{signer})
+	if err != nil {
+		return nil, refuse(ProblemForbidden, err)
+	}
+	if err := mayReplace(conv, b.kind, g, list, by, contacts); err != nil {
 		return nil, refuse(ProblemForbidden, err)
 	}
 	if conv.PostQuantum && g.CipherSuite() != suitePQ {
@@ -170,7 +208,11 @@ func (c *Client) checkBound(self Account, d *keyapi.Delivery, g *mls.Group) (bin
 
 // mayReplace decides whether a group may take the place of what serves a known
 // conversation.
-func mayReplace(conv *conversationRecord, kind Kind, g *mls.Group, list []memberEntry, contacts *contactsRecord) error {
+//
+// by is who made the Welcome. Into a group that this account was in, a member of
+// the last roster may let it in again whoever came meanwhile; the KeyPackages of
+// members prove nothing, for the key server hands them to anybody.
+func mayReplace(conv *conversationRecord, kind Kind, g *mls.Group, list, by []memberEntry, contacts *contactsRecord) error {
 	if conv.Kind != kind {
 		return errors.New("the conversation is of another kind")
 	}
@@ -180,7 +222,7 @@ func mayReplace(conv *conversationRecord, kind Kind, g *mls.Group, list []member
 			return errors.New("this account is in the group already")
 		case uint64(g.Epoch()) <= conv.Epoch:
 			return errors.New("the group was left in a later epoch")
-		case strangers(conv.Members, list, contacts):
+		case adds(conv.Members, by) && strangers(conv.Members, list, contacts):
 			return errors.New("the group was entered by people unknown here while this account was not in it")
 		}
 		return nil
@@ -194,7 +236,7 @@ func mayReplace(conv *conversationRecord, kind Kind, g *mls.Group, list []member
 	case KindDialog:
 		return nil // exactly the pair, with the pinned key: judge has checked it
 	case KindGroup:
-		if adds(conv.Members, list) {
+		if adds(conv.Members, by) || adds(conv.Members, list) {
 			return errors.New("a new group for a known conversation must not add anybody")
 		}
 		return nil

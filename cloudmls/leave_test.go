@@ -1,0 +1,212 @@
+package cloudmls
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+// TestLeave: who leaves sends nothing any more, on no device, is out with the
+// next Commit of anybody, and keeps what was read.
+func TestLeave(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	phone := carol.sibling()
+	id := newID(t)
+	alice.ensureGroup(id, bob, carol)
+	carol.cleanSync()
+	old := alice.encrypt(id, "before")
+	carol.reads(old, "before", alice)
+	if err := carol.Leave(t.Context(), carol.self, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := carol.Leave(t.Context(), carol.self, id); err != nil {
+		t.Errorf("leaving twice: %v", err)
+	}
+	phone.cleanSync()
+	for _, d := range []*device{carol, phone} {
+		if s := d.state(id); !s.Removed || !s.Left || slices.Contains(s.Members, carol.self) {
+			t.Errorf("%+v", s)
+		}
+		if _, err := d.Encrypt(t.Context(), d.self, id, []byte("one last word"), nil); !errors.Is(err, ErrNotMember) {
+			t.Errorf("encrypts after leaving: %v", err)
+		}
+		if _, err := d.Add(t.Context(), d.self, id, accounts(bob)); !errors.Is(err, ErrNotMember) {
+			t.Errorf("adds after leaving: %v", err)
+		}
+		if _, err := d.FindGroup(t.Context(), d.self, accounts(alice, bob)); !errors.Is(err, ErrNoConversation) {
+			t.Errorf("the group is still offered: %v", err)
+		}
+	}
+	// The first message after it already is without her.
+	after := bob.encrypt(id, "without Carol")
+	if s := bob.state(id); s.Epoch != 2 || !slices.Equal(s.Members, accounts(alice, bob)) || len(s.Leaving) != 0 {
+		t.Errorf("Bob: %+v", s)
+	}
+	alice.reads(after, "without Carol", bob)
+	carol.cleanSync()
+	carol.cannotRead(after, NeverAfterRemoval)
+	carol.reads(old, "before", alice)
+	if s := carol.state(id); !s.Removed || !s.Left {
+		t.Errorf("Carol after her removal: %+v", s)
+	}
+	// She can be asked in again.
+	alice.ensureGroup(id, bob, carol)
+	carol.cleanSync()
+	bob.reads(carol.encrypt(id, "here again"), "here again", carol)
+}
+
+// TestLeaveIsDoneByASync: nobody has to write for it.
+func TestLeaveIsDoneByASync(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	id := newID(t)
+	alice.ensureGroup(id, bob, carol)
+	carol.cleanSync()
+	if err := carol.Leave(t.Context(), carol.self, id); err != nil {
+		t.Fatal(err)
+	}
+	if r := alice.cleanSync(); !r.tells(NoticeLeaves, carol.self) {
+		t.Errorf("Alice is not told: %+v", r)
+	}
+	w.mended(alice, bob, carol)
+	for _, d := range []*device{alice, bob} {
+		if s := d.state(id); s.Epoch != 2 || len(s.Members) != 2 {
+			t.Errorf("%s: %+v", d.self, s)
+		}
+	}
+	if s := carol.state(id); !s.Removed || !s.Left {
+		t.Errorf("Carol: %+v", s)
+	}
+}
+
+// TestThreat25_LeavingIsProposedAgain: a Commit that was made before the proposal
+// came makes it void; it is proposed again in the new epoch.
+func TestThreat25_LeavingIsProposedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol, dave := w.user("alice"), w.user("bob"), w.user("carol"), w.user("dave")
+	id := newID(t)
+	alice.ensureGroup(id, bob, carol)
+	carol.cleanSync()
+	bob.cleanSync()
+	raced := false
+	w.wire.set(func(e *exchange) bool {
+		if raced || !e.is("POST", "/v1/tx") || !isCommit(t, e, alice) {
+			return false
+		}
+		raced = true // Alice's Commit is on its way
+		w.wire.set(nil, nil)
+		if err := carol.Leave(t.Context(), carol.self, id); err != nil {
+			t.Error(err)
+		}
+		return false
+	}, nil)
+	alice.ensureGroup(id, bob, carol, dave)
+	if !raced {
+		t.Fatal("there was no race")
+	}
+	w.mended(carol, alice, bob, dave)
+	for _, d := range []*device{alice, bob, dave} {
+		if s := d.state(id); slices.Contains(s.Members, carol.self) {
+			t.Errorf("%s still has Carol: %+v", d.self, s)
+		}
+	}
+	dave.reads(alice.encrypt(id, "three of us"), "three of us", alice)
+}
+
+// TestLeaveByReference: a Commit of another program refers to the proposal, as RFC
+// 9420 recommends; it is followed by all.
+func TestLeaveByReference(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	id := newID(t)
+	alice.ensureGroup(id, bob, carol)
+	bob.cleanSync()
+	carol.cleanSync()
+	if err := carol.Leave(t.Context(), carol.self, id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bob.sync(t.Context(), bob.self); err != nil { // hears of it and does nothing yet
+		t.Fatal(err)
+	}
+	if s := bob.state(id); !slices.Equal(s.Leaving, accounts(carol)) {
+		t.Fatalf("%+v", s)
+	}
+	if err := bob.rogueCommit(id, mls.CommitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alice.sync(t.Context(), alice.self); err != nil {
+		t.Fatal(err)
+	}
+	if s := alice.state(id); s.Broken || !slices.Equal(s.Members, accounts(alice, bob)) || len(s.Leaving) != 0 {
+		t.Errorf("Alice: %+v", s)
+	}
+	carol.cleanSync()
+	if s := carol.state(id); !s.Removed || !s.Left {
+		t.Errorf("Carol: %+v", s)
+	}
+}
+
+// TestLeaveWhatCannotBeFollowed and what nobody else is in.
+func TestLeaveWhatCannotBeFollowed(t *testing.T) {
+	t.Parallel()
+	w, alice, bob, carol, id := splitOff(t)
+	carol.mustSync()
+	if err := carol.Leave(t.Context(), carol.self, id); err != nil {
+		t.Fatal(err)
+	}
+	if s := carol.state(id); !s.Removed {
+		t.Errorf("Carol: %+v", s)
+	}
+	w.mended(alice, bob, carol)
+	for _, d := range []*device{alice, bob} {
+		if s := d.state(id); slices.Contains(s.Members, carol.self) {
+			t.Errorf("%s still has Carol: %+v", d.self, s)
+		}
+	}
+	if err := alice.Remove(t.Context(), alice.self, id, accounts(bob)); err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.Leave(t.Context(), alice.self, id); err != nil || !alice.state(id).Removed {
+		t.Errorf("the last one: %v", err)
+	}
+	dialog := alice.ensureDialog(bob)
+	if err := alice.Leave(t.Context(), alice.self, dialog); !errors.Is(err, errNotLeft) {
+		t.Errorf("a dialog: %v", err)
+	}
+	if err := alice.Leave(t.Context(), alice.self, newID(t)); !errors.Is(err, ErrNoConversation) {
+		t.Errorf("nothing: %v", err)
+	}
+}
+
+// TestFullInboxKeepsNobodyIn: somebody whose inbox takes nothing any more is
+// removed all the same.
+func TestFullInboxKeepsNobodyIn(t *testing.T) {
+	t.Parallel()
+	w := newWorldWith(t, keyserver.Options{Limits: keyserver.Limits{InboxFrom: 2}})
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	id := newID(t)
+	alice.ensureGroup(id, bob, carol)
+	alice.ensureGroup(newID(t), carol) // two Welcomes that she never fetches
+	if err := alice.Remove(t.Context(), alice.self, id, accounts(carol)); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(alice.state(id).Members, carol.self) {
+		t.Fatalf("%+v", alice.state(id))
+	}
+	bob.reads(alice.encrypt(id, "two of us"), "two of us", alice)
+	dave := w.user("dave")
+	alice.ensureGroup(id, dave)
+	_, err := alice.Add(t.Context(), alice.self, id, accounts(carol))
+	if !isCode(err, keyapi.CodeQuota) {
+		t.Errorf("adding somebody who cannot be told: %v", err)
+	}
+}

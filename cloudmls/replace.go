@@ -1,0 +1,90 @@
+package cloudmls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
+)
+
+// Replace puts a new group in the place of the one that serves a conversation,
+// with the same people, all or nobody: for a group that cannot be gone on with
+// any other way. History stays readable, and all are told (SyncResult.Replaced).
+// In a group conversation only a member who can follow the group can do it; the
+// others take the new one because its roster adds nobody to the last one that
+// they know. A dialog is replaced by Ensure, by itself, when it is broken.
+func (c *Client) Replace(ctx context.Context, self Account, id ConversationID) (*ConversationState, error) {
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := c.locks.lock(ctx, conversationLock(self, id))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if _, err := c.sync(ctx, self); err != nil {
+		return nil, err
+	}
+	claimed := map[Account]*mls.KeyPackage{}
+	for range maxReplacements {
+		conv, err := c.replaceOnce(ctx, self, id, claimed)
+		var taken *takenError
+		switch {
+		case err == nil:
+			return c.snapshot(ctx, self, conv), nil
+		case !errors.As(err, &taken) && !isCode(err, keyapi.CodeForbidden):
+			return nil, err
+		}
+		if _, err := c.sync(ctx, self); err != nil { // an epoch was opened, or another group made
+			return nil, err
+		}
+	}
+	return nil, ErrBusy
+}
+
+func (c *Client) replaceOnce(ctx context.Context, self Account, id ConversationID, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
+	conv, err := c.reader(ctx, self).conversation(id)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("conversation: %w", err)
+	case conv == nil:
+		return nil, ErrNoConversation
+	}
+	p := place{id: id, kind: conv.Kind, over: conv, replaces: conv.Group}
+	if conv.Kind == KindGroup {
+		if err := conv.blocked(); err != nil {
+			return nil, err
+		}
+		g, _, err := c.reader(ctx, self).group(conv.Group, conv.Epoch)
+		if errors.Is(err, state.ErrNotFound) {
+			return nil, c.lostState(ctx, self, conv, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if p.token, err = commitToken(g); err != nil {
+			return nil, err
+		}
+	}
+	var people []Account
+	for _, m := range withoutSelf(self, conv.Members) {
+		a := m.account()
+		if !slices.ContainsFunc(conv.Wishes, func(w wishEntry) bool { return w.Leave && w.account() == a }) {
+			people = append(people, a)
+		}
+	}
+	for a := range claimed {
+		if !slices.Contains(people, a) {
+			delete(claimed, a)
+		}
+	}
+	if err := c.claimNew(ctx, self, people, claimed, conv.PostQuantum); err != nil {
+		return nil, err
+	}
+	return c.create(ctx, self, p, claimed)
+}
