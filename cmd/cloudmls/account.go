@@ -20,7 +20,7 @@ func accountCommand() *cobra.Command {
 	c := &cobra.Command{Use: "account", Aliases: []string{"accounts"}, Short: "Your mail accounts: list them, change a password or a policy, remove one", Args: cobra.NoArgs,
 		Long: "Your mail accounts. 'cloudmls setup --address ADDRESS' adds one.",
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(accountList(), accountPassword(), accountPolicy(), accountRemove())
+	c.AddCommand(accountList(), accountPassword(), accountPolicy(), accountProve(), accountRemove())
 	return c
 }
 

@@ -66,7 +66,7 @@ func register(c *cobra.Command, file string) (err error) {
 			return err
 		}
 	}
-	if err := device.AddAccounts(c.Context(), client, g); err != nil {
+	if err := device.AddAccounts(c.Context(), client, g, prover(c, g, d)); err != nil {
 		return err
 	}
 	if code == "" {

@@ -65,7 +65,9 @@ func (r *running) reload(ctx context.Context) (*control.Reloaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := device.AddAccounts(ctx, r.client, g); err != nil {
+	err = device.AddAccounts(ctx, r.client, g, nil)
+	unproven := errors.Is(err, device.ErrUnproven)
+	if err != nil && !unproven {
 		if len(delta.Added) > 0 {
 			return nil, fmt.Errorf("the new account could not be added at the key server: %w", err)
 		}
@@ -79,6 +81,10 @@ func (r *running) reload(ctx context.Context) (*control.Reloaded, error) {
 	out := &control.Reloaded{Added: done.Added, Removed: done.Removed, Kept: done.Kept}
 	for _, key := range delta.Restart {
 		out.Notes = append(out.Notes, key+" has changed; that takes effect when the gateway is restarted")
+	}
+	if unproven {
+		out.Notes = append(out.Notes, "the key server wants a proof that an address is yours; its message is being waited for, and nothing is encrypted until then")
+		r.background(r.prove)
 	}
 	// What needs a restart stays what it is for the next comparison.
 	kept := *g

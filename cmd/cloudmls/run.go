@@ -53,6 +53,9 @@ type running struct {
 	client  *cloudmls.Client
 	gateway *proxy.Gateway
 
+	unproven   bool                             // the key server wants a proof for an account
+	background func(work func(context.Context)) // runs until the gateway ends; set by serve
+
 	mu sync.Mutex // guards g, and lets one reload happen at a time
 	g  *config.Gateway
 }
@@ -86,7 +89,9 @@ func runGateway(c *cobra.Command, file string) (err error) {
 		return err
 	}
 	defer closing(&err, "client", r.client.Close)
-	if err := device.AddAccounts(c.Context(), r.client, g); err != nil {
+	if err := device.AddAccounts(c.Context(), r.client, g, nil); errors.Is(err, device.ErrUnproven) {
+		r.unproven = true
+	} else if err != nil {
 		r.log.Warn("accounts could not be checked at the key server; going on with what is known", "err", err)
 	}
 	return r.serve(c, socket)
@@ -134,6 +139,7 @@ func (r *running) serve(c *cobra.Command, socket net.Listener) error {
 	var others sync.WaitGroup
 	defer others.Wait()
 	defer stop()
+	r.background = func(work func(context.Context)) { others.Go(func() { work(ctx) }) }
 	if r.g.Listen.TLS == "implicit" {
 		certificates, err := localtls.Open(filepath.Join(r.g.DataDir, "tls"), time.Now)
 		if err != nil {
@@ -165,6 +171,9 @@ func (r *running) serve(c *cobra.Command, socket net.Listener) error {
 		}
 	})
 	others.Go(func() { r.reloadOnSignal(ctx) })
+	if r.unproven {
+		r.background(r.prove)
+	}
 	ready := fmt.Sprintf("ready: IMAP %s, SMTP %s, TLS %s", l.IMAP.Addr(), l.SMTP.Addr(), r.g.Listen.TLS)
 	fmt.Fprintln(c.OutOrStdout(), ready)
 	r.tell(systemd.Ready(ready))

@@ -92,7 +92,7 @@ var Rules = []Rule{
 	{Package: "internal/crashpoint", Never: []string{"net", "net/http", "os/exec", "log"}},
 
 	// What lies around a running gateway; the program puts it together.
-	{Package: "internal/device", Ours: []string{"config", "cloudmls", "cloudmls/boltstore", "keyserver/keyclient", "internal/secret", "internal/vault"}},
+	{Package: "internal/device", Ours: []string{"config", "cloudmls", "cloudmls/boltstore", "keyserver/keyapi", "keyserver/keyclient", "internal/mailproof", "internal/secret", "internal/vault"}},
 	{Package: "internal/setup", Ours: []string{"config", "cloudmls", "groupid", "internal/device", "internal/secret", "internal/vault", "internal/localtls"}},
 
 	// The one program wires everything; the fakes below are for tests and the demo.

@@ -171,13 +171,3 @@ func (d *Device) Recover(ctx context.Context, user string, code, password secret
 	}, refused)
 	return client, recovery, err
 }
-
-// AddAccounts makes the configured accounts the user's; repeating it repairs.
-func AddAccounts(ctx context.Context, client *cloudmls.Client, g *config.Gateway) error {
-	for i, a := range g.Accounts {
-		if err := client.AddAccount(ctx, cloudmls.Account{Platform: cloudmls.PlatformEmail, ID: a.Address}); err != nil {
-			return fmt.Errorf("add account %d of the configuration: %w", i+1, err) // the log names no addresses
-		}
-	}
-	return nil
-}

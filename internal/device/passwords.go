@@ -41,6 +41,13 @@ func ProviderPassword(v *vault.Vault, address string, s Server, p config.Provide
 	}
 }
 
+// ReadingPassword is the provider's password for IMAP.
+func ReadingPassword(v *vault.Vault) func(context.Context, config.Account) (secret.Secret, error) {
+	return func(_ context.Context, a config.Account) (secret.Secret, error) {
+		return providerPassword(v, a.Address, IMAP, a.IMAP)
+	}
+}
+
 func providerPassword(v *vault.Vault, address string, s Server, p config.Provider) (secret.Secret, error) {
 	switch {
 	case p.PasswordFile != "":

@@ -114,7 +114,19 @@ func (r *run) signIn(ctx context.Context) error {
 		return err
 	}
 	r.Progress("adding your accounts at the key server ...")
-	return errors.Join(device.AddAccounts(ctx, client, r.g), client.Close(), d.Close())
+	prover := &device.MailProver{Origin: r.g.KeyServer.Origin, Progress: r.Progress, Password: r.readingPassword(d)}
+	return errors.Join(device.AddAccounts(ctx, client, r.g, prover.Prove), client.Close(), d.Close())
+}
+
+// readingPassword is the one that was just checked, or the one that is stored.
+func (r *run) readingPassword(d *device.Device) func(context.Context, config.Account) (secret.Secret, error) {
+	stored := device.ReadingPassword(d.Vault)
+	return func(ctx context.Context, a config.Account) (secret.Secret, error) {
+		if a.Address == r.account.Address && !r.imap.IsZero() {
+			return r.imap, nil
+		}
+		return stored(ctx, a)
+	}
 }
 
 // client registers the user or signs in, asking again for a wrong password
