@@ -40,7 +40,7 @@ func (r *identityRecord) public() []byte {
 // public parts leave the device. Calling it again is harmless, and repairs
 // what an interrupted call left undone. Where the account belongs to another
 // user, the error is a *keyapi.Problem with CodeTaken; where the server wants
-// proof of ownership, with CodeVerificationRequired.
+// proof of ownership, with CodeVerificationRequired: StartProof then.
 func (c *Client) AddAccount(ctx context.Context, a Account) error {
 	if err := c.usable(); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (c *Client) AddAccount(ctx context.Context, a Account) error {
 		return fmt.Errorf("add account: %w", err)
 	}
 	if !id.Registered {
-		if err := c.registerAccount(ctx, self, id); err != nil {
+		if err := c.registerAccount(ctx, self, id, nil); err != nil {
 			return fmt.Errorf("add account: %w", err)
 		}
 	}
@@ -97,9 +97,9 @@ func (c *Client) makeIdentity(ctx context.Context, self Account) (*identityRecor
 	return id, nil
 }
 
-func (c *Client) registerAccount(ctx context.Context, self Account, id *identityRecord) error {
+func (c *Client) registerAccount(ctx context.Context, self Account, id *identityRecord, proof *keyapi.Proof) error {
 	err := c.store.Authorized(ctx, func(ctx context.Context, token string) error {
-		_, err := c.o.Server.AddAccount(ctx, token, keyapi.AccountRequest{Account: self, IdentityKey: id.public()})
+		_, err := c.o.Server.AddAccount(ctx, token, keyapi.AccountRequest{Account: self, IdentityKey: id.public(), Proof: proof})
 		return err
 	})
 	if err != nil {

@@ -83,7 +83,7 @@ func Resume(ctx context.Context, o Options) (*Client, error) {
 func (o *Options) config() state.Config {
 	return state.Config{
 		Server: o.Server, Local: o.Store, VaultKey: o.VaultKey, DeviceName: o.DeviceName,
-		Origin: o.Origin, Now: o.Now, Logger: o.Logger,
+		Origin: o.Origin, Now: o.Now, Logger: o.Logger, SignedOut: o.SignedOut,
 	}
 }
 
@@ -115,7 +115,7 @@ func (c *Client) Close() error {
 	return c.store.Close()
 }
 
-// SignOut ends this device's session, takes it out of the user's devices and
+// SignOut ends this device's session, destroys its data, takes it out of the user's devices and
 // wipes its local records. The records are wiped, and the Client is closed, even
 // where the key server cannot be told; the error then says so, and RevokeDevice
 // on another device does the rest.
@@ -130,6 +130,26 @@ func (c *Client) SignOut(ctx context.Context) error {
 	}
 	return nil
 }
+
+// EndSession signs this device out and keeps its data: it ends the session at
+// the key server and closes the Client. What is cached can be read after Resume,
+// and Open continues with the password; the device stays one of the user's. Where
+// the key server cannot be told, the session is forgotten here all the same, and
+// the error says so.
+func (c *Client) EndSession(ctx context.Context) error {
+	if err := c.usable(); err != nil {
+		return err
+	}
+	err := c.store.EndSession(ctx)
+	if err != nil {
+		err = fmt.Errorf("end session: %w", err)
+	}
+	return errors.Join(err, c.Close())
+}
+
+// SignedIn tells whether this device has a session at the key server, as far as
+// is known without asking.
+func (c *Client) SignedIn() bool { return c.store.SignedIn() }
 
 func (c *Client) usable() error {
 	if c.closed.Load() {

@@ -48,8 +48,9 @@ func (c *Client) Devices(ctx context.Context) ([]Device, error) {
 // was lost or stolen, change the password as well.
 //
 // What the device had read until then it can still read. It also still holds
-// the keys that the state is sealed under; making new ones, and new identity
-// and leaf keys, is a rotation that this version does not do.
+// the keys that the state is sealed under, the identity keys and those of the
+// user's leaves; Rotate makes new ones of all of them, and is what a device that
+// may be in somebody's hands calls for.
 //
 // ErrNoDevice where there is none of this id. The own device signs out
 // (SignOut). When RevokeDevice fails after the sessions were ended, calling it

@@ -148,7 +148,7 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 	if err != nil {
 		return nil, err
 	}
-	old := c.now().Sub(time.UnixMilli(conv.Updated)) >= updateAfter
+	old := c.leafAge(self, conv) >= updateAfter
 	many := b != nil && (b.Next == b.End || !c.isFresh(self, b)) && b.End+blockSize > updateAfterMessages
 	renew := old || many || conv.Renew
 	wishes := len(conv.Wishes) > 0 && !c.restsFrom(self, conv.ID)

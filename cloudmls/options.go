@@ -34,6 +34,12 @@ type Options struct {
 	// KeyPackages is how many single-use KeyPackages are kept published per
 	// account; 0 means 20. The pool is refilled when fewer than a third are left.
 	KeyPackages int
+	// SignedOut, if set, is called once when it turns out that the key server has
+	// ended this device's session: it was revoked, the password was changed on
+	// another device, or the session was not used for too long. It is called by
+	// the call that found out, must return at once and must not call the Client.
+	// What is cached can still be read; Open continues with the password.
+	SignedOut func()
 	// Logger gets no names, addresses or secrets above debug level; nil discards.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.

@@ -35,11 +35,14 @@ type identityRecord struct {
 	// Next is the key that a rotation under way brings: stored here before the
 	// key server is told.
 	Next *nextIdentity `json:"next,omitempty"`
+	// Round is the rotation of the user's keys that this key was made in.
+	Round int64 `json:"round,omitempty"`
 }
 
 type nextIdentity struct {
 	Seed     []byte          `json:"seed"`
 	Rotation keyapi.Rotation `json:"rotation"`
+	Round    int64           `json:"round"`
 }
 
 // keyPackagesRecord is the object keypackages/account: the private parts of

@@ -12,6 +12,8 @@ import (
 // concurrent use and bound their answers.
 type Server interface {
 	state.Server
+	Verify(ctx context.Context, token string, r keyapi.VerifyRequest) (keyapi.VerifyChallenge, error)
+	RotateIdentity(ctx context.Context, token string, r keyapi.RotationRequest) (keyapi.AccountInfo, error)
 	AddAccount(ctx context.Context, token string, r keyapi.AccountRequest) (keyapi.AccountInfo, error)
 	UploadKeyPackages(ctx context.Context, token string, of keyapi.Account, r keyapi.KeyPackageUpload) (keyapi.KeyPackageCount, error)
 	KeyPackageCount(ctx context.Context, token string, of keyapi.Account) (keyapi.KeyPackageCount, error)

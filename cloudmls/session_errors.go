@@ -11,6 +11,9 @@ var (
 	// ErrSignedOut: the session ended; Open continues with the password.
 	// Cached messages remain readable.
 	ErrSignedOut = state.ErrSignedOut
+	// ErrDropped: this device was taken out of the user's devices. What is cached
+	// can still be read; Open with the password makes it one again.
+	ErrDropped = state.ErrDropped
 	// ErrUnfinished: a registration was interrupted; Register continues it.
 	ErrUnfinished = state.ErrUnfinished
 	// ErrOtherUser: this device belongs to another user.

@@ -32,6 +32,11 @@ var (
 	receiverPoints     = []string{"deliveries-processed", "deliveries-acknowledged"}
 	keyServerPoints    = []string{"tx-applied", "tx-durable", "keypackage-taken"}
 	registrationPoints = []string{"keypackages-stored", "keypackages-published"}
+	// rotationPoints are tried by TestThreat44_RotationIsKilled of package cloudmls.
+	rotationPoints = []string{
+		"rotation-begun", "rotation-sessions-ended", "identity-stored", "identity-published", "identity-replaced",
+		"rotation-group-done", "rotation-groups-done", "rotation-resealed",
+	}
 )
 
 // killing is one moment: a crash point, or a kill from outside.
@@ -162,7 +167,7 @@ func TestEveryPointIsTried(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllSubmatch(table, -1) {
 		documented = append(documented, string(m[1]))
 	}
-	tried := slices.Concat(senderPoints, receiverPoints, keyServerPoints, registrationPoints)
+	tried := slices.Concat(senderPoints, receiverPoints, keyServerPoints, registrationPoints, rotationPoints)
 	slices.Sort(documented)
 	slices.Sort(tried)
 	if !slices.Equal(documented, tried) {

@@ -1,0 +1,24 @@
+package cloudmls
+
+import "github.com/cloudmls/gateway/cloudmls/internal/state"
+
+// Event is something that happened to the user's keys on one of the devices, and
+// that people should hear of on every device, lest it was somebody else.
+type Event = state.Event
+
+// EventKind says what happened.
+type EventKind = state.EventKind
+
+// Kinds of events.
+const (
+	EventDeviceAdded   = state.EventDeviceAdded   // Device is the new one
+	EventDeviceRemoved = state.EventDeviceRemoved // Device is the removed one
+	EventPassword      = state.EventPassword
+	EventRecoveryCode  = state.EventRecoveryCode
+	EventRecovered     = state.EventRecovered // somebody signed in with the recovery code
+	EventKeysRotated   = state.EventKeysRotated
+)
+
+// Events lists the last events, oldest first, as of the last Sync. A device that
+// was signed out by one sees it after it signed in again.
+func (c *Client) Events() []Event { return c.store.Events() }

@@ -1,0 +1,117 @@
+package cloudmls
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/internal/crashpoint"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// rotateIdentity replaces an account's identity key by one that it signs, once
+// per round, whichever device does it and wherever another was cut off. The new
+// key is in the sealed state before the key server hears of it, and in use after.
+func (c *Client) rotateIdentity(ctx context.Context, self Account, round int64) error {
+	unlock, err := c.locks.lock(ctx, accountLock(self))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for {
+		next, err := c.prepareIdentity(ctx, self, round)
+		if err != nil {
+			return err
+		}
+		if next == nil {
+			break
+		}
+		crashpoint.Here("identity-stored")
+		err = c.store.Authorized(ctx, func(ctx context.Context, token string) error {
+			_, err := c.o.Server.RotateIdentity(ctx, token, keyapi.RotationRequest{Account: self, Rotation: next.Rotation})
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("tell the key server: %w", err)
+		}
+		crashpoint.Here("identity-published")
+		if err := c.takeIdentity(ctx, self, next.Round); err != nil {
+			return err
+		}
+		crashpoint.Here("identity-replaced")
+	}
+	if err := c.fillPool(ctx, self); err != nil {
+		return fmt.Errorf("publish KeyPackages: %w", err)
+	}
+	return nil
+}
+
+// prepareIdentity stores the key to come, unless one is there; nil: the round is
+// done for this account. One that a round before this left behind comes first:
+// the key server may have it, and a device that is put out now may know it.
+func (c *Client) prepareIdentity(ctx context.Context, self Account, round int64) (*nextIdentity, error) {
+	seed := make([]byte, ed25519.SeedSize)
+	if _, err := rand.Read(seed); err != nil {
+		return nil, fmt.Errorf("make identity key: %w", err)
+	}
+	var next *nextIdentity
+	err := c.changeIdentity(ctx, self, func(r *identityRecord) error {
+		next = nil
+		if r.Round >= round {
+			return errNothing
+		}
+		if next = r.Next; next != nil {
+			return errNothing
+		}
+		public := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
+		rotation, err := keyapi.NewRotation(self, r.private(), public, uint64(c.now().Unix()))
+		if err != nil {
+			return err
+		}
+		next = &nextIdentity{Seed: seed, Rotation: rotation, Round: round}
+		r.Next = next
+		return nil
+	})
+	return next, err
+}
+
+// takeIdentity puts the key to come in place of the present one, whose private
+// part is gone then.
+func (c *Client) takeIdentity(ctx context.Context, self Account, round int64) error {
+	return c.changeIdentity(ctx, self, func(r *identityRecord) error {
+		if r.Next == nil || r.Round >= round {
+			return errNothing // another device did it
+		}
+		r.Former = append(r.Former, formerKey{Key: r.public(), Until: c.now().UnixMilli(), Rotated: true})
+		r.Rotations = append(r.Rotations, r.Next.Rotation)
+		r.Rotations = r.Rotations[max(0, len(r.Rotations)-keyapi.MaxRotations):]
+		r.Seed, r.Round, r.Next = r.Next.Seed, r.Next.Round, nil
+		return nil
+	})
+}
+
+// changeIdentity runs fn on the identity record in one transaction; errNothing
+// ends it without a change.
+func (c *Client) changeIdentity(ctx context.Context, self Account, fn func(*identityRecord) error) error {
+	err := c.update(ctx, self, func(_ *state.Tx, v *view) error {
+		r := &identityRecord{}
+		ok, err := v.read(identityKey(self), r)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("%w: %s", ErrNoAccount, self)
+		}
+		if err := fn(r); err != nil {
+			return err
+		}
+		return v.put(identityKey(self), r)
+	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
+}
