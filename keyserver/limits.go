@@ -59,7 +59,7 @@ func DefaultLimits() Limits {
 		LongPolls:       64,
 		RefreshLifetime: 365 * 24 * time.Hour,
 		SignIn:          Rate{Burst: 60, Every: 2 * time.Second},
-		Registrations:   Rate{Burst: 20, Every: 3 * time.Minute},
+		Registrations:   Rate{Burst: 60, Every: time.Minute},
 		Refresh:         Rate{Burst: 240, Every: 500 * time.Millisecond},
 		Claims:          Rate{Burst: 20, Every: 6 * time.Minute},
 		LookUps:         Rate{Burst: 1000, Every: time.Second},
