@@ -19,8 +19,10 @@ type forger struct {
 	t        *testing.T
 	w        *world
 	identity ed25519.PrivateKey
-	ballast  int  // octets of a useless leaf extension in groups
-	classic  bool // of the suite without post-quantum protection
+	ballast  int         // octets of a useless leaf extension in groups
+	classic  bool        // of the suite without post-quantum protection
+	groupID  mls.GroupID // of groups; "" is a random one
+	epochs   int         // that a group has before the victims join
 }
 
 func (f *forger) suite() mls.CipherSuite {
@@ -76,11 +78,18 @@ func (f *forger) welcome(claims Account, b binding, victims ...*device) (*keyapi
 	}
 	g, err := mls.NewGroup(mls.GroupOptions{
 		CipherSuite: f.suite(), Credential: credential, SignatureKey: signature, Lifetime: life,
-		Capabilities: &capabilities, Validate: validateCredential, LeafExtensions: ballast,
+		Capabilities: &capabilities, Validate: validateCredential, LeafExtensions: ballast, GroupID: f.groupID,
 		Extensions: []mls.Extension{{Type: extensionBinding, Data: b.marshal()}},
 	})
 	if err != nil {
 		f.t.Fatal(err)
+	}
+	for range f.epochs {
+		empty, err := g.Commit(mls.CommitOptions{})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		g = empty.Staged.Group()
 	}
 	o := mls.CommitOptions{Now: f.w.clock.now()}
 	for _, v := range victims {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
@@ -208,5 +209,45 @@ func TestFullInboxKeepsNobodyIn(t *testing.T) {
 	_, err := alice.Add(t.Context(), alice.self, id, accounts(carol))
 	if !isCode(err, keyapi.CodeQuota) {
 		t.Errorf("adding somebody who cannot be told: %v", err)
+	}
+}
+
+// TestLeaverIsRemovedByAnyCommit, whatever it was made for, and by value: Alice,
+// whom the leaver did not send the proposal to, can follow it.
+func TestLeaverIsRemovedByAnyCommit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol, dave := w.user("alice"), w.user("bob"), w.user("carol"), w.user("dave")
+	id := newID(t)
+	alice.ensureGroup(id, bob, carol)
+	bob.cleanSync()
+	carol.cleanSync()
+	conv, err := carol.member(t.Context(), carol.self, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _, err := carol.reader(t.Context(), carol.self).group(conv.Group, conv.Epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := g.Propose(&mls.Remove{Removed: g.OwnLeaf()}, mls.ProposeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := m.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := carol.notice(carol.self, conv, b)
+	s.Recipients = accounts(bob)
+	if err := carol.update(t.Context(), carol.self, func(tx *state.Tx, _ *view) error { return tx.SetCommit(*s) }); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := bob.Add(t.Context(), bob.self, id, accounts(dave)); err != nil || !slices.Equal(st.Members, accounts(alice, bob, dave)) {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	alice.cleanSync()
+	if st := alice.state(id); st.Broken || !slices.Equal(st.Members, accounts(alice, bob, dave)) {
+		t.Errorf("Alice: %+v", st)
 	}
 }

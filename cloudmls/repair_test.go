@@ -360,3 +360,38 @@ func TestBranchIsAccepted(t *testing.T) {
 		t.Errorf("%+v; want the branch", r)
 	}
 }
+
+// TestLostMemberIsNotLuredAway: an evil key server that works with a stranger
+// makes a group with the id of the one that Carol lost track of. Its members are
+// real, for KeyPackages can be had of anybody, but the Welcome is not by one of
+// those whom she knew in it.
+func TestLostMemberIsNotLuredAway(t *testing.T) {
+	t.Parallel()
+	w, _, bob, carol, id := splitOff(t)
+	carol.mustSync()
+	mallory := w.user("mallory")
+	who, err := mallory.identity(t.Context(), mallory.self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := w.forger()
+	f.identity, f.groupID = who.private(), mls.GroupID(carol.state(id).group(t, carol))
+	d, _ := f.welcome(mallory.self, binding{kind: KindGroup, conversation: id, origin: w.ks.Origin}, bob, carol)
+	conv, err := carol.reader(t.Context(), carol.self).conversation(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if conv.Epoch != 1 {
+		t.Fatalf("Carol holds epoch %d", conv.Epoch)
+	}
+	// The forged group is younger than what she holds: refused for that alone.
+	if r := w.deliver(carol, mallory, d); !hasProblem(r, ProblemForbidden) || !carol.state(id).Broken {
+		t.Errorf("%+v", r)
+	}
+	// And one that is older, for its maker.
+	f.epochs = 3
+	d, _ = f.welcome(mallory.self, binding{kind: KindGroup, conversation: id, origin: w.ks.Origin}, bob, carol)
+	if r := w.deliver(carol, mallory, d); d.Epoch <= conv.Epoch || !hasProblem(r, ProblemForbidden) || !carol.state(id).Broken {
+		t.Errorf("epoch %d: %+v", d.Epoch, r)
+	}
+}
