@@ -40,16 +40,12 @@ func blockName(self Account, group []byte) string {
 
 // block gives this device's block of the conversation's current epoch, or nil.
 func (c *Client) block(self Account, conv *conversationRecord) (*generationBlock, error) {
-	b, err := c.store.Cache("sdk/block").Get(blockName(self, conv.Group))
+	r, err := c.storedBlock(blockName(self, conv.Group))
 	if err != nil {
 		return nil, fmt.Errorf("reserved generations: %w", err)
 	}
-	if b == nil {
+	if r == nil {
 		return nil, nil
-	}
-	r := &generationBlock{}
-	if err := decodeRecord(b, r); err != nil {
-		return nil, fmt.Errorf("reserved generations: %w", err)
 	}
 	if string(r.Group) != string(conv.Group) || r.Epoch != conv.Epoch {
 		return nil, nil
@@ -60,6 +56,28 @@ func (c *Client) block(self Account, conv *conversationRecord) (*generationBlock
 		r.Next = t.next // the rest of a stride is used up on the disk only
 	}
 	return r, nil
+}
+
+// storedBlock gives the block as it is on the disk, which is read once: nobody
+// but take writes it. The caller owns it, but not its slices.
+func (c *Client) storedBlock(name string) (*generationBlock, error) {
+	c.mu.Lock()
+	r, ok := c.blocks[name]
+	c.mu.Unlock()
+	if ok {
+		return &r, nil
+	}
+	b, err := c.store.Cache("sdk/block").Get(name)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	if err := decodeRecord(b, &r); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blocks[name] = r
+	return &r, nil
 }
 
 // isFresh tells whether this Client reserved the block. One that it found on the
@@ -130,9 +148,15 @@ func (c *Client) take(self Account, r *generationBlock) error {
 		if err != nil {
 			return err
 		}
+		c.mu.Lock()
+		delete(c.blocks, name) // what a write that fails leaves, the disk tells
+		c.mu.Unlock()
 		if err := c.store.Cache("sdk/block").Put(name, b); err != nil {
 			return err
 		}
+		c.mu.Lock()
+		c.blocks[name] = stored
+		c.mu.Unlock()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -23,17 +23,19 @@ type Client struct {
 	store  *state.Store
 	locks  locks
 	epochs epochCache
+	memo   memo
 	closed atomic.Bool
 
 	mu       sync.Mutex
-	health   map[Account]Status   // without Problems
-	reserved map[string]blockID   // by blockName: the block that this Client reserved last
-	taken    map[string]taken     // by blockName: how far this Client is in its block
-	asked    map[string]time.Time // when the key server last did not confirm a pin
-	began    Moment               // of the Sync that began last, whichever account's
-	synced   map[Account]Moment   // of the Sync that began last of those that went through
-	named    map[string]naming    // what the key server said of identity keys lately
-	resting  map[string]time.Time // by conversationLock: when mend last failed
+	health   map[Account]Status         // without Problems
+	reserved map[string]blockID         // by blockName: the block that this Client reserved last
+	blocks   map[string]generationBlock // by blockName: what is on the disk
+	taken    map[string]taken           // by blockName: how far this Client is in its block
+	asked    map[string]time.Time       // when the key server last did not confirm a pin
+	began    Moment                     // of the Sync that began last, whichever account's
+	synced   map[Account]Moment         // of the Sync that began last of those that went through
+	named    map[string]naming          // what the key server said of identity keys lately
+	resting  map[string]time.Time       // by conversationLock: when mend last failed
 }
 
 // Register creates a user at the key server and signs this device in. The
@@ -98,7 +100,7 @@ func openClient(s *state.Store, o Options) (*Client, error) {
 func newClient(s *state.Store, o Options) (*Client, error) {
 	c := &Client{
 		o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{}, asked: map[string]time.Time{},
-		synced: map[Account]Moment{}, named: map[string]naming{}, taken: map[string]taken{}, resting: map[string]time.Time{},
+		synced: map[Account]Moment{}, named: map[string]naming{}, taken: map[string]taken{}, blocks: map[string]generationBlock{}, resting: map[string]time.Time{},
 	}
 	if err := c.markDevice(); err != nil {
 		return nil, err
@@ -168,7 +170,7 @@ func (c *Client) own(ctx context.Context, a Account) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	id, err := c.identity(ctx, self)
+	id, err := c.knownIdentity(ctx, self)
 	if err != nil {
 		return Account{}, err
 	}

@@ -221,7 +221,7 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 		p.SenderVerified = true
 		return nil
 	}
-	contacts, err := c.reader(ctx, self).contacts()
+	contacts, err := c.knownContacts(ctx, self)
 	if err != nil {
 		return fmt.Errorf("contacts of %s: %w", self, err)
 	}
@@ -232,7 +232,7 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 		if err := c.confirmPins(ctx, self, []Account{p.Sender}); err != nil {
 			return fmt.Errorf("confirm the identity key of %s: %w", p.Sender, err)
 		}
-		if contacts, err = c.reader(ctx, self).contacts(); err != nil {
+		if contacts, err = c.knownContacts(ctx, self); err != nil {
 			return fmt.Errorf("contacts of %s: %w", self, err)
 		}
 		pin = contacts.find(p.Sender)

@@ -125,18 +125,25 @@ func (c *Client) sendable(ctx context.Context, self Account, id ConversationID) 
 	if err := c.store.Err(); err != nil {
 		return nil, err
 	}
-	conv, err := c.member(ctx, self, id)
-	if err != nil {
+	known, err := c.knownConversation(ctx, self, id)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("conversation: %w", err)
+	case known == nil:
+		return nil, ErrNoConversation
+	}
+	conv := *known
+	if err := conv.blocked(); err != nil {
 		return nil, err
 	}
-	contacts, err := c.reader(ctx, self).contacts()
+	contacts, err := c.knownContacts(ctx, self)
 	if err != nil {
 		return nil, fmt.Errorf("contacts of %s: %w", self, err)
 	}
 	if err := contacts.checkRoster(withoutSelf(self, conv.Members)); err != nil {
 		return nil, err
 	}
-	return conv, nil
+	return &conv, nil
 }
 
 // updateIfDue refreshes the own leaf's keys when it is time, and does what

@@ -61,7 +61,7 @@ func (c *Client) checkPlace(ctx context.Context, self Account, group []byte, r *
 // this device was there when the epoch closed. Of what happened before, a new
 // device cannot tell.
 func (c *Client) isLate(ctx context.Context, self Account, group []byte, r *epochRecord, p *Plaintext) (bool, error) {
-	conv, err := c.reader(ctx, self).conversation(p.Conversation)
+	conv, err := c.knownConversation(ctx, self, p.Conversation)
 	if err != nil {
 		return false, fmt.Errorf("conversation: %w", err)
 	}

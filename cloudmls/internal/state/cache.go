@@ -20,6 +20,17 @@ type Cache struct {
 
 // Cache gives the sealed local key/value space of a namespace.
 func (s *Store) Cache(namespace string) *Cache {
+	if c, ok := s.caches.Load(namespace); ok {
+		return c.(*Cache)
+	}
+	c := s.newCache(namespace)
+	if c.err == nil {
+		s.caches.Store(namespace, c)
+	}
+	return c
+}
+
+func (s *Store) newCache(namespace string) *Cache {
 	s.vaultMu.Lock()
 	local := s.vault.LocalKey
 	s.vaultMu.Unlock()

@@ -92,6 +92,7 @@ type Store struct {
 	session session
 
 	deferred deferred
+	caches   sync.Map // *Cache by namespace; as many as the program names
 
 	vaultMu sync.Mutex
 	vault   *vault
