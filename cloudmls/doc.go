@@ -33,6 +33,7 @@
 //
 // # Limits of this version
 //
-// One cipher suite (0x0001). Correspondents use one key server. Identity keys
-// are pinned at first use; there is no key transparency log yet.
+// Correspondents use one key server. Identity keys are pinned at first use, and
+// pins follow keys that the pinned one has signed; there is no key transparency
+// log yet.
 package cloudmls
