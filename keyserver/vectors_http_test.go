@@ -51,6 +51,13 @@ type httpStep struct {
 	Same   string
 }
 
+// The runner reaches a server by its URL alone, with real time.
+func TestVectorsHTTPAtAURL(t *testing.T) {
+	n := newNode(t, keyserver.Options{Store: newStore(t), Origin: "https://elsewhere.example", Limits: keyserver.DefaultLimits()})
+	t.Setenv(serverToTry, n.url+"/")
+	TestVectorsHTTP(t)
+}
+
 // talk is a scenario under way.
 type talk struct {
 	t      *testing.T
