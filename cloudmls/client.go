@@ -36,6 +36,7 @@ type Client struct {
 	synced   map[Account]Moment         // of the Sync that began last of those that went through
 	named    map[string]naming          // what the key server said of identity keys lately
 	resting  map[string]time.Time       // by conversationLock: when mend last failed
+	deleted  []ConversationID           // see DeletedHistory
 }
 
 // Register creates a user at the key server and signs this device in. The

@@ -35,6 +35,11 @@ type Conversation struct {
 	// Omitted is what Update does with members of a group who are not in Members.
 	// Ensure and Create leave them alone.
 	Omitted Omitted
+	// HistoryDays is how many days messages of the conversation can be read at
+	// least; afterwards the keys to them are destroyed on all devices of all
+	// members, by Maintain. 0 is for ever where the conversation is new, and any
+	// where it exists: a policy never changes (*HistoryError).
+	HistoryDays uint32
 }
 
 // ConversationState is a snapshot; changing it changes nothing.
@@ -61,6 +66,8 @@ type ConversationState struct {
 	// PostQuantum: the group has the cipher suite with a post-quantum KEM. A
 	// conversation that had it once never goes without.
 	PostQuantum bool
+	// HistoryDays is how many days its messages can be read at least; 0: for ever.
+	HistoryDays uint32
 	Since       time.Time // when this account's user first joined or created it
 	Updated     time.Time // when the current epoch began for this user
 }

@@ -27,16 +27,13 @@ type place struct {
 	over     *conversationRecord // the conversation whose group it replaces; nil: it is new here
 	replaces []byte              // the instance that it replaces at the key server; nil: there must be none
 	token    []byte              // of that instance's epoch; in a group only
+	days     uint32              // for how long history is kept, where it replaces nothing; 0: for ever
 }
 
 // create makes a group with a random group_id for the conversation, adds the
 // members with its first Commit, and publishes all of it in one transaction.
 func (c *Client) create(ctx context.Context, self Account, p place, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
-	b, err := c.bindingFor(ctx, self, p)
-	if err != nil {
-		return nil, err
-	}
-	g, signature, err := c.newGroup(ctx, self, b, suiteOf(claimed))
+	g, signature, err := c.newGroup(ctx, self, c.bindingFor(p), suiteOf(claimed))
 	if err != nil {
 		return nil, err
 	}
@@ -171,26 +168,13 @@ func (r *conversationRecord) ready(kind Kind) bool {
 }
 
 // bindingFor gives what a new group says of itself. One that replaces another
-// says what that one said.
-func (c *Client) bindingFor(ctx context.Context, self Account, p place) (binding, error) {
-	b := binding{kind: p.kind, conversation: p.id, origin: c.o.Origin}
-	if p.over == nil {
-		return b, nil
+// keeps history for as long.
+func (c *Client) bindingFor(p place) binding {
+	b := binding{kind: p.kind, conversation: p.id, origin: c.o.Origin, days: p.days}
+	if p.over != nil {
+		b.days = p.over.Days
 	}
-	r, err := c.epoch(ctx, self, p.over.Group, p.over.Epoch)
-	if errors.Is(err, state.ErrNotFound) {
-		return b, nil
-	}
-	if err != nil {
-		return b, fmt.Errorf("archive record: %w", err)
-	}
-	ext, _ := r.archive.Extension(extensionBinding)
-	before, err := parseBinding(ext)
-	if err != nil {
-		return b, err
-	}
-	b.days = before.days
-	return b, nil
+	return b
 }
 
 // newGroup makes a group of one, bound to its conversation.

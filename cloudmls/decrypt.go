@@ -142,6 +142,13 @@ func (c *Client) findEpoch(ctx context.Context, self Account, group []byte, epoc
 // neverOpens gives a *NeverError for an epoch of a known group before the one
 // that the account entered it in: keys of the past are never handed out.
 func (c *Client) neverOpens(ctx context.Context, self Account, group []byte, epoch uint64) error {
+	h, err := c.history(ctx, self, group)
+	if err != nil {
+		return err
+	}
+	if epoch < h.From {
+		return &NeverError{Reason: NeverDeleted}
+	}
 	records, err := c.conversations(ctx, self)
 	if err != nil {
 		return err

@@ -38,13 +38,16 @@ func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*
 	if err != nil {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
+	if err := conv.checkHistory(want.HistoryDays); err != nil {
+		return nil, err
+	}
 	if conv != nil && conv.ready(want.Kind) && len(absent(conv, members)) == 0 {
 		return c.snapshot(ctx, self, conv), nil
 	}
 	if _, err := c.sync(ctx, self); err != nil {
 		return nil, err
 	}
-	conv, err = c.ensure(ctx, self, id, want.Kind, members)
+	conv, err = c.ensure(ctx, self, id, want, members)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +94,8 @@ func absent(conv *conversationRecord, members []Account) []Account {
 }
 
 // ensure is Ensure after a Sync. The caller holds the conversation's lock.
-func (c *Client) ensure(ctx context.Context, self Account, id ConversationID, kind Kind, members []Account) (*conversationRecord, error) {
+func (c *Client) ensure(ctx context.Context, self Account, id ConversationID, want Conversation, members []Account) (*conversationRecord, error) {
+	kind := want.Kind
 	claimed := map[Account]*mls.KeyPackage{}
 	var taken *takenError
 	for attempt := 0; ; attempt++ {
@@ -99,7 +103,10 @@ func (c *Client) ensure(ctx context.Context, self Account, id ConversationID, ki
 		if err != nil {
 			return nil, fmt.Errorf("conversation: %w", err)
 		}
-		p := place{id: id, kind: kind, over: conv}
+		if err := conv.checkHistory(want.HistoryDays); err != nil {
+			return nil, err
+		}
+		p := place{id: id, kind: kind, over: conv, days: want.HistoryDays}
 		switch {
 		case conv != nil && conv.Kind != kind:
 			return nil, fmt.Errorf("the conversation is of kind %d", conv.Kind)

@@ -117,6 +117,23 @@ func (e *BadKeyPackageError) Error() string {
 // Unwrap gives the broken rule.
 func (e *BadKeyPackageError) Unwrap() error { return e.Err }
 
+// HistoryError says that a conversation exists with another history policy than
+// the one that was asked for; a policy never changes. Days as in
+// Conversation.HistoryDays.
+type HistoryError struct{ Have, Want uint32 }
+
+// Error names both.
+func (e *HistoryError) Error() string {
+	return fmt.Sprintf("the conversation's history is kept %s, not %s", historyWords(e.Have), historyWords(e.Want))
+}
+
+func historyWords(days uint32) string {
+	if days == 0 {
+		return "for ever"
+	}
+	return fmt.Sprintf("for %d days", days)
+}
+
 // NeverError says that a message will not open however often it is tried.
 type NeverError struct {
 	Reason NeverReason
@@ -143,6 +160,7 @@ const (
 	NeverInvalid      NeverReason = "altered, or not from a member"                        // decryption or signature failed
 	NeverBeforeJoin   NeverReason = "sent before this account was added"                   // no key exists for it here
 	NeverAfterRemoval NeverReason = "sent after this account was removed"                  // no key exists for it here
+	NeverDeleted      NeverReason = "deleted, as the conversation's history policy says"   // no key exists any more
 	NeverFork         NeverReason = "sender and reader hold different states of the group" // epoch authenticators differ
 	NeverForeign      NeverReason = "the message's group is not one of ours"               // not bound to a conversation of this server
 )

@@ -40,7 +40,7 @@ func (c *Client) Create(ctx context.Context, self Account, want Conversation) (*
 	if conv != nil {
 		return nil, ErrConversationExists
 	}
-	if conv, err = c.ensure(ctx, self, id, want.Kind, members); err != nil {
+	if conv, err = c.ensure(ctx, self, id, want, members); err != nil {
 		return nil, err
 	}
 	return c.snapshot(ctx, self, conv), nil

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -100,6 +101,7 @@ type conversationRecord struct {
 	Since     int64          `json:"since"`
 	Updated   int64          `json:"updated"`        // when Epoch began for us
 	Past      []pastInstance `json:"past,omitempty"` // earlier instances, oldest first
+	Days      uint32         `json:"days,omitempty"` // how long its history is kept; 0: for ever
 	// Left is when the account asked the others to remove it, LeftEpoch the epoch
 	// that it asked in.
 	Left      int64  `json:"left,omitempty"`
@@ -132,6 +134,7 @@ type pastInstance struct {
 	Epoch     uint64 `json:"epoch"` // last epoch of it that we hold
 	JoinEpoch uint64 `json:"join_epoch"`
 	Closed    int64  `json:"closed"`
+	Days      uint32 `json:"days,omitempty"`
 }
 
 // memberEntry is one account of a roster and the identity key in its leaf
@@ -288,4 +291,22 @@ func senderKey(self Account, group []byte) state.Key {
 func epochKey(self Account, group []byte, epoch uint64) state.Key {
 	name := hex.EncodeToString(group) + "/" + strconv.FormatUint(epoch, 10)
 	return state.Key{Type: state.TypeEpoch, Account: self, Name: name}
+}
+
+// bundleKey names the bundle that begins with an epoch.
+func bundleKey(self Account, group []byte, first uint64) state.Key {
+	k := epochKey(self, group, first)
+	k.Name += "+"
+	return k
+}
+
+func historyKey(self Account, group []byte) state.Key {
+	return state.Key{Type: state.TypeHistory, Account: self, Name: hex.EncodeToString(group)}
+}
+
+// shelfScope names the archive keys of the group that an archive record or a
+// bundle belongs to.
+func shelfScope(tx *state.Tx, k state.Key) string {
+	group, _, _ := strings.Cut(k.Name, "/")
+	return tx.Scope(state.Key{Account: k.Account, Name: group})
 }

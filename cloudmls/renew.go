@@ -79,7 +79,9 @@ func (c *Client) renewJoined(ctx context.Context, self Account, joined []Convers
 
 // Maintain does what is due without anybody writing: it finishes a rotation that
 // was cut off, refills and replaces KeyPackages, and renews the keys of the user's
-// leaves, by a Commit in each group, before their certificates end. Calling it
+// leaves, by a Commit in each group, before their certificates end. It deletes
+// history that is kept for a limited time (*ClockError: it does not know what
+// time it is), and packs the archive records of past months. Calling it
 // once an hour or so is enough. It goes on after a failure; the error tells all
 // that failed.
 func (c *Client) Maintain(ctx context.Context) error {
@@ -103,6 +105,9 @@ func (c *Client) Maintain(ctx context.Context) error {
 		left -= n
 		if err != nil {
 			failed = append(failed, fmt.Errorf("groups of %s: %w", self, err))
+		}
+		if err := c.maintainHistory(ctx, self); err != nil {
+			failed = append(failed, fmt.Errorf("history of %s: %w", self, err))
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -96,6 +96,9 @@ func (c *Client) Update(ctx context.Context, self Account, want Conversation) (*
 	if err != nil {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
+	if err := conv.checkHistory(want.HistoryDays); err != nil {
+		return nil, err
+	}
 	if conv != nil && conv.ready(want.Kind) && len(absent(conv, members)) == 0 && len(u.omitted(conv)) == 0 {
 		return u.result(ctx, conv), nil // without the network
 	}
@@ -141,7 +144,7 @@ func (u *updating) run(ctx context.Context) (*Membership, error) {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
 	if conv == nil || u.want.Kind != KindGroup && conv.blocked() != nil {
-		conv, err = u.c.ensure(ctx, u.self, u.id, u.want.Kind, u.members)
+		conv, err = u.c.ensure(ctx, u.self, u.id, u.want, u.members)
 		if err != nil {
 			return u.notMade(ctx, err)
 		}

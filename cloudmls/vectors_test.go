@@ -211,3 +211,12 @@ func (e epochVector) check(t *testing.T) {
 		t.Errorf("roster %+v", m)
 	}
 }
+
+func readVectors(tb testing.TB) []byte {
+	tb.Helper()
+	b, err := os.ReadFile(vectorFile)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}

@@ -16,6 +16,8 @@ type view struct {
 	self   Account
 	source func(state.Key) ([]byte, error)
 	puts   map[state.Key][]byte // nil: delete
+	// limited are archive records that go under keys which will be destroyed.
+	limited map[state.Key]bool
 	// vouched are accounts whose KeyPackages the key server handed out to us.
 	vouched map[Account]bool
 	// added are accounts that a received Commit adds; entered says that the group
@@ -54,7 +56,19 @@ func (v *view) nested() *view {
 	return &view{self: v.self, source: v.get, puts: map[state.Key][]byte{}}
 }
 
-func (v *view) merge(child *view) { maps.Copy(v.puts, child.puts) }
+func (v *view) merge(child *view) {
+	maps.Copy(v.puts, child.puts)
+	for k := range child.limited {
+		v.limit(k)
+	}
+}
+
+func (v *view) limit(k state.Key) {
+	if v.limited == nil {
+		v.limited = map[state.Key]bool{}
+	}
+	v.limited[k] = true
+}
 
 func (v *view) size() int {
 	n := 0
@@ -82,9 +96,12 @@ func (v *view) checkSizes() error {
 func (v *view) flush(tx *state.Tx) error {
 	for k, b := range v.puts {
 		err := error(nil)
-		if b == nil {
+		switch {
+		case b == nil:
 			err = tx.Delete(k)
-		} else {
+		case v.limited[k]:
+			err = tx.PutArchived(k, b, state.Shelf{Scope: shelfScope(tx, k)})
+		default:
 			err = tx.Put(k, b)
 		}
 		if err != nil {
@@ -114,6 +131,15 @@ func (v *view) put(k state.Key, record any) error {
 }
 
 func (v *view) putRaw(k state.Key, b []byte) { v.puts[k] = b }
+
+// putEpoch puts an archive record; limited says that its history is not kept
+// for ever.
+func (v *view) putEpoch(k state.Key, b []byte, limited bool) {
+	v.puts[k] = b
+	if limited {
+		v.limit(k)
+	}
+}
 
 func (v *view) delete(k state.Key) { v.puts[k] = nil }
 

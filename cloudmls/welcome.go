@@ -167,7 +167,7 @@ func (v *view) retire(conv *conversationRecord, joinEpoch uint64, now int64) err
 		closed = now
 	}
 	conv.Past = append(conv.Past, pastInstance{
-		Group: conv.Group, Epoch: conv.Epoch, JoinEpoch: conv.JoinEpoch, Closed: closed,
+		Group: conv.Group, Epoch: conv.Epoch, JoinEpoch: conv.JoinEpoch, Closed: closed, Days: conv.Days,
 	})
 	conv.JoinEpoch, conv.Removed, conv.Left, conv.LeftEpoch = joinEpoch, 0, 0, 0
 	conv.Broken, conv.BrokenKind, conv.BrokenCommit, conv.Asked = "", "", nil, 0

@@ -87,13 +87,7 @@ func ParseArchiveRecord(b []byte) (*ArchiveRecord, error) {
 // MarshalBinary returns the record, unprotected. It never fails.
 func (a *ArchiveRecord) MarshalBinary() ([]byte, error) {
 	var w codec.Writer
-	w.Uint16(archiveFormat)
-	a.context.marshal(&w)
-	w.Uint32(a.leaves)
-	w.Uint32(uint32(a.own))
-	w.Opaque(a.encryptionSecret)
-	w.Opaque(a.senderDataSecret)
-	w.Opaque(a.authenticator)
+	a.marshalHead(&w)
 	w.Vector(func() {
 		for i := range a.roster {
 			m := &a.roster[i]
@@ -106,12 +100,7 @@ func (a *ArchiveRecord) MarshalBinary() ([]byte, error) {
 }
 
 func (a *ArchiveRecord) unmarshal(r *codec.Reader) {
-	a.context.unmarshal(r)
-	a.leaves = r.Uint32()
-	a.own = LeafIndex(r.Uint32())
-	a.encryptionSecret = r.OpaqueMax(maxHash)
-	a.senderDataSecret = r.OpaqueMax(maxHash)
-	a.authenticator = r.OpaqueMax(maxHash)
+	a.unmarshalHead(r)
 	r.Vector(MaxLeaves, func(r *codec.Reader) {
 		m := Member{Leaf: LeafIndex(r.Uint32()), SignatureKey: r.OpaqueMax(maxKey)}
 		m.Credential.unmarshal(r)

@@ -54,6 +54,7 @@ var Rules = []Rule{
 	{Package: "cloudmls/internal/keys", Ours: []string{"keyserver/keyapi", "cloudmls/internal/..."},
 		Others: []string{"golang.org/x/crypto", "golang.org/x/text"}, Never: pure},
 	{Package: "cloudmls/internal/envelope", Others: []string{"golang.org/x/crypto"}, Never: pure},
+	{Package: "cloudmls/internal/stream", Others: []string{"golang.org/x/crypto"}, Never: pure},
 	{Package: "cloudmls/internal/state", Ours: []string{"internal/crashpoint", "keyserver/keyapi", "cloudmls/internal/..."}, Others: []string{"golang.org/x/crypto"}},
 	{Package: "cloudmls/boltstore", Ours: []string{"cloudmls"}, Others: []string{"go.etcd.io/bbolt"}},
 

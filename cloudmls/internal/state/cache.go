@@ -128,6 +128,18 @@ func (c *Cache) Delete(key string) error {
 	return c.store.write(place{c.bucket, c.name(key)}, nil)
 }
 
+// DeleteAll deletes records in one write.
+func (c *Cache) DeleteAll(names []string) error {
+	if err := c.usable(); err != nil || len(names) == 0 {
+		return err
+	}
+	places := make([]place, len(names))
+	for i, n := range names {
+		places[i] = place{c.bucket, c.name(n)}
+	}
+	return c.store.erase(places)
+}
+
 // ForEach calls fn for each record of the namespace, in any order. fn must not
 // call the cache. v is valid during the call only.
 func (c *Cache) ForEach(fn func(key string, v []byte) error) error {

@@ -72,14 +72,27 @@ func (s *Store) Flush() error {
 // write stores one record, nil to delete it, and all that wait. When it fails,
 // nothing has changed, and those wait on.
 func (s *Store) write(p place, b []byte) error {
+	return s.writeWith(map[place][]byte{p: b})
+}
+
+// erase deletes records, and stores all others that wait.
+func (s *Store) erase(places []place) error {
+	records := make(map[place][]byte, len(places))
+	for _, p := range places {
+		records[p] = nil
+	}
+	return s.writeWith(records)
+}
+
+func (s *Store) writeWith(records map[place][]byte) error {
 	s.deferred.writing.Lock()
 	defer s.deferred.writing.Unlock()
 	before := s.deferred.all()
 	after := maps.Clone(before)
 	if after == nil {
-		after = make(map[place][]byte, 1)
+		after = make(map[place][]byte, len(records))
 	}
-	after[p] = b
+	maps.Copy(after, records)
 	return s.writeAll(after, before)
 }
 

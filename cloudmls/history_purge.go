@@ -1,0 +1,250 @@
+package cloudmls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/internal/crashpoint"
+)
+
+const (
+	dayMillis = 24 * 60 * 60 * 1000
+	// markParts is how many marks a policy's days are divided into: so much
+	// longer than it says is history kept at most, for lack of marks.
+	markParts = 16
+	// purgeStep is how many epochs are deleted in one transaction.
+	purgeStep = 1000
+	// renewIdle is how often an epoch in which nothing happens is ended, in days,
+	// so that its messages can be deleted.
+	renewIdle = 7
+)
+
+// purgeHistory deletes the epochs of a group that were over for as long as the
+// policy says: their archive records at once, and the archive keys of a month
+// when the month is past by that long, so that copies of the records are worth
+// nothing. What lies under such a key and is not due yet is sealed anew under
+// the present month's key first.
+//
+// An epoch counts as over from when it was first seen to be (historyMark), by a
+// clock that can be trusted, not from when some member's clock says.
+func (c *Client) purgeHistory(ctx context.Context, self Account, i *instance, t time.Time) error {
+	for {
+		more := false
+		err := c.update(ctx, self, func(tx *state.Tx, v *view) error {
+			more = false
+			conv, err := v.conversation(i.conversation)
+			if err != nil || conv == nil {
+				return errors.Join(err, errNothing)
+			}
+			now := conv.instance(i.group)
+			if now == nil || now.days == 0 {
+				return errNothing
+			}
+			h, err := v.history(now.group)
+			if err != nil {
+				return err
+			}
+			changed := h.mark(now, t)
+			from := h.due(now, t)
+			if from > h.From {
+				changed = true
+				if more, err = deleteEpochs(v, now, h, from); err != nil {
+					return err
+				}
+			}
+			dropped := false
+			if !more {
+				if dropped, err = dropMonths(tx, v, now, h, t); err != nil {
+					return err
+				}
+			}
+			if !changed && !dropped {
+				return errNothing
+			}
+			crashpoint.Here("history-due")
+			return v.put(historyKey(v.self, now.group), h)
+		})
+		if err != nil && !errors.Is(err, errNothing) {
+			return fmt.Errorf("delete history: %w", err)
+		}
+		if err == nil {
+			crashpoint.Here("history-deleted")
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// mark notes what is over now. A mark of the future was made by a clock that has
+// been set back since; it counts from now on.
+func (h *historyRecord) mark(i *instance, t time.Time) (changed bool) {
+	now := t.UnixMilli()
+	for n := range h.Marks {
+		if h.Marks[n].At > now+dayMillis {
+			h.Marks[n].At, changed = now, true
+		}
+	}
+	over, ok := i.over()
+	if !ok || over < h.From {
+		return changed
+	}
+	if n := len(h.Marks); n > 0 {
+		newest := h.Marks[n-1]
+		if newest.Epoch >= over || now-newest.At < max(1, int64(i.days)/markParts)*dayMillis {
+			return changed
+		}
+	}
+	h.Marks = append(h.Marks, historyMark{Epoch: over, At: now})
+	return true
+}
+
+// due gives the first epoch that is not to be deleted yet.
+func (h *historyRecord) due(i *instance, t time.Time) uint64 {
+	from := h.From
+	for _, m := range h.Marks {
+		if m.At+int64(i.days)*dayMillis <= t.UnixMilli() {
+			from = max(from, m.Epoch+1)
+		}
+	}
+	return from
+}
+
+// deleteEpochs deletes the records of epochs before one, and the bundles that
+// hold nothing else; more says that some are left.
+func deleteEpochs(v *view, i *instance, h *historyRecord, from uint64) (more bool, err error) {
+	n, next := 0, from
+	err = i.epochs(h.From, from-1, func(e uint64) error {
+		if n++; n > purgeStep {
+			next = min(next, e)
+			return nil
+		}
+		v.delete(epochKey(v.self, i.group, e))
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	kept := h.Bundles[:0:0]
+	for _, b := range h.Bundles {
+		if b[1] < next {
+			v.delete(bundleKey(v.self, i.group, b[0]))
+		} else {
+			kept = append(kept, b)
+		}
+	}
+	h.From, h.Bundles = next, kept
+	marks := h.Marks[:0:0]
+	for _, m := range h.Marks {
+		if m.Epoch >= next {
+			marks = append(marks, m)
+		}
+	}
+	h.Marks = marks
+	return next < from, nil
+}
+
+// dropMonths destroys the archive keys of months that are past by as long as the
+// policy says.
+func dropMonths(tx *state.Tx, v *view, i *instance, h *historyRecord, t time.Time) (dropped bool, err error) {
+	scope := shelfScope(tx, epochKey(v.self, i.group, 0))
+	for _, month := range tx.Shelves(scope) {
+		end, err := endOfMonth(month)
+		if err != nil {
+			return dropped, err
+		}
+		if month == tx.Month() || end.UnixMilli()+int64(i.days)*dayMillis > t.UnixMilli() {
+			continue
+		}
+		on := state.Shelf{Scope: scope, Month: month}
+		if err := moveFrom(tx, v, i, h, on); err != nil {
+			return dropped, err
+		}
+		if err := tx.DropShelf(on); err != nil {
+			return dropped, err
+		}
+		h.Dropped++
+		dropped = true
+	}
+	return dropped, nil
+}
+
+// moveFrom seals anew, under the present month's key, what lies on a shelf and
+// is not deleted.
+func moveFrom(tx *state.Tx, v *view, i *instance, h *historyRecord, from state.Shelf) error {
+	to := state.Shelf{Scope: from.Scope}
+	err := i.epochs(h.From, i.last(), func(n uint64) error {
+		k := epochKey(v.self, i.group, n)
+		if !tx.Has(k) {
+			return nil
+		}
+		if on, err := tx.ShelfOf(k); err != nil || on != from {
+			return err
+		}
+		b, err := tx.Get(k)
+		if err != nil {
+			return err
+		}
+		return tx.PutArchived(k, b, to)
+	})
+	if err != nil {
+		return err
+	}
+	for n, span := range h.Bundles {
+		k := bundleKey(v.self, i.group, span[0])
+		if on, err := tx.ShelfOf(k); err != nil || on != from {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		raw, err := tx.Get(k)
+		if err != nil {
+			return err
+		}
+		b, err := decodeBundle(raw)
+		if err != nil {
+			return err
+		}
+		rest, err := b.records(h.From)
+		if err != nil {
+			return err
+		}
+		if raw, err = pack(rest); err != nil {
+			return err
+		}
+		first := uint64(rest[0].archive.Epoch())
+		if first != span[0] {
+			v.delete(k)
+			h.Bundles[n][0] = first
+		}
+		if err := tx.PutArchived(bundleKey(v.self, i.group, first), raw, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endIdle opens a new epoch in a group of this account whose present one is so
+// old that what was sent in it is due.
+func (c *Client) endIdle(ctx context.Context, self Account, i *instance, t time.Time) error {
+	unlock, err := c.locks.lock(ctx, conversationLock(self, i.conversation))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = c.commit(ctx, self, i.conversation, func(conv *conversationRecord) (*change, error) {
+		old := t.UnixMilli() - conv.Updated
+		if string(conv.Group) != string(i.group) || old < max(int64(conv.Days), renewIdle)*dayMillis {
+			return nil, nil
+		}
+		return &change{renew: true}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("end an old epoch: %w", err)
+	}
+	return nil
+}
