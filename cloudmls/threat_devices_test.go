@@ -36,6 +36,18 @@ func field(t *testing.T, b []byte) (v, rest []byte) {
 // generation, and the reuse guard that went into the nonce.
 func senderData(t *testing.T, r *epochRecord, message []byte) (leaf, generation uint32, guard [4]byte) {
 	t.Helper()
+	aead, nonce, aad, sealed := senderDataKey(t, r, message)
+	plain, err := aead.Open(nil, nonce, sealed, aad)
+	if err != nil || len(plain) != 12 {
+		t.Fatalf("sender data: %d octets, %v", len(plain), err)
+	}
+	return binary.BigEndian.Uint32(plain), binary.BigEndian.Uint32(plain[4:]), [4]byte(plain[8:])
+}
+
+// senderDataKey gives what the sender data of a message are sealed with, and
+// where they are.
+func senderDataKey(t *testing.T, r *epochRecord, message []byte) (aead cipher.AEAD, nonce, aad, sealed []byte) {
+	t.Helper()
 	b, err := r.archive.MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
@@ -54,8 +66,8 @@ func senderData(t *testing.T, r *epochRecord, message []byte) (leaf, generation 
 	if !bytes.Equal(group, inMessage) {
 		t.Fatal("the message is of another group")
 	}
-	head := m[:9] // epoch, content type
-	authenticated, m := field(t, m[9:])
+	head := m[:9]          // epoch, content type
+	_, m = field(t, m[9:]) // authenticated data, which SenderDataAAD leaves out
 	encrypted, m := field(t, m)
 	ciphertext, _ := field(t, m)
 	expand := func(label string, n int) []byte {
@@ -74,17 +86,11 @@ func senderData(t *testing.T, r *epochRecord, message []byte) (leaf, generation 
 	if err != nil {
 		t.Fatal(err)
 	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
+	if aead, err = cipher.NewGCM(block); err != nil {
 		t.Fatal(err)
 	}
-	_ = authenticated // is no part of SenderDataAAD
-	aad := append([]byte{byte(len(group))}, group...)
-	plain, err := aead.Open(nil, expand("nonce", 12), encrypted, append(aad, head...))
-	if err != nil || len(plain) != 12 {
-		t.Fatalf("sender data: %d octets, %v", len(plain), err)
-	}
-	return binary.BigEndian.Uint32(plain), binary.BigEndian.Uint32(plain[4:]), [4]byte(plain[8:])
+	aad = append([]byte{byte(len(group))}, group...)
+	return aead, expand("nonce", 12), append(aad, head...), encrypted
 }
 
 // TestThreat21_SameBlockServedTwice: the server lets two devices of a user

@@ -299,7 +299,7 @@ func TestThreat04_AuthIsForOneServer(t *testing.T) {
 	t.Parallel()
 	good := newHostile(t)
 	alice := good.user("alice")
-	other := evil.NewServer(t, evil.Options{Server: serverOptions("https://other.test.example", good.clock)})
+	other := evil.NewServer(t, evil.Options{Server: serverOptions("https://keyz.test.example", good.clock)})
 	params, err := good.evil.Client("observer").Params(t.Context(), keyapi.ParamsRequest{Username: alice.username})
 	if err != nil {
 		t.Fatal(err)
