@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cloudmls/gateway/mls/internal/codec"
@@ -131,5 +132,19 @@ func TestElsewhere_TreeIsNotDecodedPerMessage(t *testing.T) {
 	// Six more levels of the secret tree, two secrets each.
 	if largeOpen > smallOpen+6*40 {
 		t.Errorf("opening a message allocates %.0f times in a group of 256, %.0f in one of 4", largeOpen, smallOpen)
+	}
+}
+
+// A tree whose right half has no member is refused, whatever it ends with.
+func TestTreeIsNoLargerThanItsMembersNeed(t *testing.T) {
+	w := newWorld(t, 2, 1)
+	g := w.members[0]
+	for size := uint32(2); size <= 8; size *= 2 {
+		tree := newRatchetTree(size)
+		tree.setLeaf(0, g.tree.leaf(0))
+		tree.setParent(node(size-1), g.tree.parent(g.tree.root()))
+		if _, err := parseRatchetTree(encode(tree)); err == nil || !strings.Contains(err.Error(), "larger than its members need") {
+			t.Errorf("%d leaves, one member: got %v", size, err)
+		}
 	}
 }

@@ -90,6 +90,28 @@ func (x *keyIndex) insert(t *ratchetTree, n node) bool {
 	return true
 }
 
+// follow returns the index of a tree in which the given nodes changed from what
+// they were in the index: itself, if none of them has another key. If two nodes
+// have one key, ok is false and dup one of them. was is the key that a node had.
+func (x *keyIndex) follow(t *ratchetTree, changed []change, was func(change) []byte) (next *keyIndex, dup node, ok bool) {
+	next = x
+	for _, c := range changed {
+		if bytes.Equal(was(c), x.key(t, c.node)) {
+			continue
+		}
+		if next == x {
+			next = x.clone()
+		}
+		next.remove(c.node, was(c))
+	}
+	for _, c := range changed {
+		if !bytes.Equal(was(c), x.key(t, c.node)) && !next.insert(t, c.node) {
+			return nil, c.node, false
+		}
+	}
+	return next, 0, true
+}
+
 // remove takes out node n, which was inserted with the given key; a key that is
 // nil was not inserted.
 func (x *keyIndex) remove(n node, key []byte) {

@@ -155,7 +155,6 @@ func (t *ratchetTree) setParent(n node, p *parentNode) { t.set(n, nil, p) }
 
 // blankPath blanks the direct path of l.
 func (t *ratchetTree) blankPath(l LeafIndex) {
-	t.invalidate(l.node())
 	for _, n := range l.node().DirectPath(t.size()) {
 		if t.parent(n) != nil {
 			t.setParent(n, nil)

@@ -21,12 +21,6 @@ type change struct {
 	parent *parentNode
 }
 
-// changes notes a node before it is changed.
-func (t *ratchetTree) changes(n node) {
-	s := t.nodes.at(int(n))
-	t.changed = append(t.changed, change{node: n, leaf: s.leaf, parent: s.parent})
-}
-
 // checkMembers checks what RFC 9420 section 7.3 asks of all leaves together,
 // signatures apart: unique keys, and capabilities that cover the group's
 // extensions and all credential types in use. If the tree is a clone of one that
@@ -66,36 +60,70 @@ func (t *ratchetTree) indexed() (*treeIndex, []change, error) {
 	slices.SortStableFunc(changed, func(a, b change) int { return int(a.node) - int(b.node) })
 	changed = slices.CompactFunc(changed, func(a, b change) bool { return a.node == b.node })
 	x := t.index
-	if x == nil || !x.holds(len(changed)) {
+	if x == nil || !x.encryption.holds(len(changed)) || !x.signature.holds(len(changed)) {
 		x, err := t.newIndex()
 		return x, changed, err
 	}
-	x = &treeIndex{encryption: x.encryption.clone(), signature: x.signature.clone(), credentials: maps.Clone(x.credentials)}
-	for _, c := range changed {
-		x.forget(c)
+	x = new(treeIndex)
+	var dup node
+	var ok bool
+	if x.encryption, dup, ok = t.index.encryption.follow(t, changed, change.encryptionKey); !ok {
+		return nil, nil, sameEncryptionKey(dup)
 	}
+	if x.signature, _, ok = t.index.signature.follow(t, changed, change.signatureKey); !ok {
+		return nil, nil, sameSignatureKey()
+	}
+	x.credentials = maps.Clone(t.index.credentials)
 	for _, c := range changed {
-		if err := x.insert(t, c.node); err != nil {
-			return nil, nil, err
+		was, is := c.leaf, t.leafAt(c.node)
+		if was != nil {
+			if x.credentials[was.credential.Type]--; x.credentials[was.credential.Type] == 0 {
+				delete(x.credentials, was.credential.Type)
+			}
+		}
+		if is != nil {
+			x.credentials[is.credential.Type]++
 		}
 	}
 	return x, changed, nil
 }
 
-// holds reports whether the index can take n more nodes.
-func (x *treeIndex) holds(n int) bool {
-	return x.encryption.holds(n) && x.signature.holds(n)
+// encryptionKey is the key that a node had before it changed; nil if it was
+// blank.
+func (c change) encryptionKey() []byte {
+	switch {
+	case c.leaf != nil:
+		return c.leaf.encryptionKey
+	case c.parent != nil:
+		return c.parent.encryptionKey
+	}
+	return nil
+}
+
+func (c change) signatureKey() []byte {
+	if c.leaf != nil {
+		return c.leaf.signatureKey
+	}
+	return nil
+}
+
+func sameSignatureKey() error { return invalid("7.3", "two members have the same signature key") }
+
+func sameEncryptionKey(n node) error {
+	if n.IsLeaf() {
+		return invalid("7.3", "two nodes have the same encryption key")
+	}
+	return invalid("12.4.3.1", "two nodes have the same encryption key")
 }
 
 // newIndex makes the index of a whole tree.
 func (t *ratchetTree) newIndex() (*treeIndex, error) {
 	encryption, signature := 0, 0
 	for n := range t.width() {
-		s := t.nodes.at(int(n))
-		if s.leaf != nil {
+		if t.leafAt(n) != nil {
 			signature++
 		}
-		if s.leaf != nil || s.parent != nil {
+		if !t.blank(n) {
 			encryption++
 		}
 	}
@@ -105,42 +133,17 @@ func (t *ratchetTree) newIndex() (*treeIndex, error) {
 		credentials: map[CredentialType]int{},
 	}
 	for n := range t.width() {
-		if err := x.insert(t, n); err != nil {
-			return nil, err
+		if !x.encryption.insert(t, n) {
+			return nil, sameEncryptionKey(n)
+		}
+		if !x.signature.insert(t, n) {
+			return nil, sameSignatureKey()
+		}
+		if l := t.leafAt(n); l != nil {
+			x.credentials[l.credential.Type]++
 		}
 	}
 	return x, nil
-}
-
-func (x *treeIndex) insert(t *ratchetTree, n node) error {
-	if !x.encryption.insert(t, n) {
-		section := "12.4.3.1"
-		if n.IsLeaf() {
-			section = "7.3"
-		}
-		return invalid(section, "two nodes have the same encryption key")
-	}
-	if !x.signature.insert(t, n) {
-		return invalid("7.3", "two members have the same signature key")
-	}
-	if l := t.leafAt(n); l != nil {
-		x.credentials[l.credential.Type]++
-	}
-	return nil
-}
-
-// forget takes out a node that has changed.
-func (x *treeIndex) forget(c change) {
-	switch l := c.leaf; {
-	case l != nil:
-		x.encryption.remove(c.node, l.encryptionKey)
-		x.signature.remove(c.node, l.signatureKey)
-		if x.credentials[l.credential.Type]--; x.credentials[l.credential.Type] == 0 {
-			delete(x.credentials, l.credential.Type)
-		}
-	case c.parent != nil:
-		x.encryption.remove(c.node, c.parent.encryptionKey)
-	}
 }
 
 // hasKey reports whether a node of the tree has the given encryption key.
