@@ -186,7 +186,13 @@ func TestThreat16_OlderBlobServed(t *testing.T) {
 			if restart {
 				s.restart(s.alice, "alice")
 			}
-			b, err := s.alice.Encrypt(t.Context(), s.alice.self, s.groups[0], []byte("to whom?"), nil)
+			var b []byte
+			var err error
+			if restart {
+				b, err = s.alice.Encrypt(t.Context(), s.alice.self, s.groups[0], []byte("to whom?"), nil)
+			} else { // looking is enough
+				_, err = s.alice.Sync(t.Context(), s.alice.self)
+			}
 			if b != nil {
 				t.Error("a ciphertext was released")
 			}
