@@ -51,7 +51,7 @@ type RotateOptions struct {
 // rotationRecord is the object app/cloudmls/rotation: a rotation under way.
 type rotationRecord struct {
 	Version int   `json:"v"`
-	Round   int64 `json:"round"` // milliseconds since 1970; tells rotations apart
+	Round   int64 `json:"round"` // milliseconds since 1970, or more; grows with each rotation
 }
 
 func rotationKey() state.Key { return state.Key{Type: state.TypeApp, Name: "cloudmls/rotation"} }
@@ -82,7 +82,11 @@ func (c *Client) Rotate(ctx context.Context, o RotateOptions) error {
 		return fmt.Errorf("rotate keys: %w", err)
 	}
 	report(o.Progress, RotationKeys, 0, 1)
-	r := &rotationRecord{Version: recordVersion, Round: c.now().UnixMilli()}
+	round, err := c.nextRound(ctx)
+	if err != nil {
+		return fmt.Errorf("rotate keys: %w", err)
+	}
+	r := &rotationRecord{Version: recordVersion, Round: round}
 	b, err := encodeRecord(r)
 	if err != nil {
 		return err
@@ -94,6 +98,32 @@ func (c *Client) Rotate(ctx context.Context, o RotateOptions) error {
 	crashpoint.Here("rotation-begun")
 	report(o.Progress, RotationKeys, 1, 1)
 	return c.ResumeRotation(ctx, o.Progress)
+}
+
+// nextRound gives a number above those of all rotations before, whatever the
+// clocks of the devices say.
+func (c *Client) nextRound(ctx context.Context) (int64, error) {
+	round := c.now().UnixMilli()
+	if r, err := c.rotation(ctx); err != nil {
+		return 0, err
+	} else if r != nil {
+		round = max(round, r.Round+1)
+	}
+	accounts, err := c.Accounts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, self := range accounts {
+		id, err := c.identity(ctx, self)
+		if err != nil {
+			return 0, err
+		}
+		round = max(round, id.Round+1)
+		if id.Next != nil {
+			round = max(round, id.Next.Round+1)
+		}
+	}
+	return round, nil
 }
 
 func report(progress func(RotationProgress), s RotationStage, done, total int) {
@@ -175,14 +205,15 @@ func (c *Client) ResumeRotation(ctx context.Context, progress func(RotationProgr
 	if err != nil {
 		return fmt.Errorf("rotate keys: %w", err)
 	}
+	var failed []error
 	for i, self := range accounts {
 		report(progress, RotationIdentities, i, len(accounts))
 		if err := c.rotateIdentity(ctx, self, r.Round); err != nil {
-			return fmt.Errorf("rotate keys: identity key of %s: %w", self, err)
+			failed = append(failed, fmt.Errorf("identity key of %s: %w", self, err))
 		}
 	}
-	report(progress, RotationIdentities, len(accounts), len(accounts))
-	left := c.rotateGroups(ctx, accounts, progress)
+	report(progress, RotationIdentities, len(accounts)-len(failed), len(accounts))
+	left := errors.Join(errors.Join(failed...), c.rotateGroups(ctx, accounts, progress))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -12,6 +12,11 @@ import (
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
+// ErrIdentityTaken: the key server names an identity key for the account that
+// none of the user's devices has made. Whoever had a device replaced the key
+// before the user did; contacts must be told by other means.
+var ErrIdentityTaken = errors.New("the account's identity key was replaced by somebody else")
+
 // rotateIdentity replaces an account's identity key by one that it signs, once
 // per round, whichever device does it and wherever another was cut off. The new
 // key is in the sealed state before the key server hears of it, and in use after.
@@ -34,6 +39,9 @@ func (c *Client) rotateIdentity(ctx context.Context, self Account, round int64) 
 			_, err := c.o.Server.RotateIdentity(ctx, token, keyapi.RotationRequest{Account: self, Rotation: next.Rotation})
 			return err
 		})
+		if isCode(err, keyapi.CodeConflict) {
+			return fmt.Errorf("%w: %w", ErrIdentityTaken, err)
+		}
 		if err != nil {
 			return fmt.Errorf("tell the key server: %w", err)
 		}

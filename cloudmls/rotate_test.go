@@ -327,3 +327,58 @@ func TestRetiredKeyIsNotAccepted(t *testing.T) {
 		t.Error("the retired key counts for the wrong epochs")
 	}
 }
+
+// TestRotationWithClocksThatDiffer: a device whose clock is months behind the one
+// that rotated before replaces the keys all the same.
+func TestRotationWithClocksThatDiffer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice := w.user("alice")
+	if err := alice.Rotate(t.Context(), RotateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	before := alice.ownKey()
+	alice.o.Now = func() time.Time { return w.clock.now().Add(-90 * 24 * time.Hour) }
+	if err := alice.Rotate(t.Context(), RotateOptions{}); err != nil && !isCode(err, keyapi.CodeInvalid) {
+		t.Fatal(err) // KeyPackages of the past are not taken
+	}
+	if bytes.Equal(alice.ownKey(), before) {
+		t.Error("the identity key is the one before")
+	}
+}
+
+// TestThreat44_ThiefWasFaster: the thief has replaced the identity key at the key
+// server; the user is told, other accounts are rotated, and the rest is done.
+func TestThreat44_ThiefWasFaster(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice := w.user("alice")
+	too := account("alice-too")
+	if err := alice.AddAccount(t.Context(), too); err != nil {
+		t.Fatal(err)
+	}
+	thief := alice.sibling()
+	if err := thief.rotateIdentity(t.Context(), thief.self, 1); err != nil {
+		t.Fatal(err)
+	}
+	err := alice.changeIdentity(t.Context(), alice.self, func(r *identityRecord) error { // what the thief did not share
+		r.Seed, r.Rotations, r.Former, r.Round = bytes.Repeat([]byte{1}, 32), nil, nil, 0
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := alice.identity(t.Context(), too)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := alice.Rotate(t.Context(), RotateOptions{}); !errors.Is(err, ErrIdentityTaken) {
+		t.Errorf("got %v", err)
+	}
+	if now, err := alice.identity(t.Context(), too); err != nil || now.is(other.public()) {
+		t.Errorf("the other account's key was not replaced, %v", err)
+	}
+	if _, on, err := alice.Rotating(t.Context()); !on || err != nil {
+		t.Errorf("the rotation counts as done, %v", err)
+	}
+}
