@@ -194,6 +194,7 @@ func (g *Gateway) Run(ctx context.Context, l Listeners) error {
 		start("serve SMTP", func() error { return g.smtp.Serve(l.SMTP) })
 	}
 	start("outbox", func() error { return g.outbox.Run(ctx) })
+	start("maintain keys", func() error { return g.maintain(ctx) })
 	g.startLoops(ctx)
 	<-ctx.Done()
 

@@ -69,6 +69,9 @@ func (s *syncer) report(r cloudmls.SyncResult) {
 	for _, id := range r.Replaced {
 		s.a.log.Warn("a conversation's group was replaced by a new one", "conversation", id)
 	}
+	for _, a := range r.Rotated {
+		s.a.log.Warn("somebody's identity key was replaced, by a signed statement; compare the new one", "platform", a.Platform)
+	}
 	if r.Processed > 0 {
 		s.a.log.Debug("synced", "processed", r.Processed, "joined", len(r.Joined), "changed", len(r.Changed), "removed", len(r.Removed))
 	}
