@@ -54,7 +54,11 @@ func (c *Client) DecryptDeferred(ctx context.Context, self Account, message []by
 	if !ok || !isFramed || t != mls.ContentApplication || m.WireFormat() != mls.WirePrivateMessage {
 		return nil, &NeverError{Reason: NeverMalformed}
 	}
+	ref := sha256.Sum256(message)
 	r, err := c.findEpoch(ctx, self, []byte(group), uint64(epoch))
+	if err := c.noteWaiting(self, ref, []byte(group), uint64(epoch), err); err != nil {
+		return nil, err
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +67,7 @@ func (c *Client) DecryptDeferred(ctx context.Context, self Account, message []by
 		return nil, c.tellFork(ctx, self, r, uint64(epoch), explain(r, m, err))
 	}
 	p := &Plaintext{
-		Data: app.Plaintext, Ref: sha256.Sum256(message),
+		Data: app.Plaintext, Ref: ref,
 		Epoch: uint64(epoch), Generation: app.Generation, Own: app.Sender == r.archive.OwnLeaf(),
 	}
 	if err := c.describe(r, app, p); err != nil {
@@ -119,7 +123,7 @@ func (c *Client) findEpoch(ctx context.Context, self Account, group []byte, epoc
 		return nil, err
 	}
 	if _, err := c.sync(ctx, self); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotYet, err)
+		return nil, &NotYetError{Reason: NotYetOffline, Err: err}
 	}
 	r, err = c.epoch(ctx, self, group, epoch)
 	if err == nil {
@@ -136,7 +140,14 @@ func (c *Client) findEpoch(ctx context.Context, self Account, group []byte, epoc
 	} else if removed {
 		return nil, &NeverError{Reason: NeverAfterRemoval}
 	}
-	return nil, ErrNotYet
+	known, err := c.knowsGroup(ctx, self, group)
+	if err != nil {
+		return nil, err
+	}
+	if known {
+		return nil, &NotYetError{Reason: NotYetEpoch}
+	}
+	return nil, &NotYetError{Reason: NotYetGroup}
 }
 
 // neverOpens gives a *NeverError for an epoch of a known group before the one

@@ -134,6 +134,36 @@ func historyWords(days uint32) string {
 	return fmt.Sprintf("for %d days", days)
 }
 
+// NotYetError is an ErrNotYet with its reason.
+type NotYetError struct {
+	Reason NotYetReason
+	Err    error // the cause; may be nil
+}
+
+// Error gives the reason and the cause.
+func (e *NotYetError) Error() string {
+	if e.Err == nil {
+		return ErrNotYet.Error() + ": " + string(e.Reason)
+	}
+	return fmt.Sprintf("%v: %s: %v", ErrNotYet, e.Reason, e.Err)
+}
+
+// Is makes it an ErrNotYet.
+func (e *NotYetError) Is(target error) bool { return target == ErrNotYet }
+
+// Unwrap gives the cause.
+func (e *NotYetError) Unwrap() error { return e.Err }
+
+// NotYetReason says what a message waits for.
+type NotYetReason string
+
+// Reasons of a NotYetError.
+const (
+	NotYetOffline NotYetReason = "the key server could not be asked"            // for what it waits is not known
+	NotYetGroup   NotYetReason = "its group is not known, or not accepted, yet" // a Welcome may come, or be accepted (AcceptIdentity)
+	NotYetEpoch   NotYetReason = "its epoch has not begun here yet"             // a Commit may come
+)
+
 // NeverError says that a message will not open however often it is tried.
 type NeverError struct {
 	Reason NeverReason

@@ -70,6 +70,9 @@ func (c *Client) isLate(ctx context.Context, self Account, group []byte, r *epoc
 	}
 	m, present := rosterFind(conv.Members, p.Sender)
 	present = present && bytes.Equal(m.IdentityKey, p.IdentityKey) // else that leaf was revoked
+	if string(conv.Group) == string(group) && m.Joined > p.Epoch {
+		present = false // that leaf was removed; the account came back with another
+	}
 	old := c.now().Sub(r.opened) > lateAfter
 	if present && !old {
 		return false, nil

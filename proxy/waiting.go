@@ -64,8 +64,9 @@ func (w *waiting) outcome(ref string, err error) {
 			clear(w.tried)
 		}
 		w.tried[ref] = w.now()
-		if err != cloudmls.ErrNotYet { // wrapped around why nobody could be asked
-			w.failed = w.now()
+		var yet *cloudmls.NotYetError
+		if err != cloudmls.ErrNotYet && (!errors.As(err, &yet) || yet.Reason == cloudmls.NotYetOffline) {
+			w.failed = w.now() // nobody could be asked
 		}
 	case !errors.As(err, &never):
 		w.failed = w.now()

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -54,7 +55,11 @@ var (
 
 // Store is a cloudmls.LocalStore. It is safe for concurrent use within one
 // process; the file belongs to one process at a time.
-type Store struct{ db *bbolt.DB }
+type Store struct {
+	swap sync.RWMutex // held for writing while Scrub changes db
+	db   *bbolt.DB
+	path string
+}
 
 var _ cloudmls.LocalStore = (*Store)(nil)
 
@@ -65,7 +70,7 @@ func Open(path string) (*Store, error) {
 	if err := checkFile(path); err != nil {
 		return nil, err
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockPatience, FreelistType: bbolt.FreelistMapType})
+	db, err := bbolt.Open(path, 0o600, options())
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("%w: %s", ErrLocked, path)
@@ -77,7 +82,11 @@ func Open(path string) (*Store, error) {
 	if err := checkMeta(db); err != nil {
 		return nil, errors.Join(fmt.Errorf("open local store %s: %w", path, err), db.Close())
 	}
-	return &Store{db: db}, nil
+	return &Store{db: db, path: path}, nil
+}
+
+func options() *bbolt.Options {
+	return &bbolt.Options{Timeout: lockPatience, FreelistType: bbolt.FreelistMapType}
 }
 
 // checkFile refuses files that are not ours alone before bbolt touches them.
@@ -125,6 +134,8 @@ func checkMeta(db *bbolt.DB) error {
 
 // Get implements cloudmls.LocalStore.
 func (s *Store) Get(bucket, key string) ([]byte, error) {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
 	var v []byte
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(dataPrefix + bucket))
@@ -141,11 +152,15 @@ func (s *Store) Get(bucket, key string) ([]byte, error) {
 
 // Update implements cloudmls.LocalStore.
 func (s *Store) Update(fn func(w cloudmls.Writer) error) error {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
 	return translate(s.db.Update(func(tx *bbolt.Tx) error { return fn(writer{tx}) }))
 }
 
 // ForEach implements cloudmls.LocalStore.
 func (s *Store) ForEach(bucket string, fn func(key string, v []byte) error) error {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
 	return translate(s.db.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(dataPrefix + bucket))
 		if b == nil {
@@ -161,7 +176,12 @@ func (s *Store) ForEach(bucket string, fn func(key string, v []byte) error) erro
 }
 
 // Close lets go of the file. It waits for calls under way.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error {
+	s.swap.Lock()
+	defer s.swap.Unlock()
+	s.path = ""
+	return s.db.Close()
+}
 
 func translate(err error) error {
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
