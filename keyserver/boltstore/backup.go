@@ -23,7 +23,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 		return err
 	})
 	if err != nil {
-		return n, fmt.Errorf("back up key server store: %w", err)
+		return n, fmt.Errorf("back up key server store: %w", errors.Join(ctx.Err(), err)) // bbolt wraps no causes
 	}
 	return n, nil
 }
@@ -102,7 +102,8 @@ var ErrDamaged = errors.New("the store is damaged")
 
 // checkFile checks a file that nobody has open for writing, without changing it.
 func checkFile(ctx context.Context, path string) (err error) {
-	if _, err := os.Stat(path); err != nil {
+	info, err := os.Stat(path)
+	if err != nil {
 		return err
 	}
 	db, err := bolt.Open(path, 0, &bolt.Options{ReadOnly: true, Timeout: lockTimeout})
@@ -110,7 +111,11 @@ func checkFile(ctx context.Context, path string) (err error) {
 		return fmt.Errorf("%w: %v", ErrFormat, err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return db.View(func(btx *bolt.Tx) error {
+	return db.View(func(btx *bolt.Tx) (err error) {
+		if btx.Size() > info.Size() { // reading behind the end of a mapped file ends the program
+			return fmt.Errorf("%w: it is cut off, %d octets of %d are there", ErrDamaged, info.Size(), btx.Size())
+		}
+		defer readable(&err)
 		if err := checkFormat(btx); err != nil {
 			return err
 		}
@@ -120,6 +125,14 @@ func checkFile(ctx context.Context, path string) (err error) {
 		}
 		return err
 	})
+}
+
+// readable turns a panic of bbolt over a page that is none, or a fault of the
+// disk below a mapped file, into an error.
+func readable(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("%w: %v", ErrDamaged, v)
+	}
 }
 
 // compactTx is how many octets one transaction of Compact copies.
