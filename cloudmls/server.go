@@ -36,6 +36,8 @@ type LocalStore = state.LocalStore
 type Writer = state.Writer
 
 // NewMemoryStore gives a LocalStore that lives in memory, for tests and for
-// programs that keep nothing. A device that loses its store signs in again and
-// counts as a new one.
+// programs that keep nothing. What is lost with it: the sign-in (the program needs
+// the password again, and counts as a new device), the rest of reserved
+// generations, what was seen of messages and of the state, by which replays, late
+// messages and a roll-back are noticed, and all caches. No message is.
 func NewMemoryStore() LocalStore { return state.NewMemory() }
