@@ -251,3 +251,43 @@ func TestLeaverIsRemovedByAnyCommit(t *testing.T) {
 		t.Errorf("Alice: %+v", st)
 	}
 }
+
+// TestProposalsOfOthersAreNotReferredTo: one that a member sent to some of the
+// others only would cut off the rest.
+func TestProposalsOfOthersAreNotReferredTo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol, dave := w.user("alice"), w.user("bob"), w.user("carol"), w.user("dave")
+	id := newID(t)
+	alice.ensureGroup(id, bob, carol)
+	bob.cleanSync()
+	carol.cleanSync()
+	conv, err := carol.member(t.Context(), carol.self, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _, err := carol.reader(t.Context(), carol.self).group(conv.Group, conv.Epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := g.ProposeUpdate(mls.UpdateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := m.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := carol.notice(carol.self, conv, b)
+	s.Recipients = accounts(bob)
+	if err := carol.update(t.Context(), carol.self, func(tx *state.Tx, _ *view) error { return tx.SetCommit(*s) }); err != nil {
+		t.Fatal(err)
+	}
+	bob.ensureGroup(id, alice, carol, dave)
+	for _, d := range []*device{alice, carol, dave} {
+		d.cleanSync()
+		if st := d.state(id); st.Broken || len(st.Members) != 4 {
+			t.Errorf("%s: %+v", d.self, st)
+		}
+	}
+}

@@ -105,9 +105,6 @@ func (c *Client) processCommit(v *view, d *keyapi.Delivery, result *SyncResult) 
 	if whole != "" {
 		result.tell(c, conv.ID, NoticeRepaired, Account{}, whole)
 	}
-	if conv.Left != 0 {
-		result.todo = append(result.todo, conv.ID) // it went on with us
-	}
 	return nil
 }
 

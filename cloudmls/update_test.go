@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
@@ -209,5 +210,23 @@ func TestSilentMembersAreShown(t *testing.T) {
 	alice.reads(carol.encrypt(id, "from the drawer"), "from the drawer", carol)
 	if s := alice.state(id); len(s.Silent) != 0 {
 		t.Errorf("after her return: %v", s.Silent)
+	}
+}
+
+// TestUpdateRemovesWhereTheAddedCannotBeTold: the inbox of somebody new takes
+// nothing, and who is to go goes all the same.
+func TestUpdateRemovesWhereTheAddedCannotBeTold(t *testing.T) {
+	t.Parallel()
+	w := newWorldWith(t, keyserver.Options{Limits: keyserver.Limits{InboxFrom: 2}})
+	alice, bob, carol, dave := w.user("alice"), w.user("bob"), w.user("carol"), w.user("dave")
+	id := newID(t)
+	alice.ensureGroup(id, bob, carol)
+	for range 2 {
+		alice.ensureGroup(newID(t), dave) // Welcomes that he never fetches
+	}
+	bob.cleanSync()
+	m := alice.updates(id, OmittedRemove, bob.self, dave.self)
+	if !m.misses(dave.self, MissingUnavailable) || m.Complete || !slices.Equal(m.State.Members, accounts(alice, bob)) {
+		t.Errorf("%+v, %+v", m, m.State)
 	}
 }
