@@ -31,6 +31,8 @@ type Options struct {
 	Origin string
 	// DeviceName is shown in the user's list of sessions.
 	DeviceName string
+	// Invitation is what Register shows to a key server that wants one.
+	Invitation string
 	// KeyPackages is how many single-use KeyPackages are kept published per
 	// account; 0 means 20. The pool is refilled when fewer than a third are left.
 	KeyPackages int

@@ -11,6 +11,7 @@ import (
 	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/systemd"
 	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/admin"
 	"github.com/cloudmls/gateway/keyserver/monitor"
 )
 
@@ -27,6 +28,7 @@ mail nor state. Its own keys lie in a file of their own beside the database: kee
 		RunE: func(c *cobra.Command, _ []string) error { return runKeyServer(c, file) },
 	}
 	c.Flags().StringVarP(&file, "config", "c", "", "the key server's configuration file (required)")
+	c.AddCommand(keyServerAdmin())
 	c.PreRunE = func(*cobra.Command, []string) error {
 		if file == "" {
 			return misuse{errors.New("--config is missing")}
@@ -63,6 +65,11 @@ func runKeyServer(c *cobra.Command, file string) (err error) {
 	if err != nil {
 		return err
 	}
+	stopAdmin, err := serveOperator(c.Context(), f, &admin.Service{Server: s, Store: store}, log)
+	if err != nil {
+		return errors.Join(err, closeAll(all))
+	}
+	defer stopAdmin()
 	fmt.Fprintf(c.OutOrStdout(), "key server %s "+keyServerReady+" %s\n", f.Origin, all[0].listener.Addr())
 	if err := systemd.Ready("serving " + f.Origin); err != nil {
 		log.Warn("systemd does not listen", "err", err)

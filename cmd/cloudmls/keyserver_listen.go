@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/config"
+	"github.com/cloudmls/gateway/internal/control"
 	"github.com/cloudmls/gateway/internal/systemd"
 	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/admin"
 	"github.com/cloudmls/gateway/keyserver/certs"
 	"github.com/cloudmls/gateway/keyserver/monitor"
 )
@@ -151,4 +153,36 @@ func serveAll(ctx context.Context, all []endpoint, wake func() error) error {
 		}
 	}
 	return err
+}
+
+func closeAll(all []endpoint) error {
+	var err error
+	for _, e := range all {
+		err = errors.Join(err, e.listener.Close())
+	}
+	return err
+}
+
+// serveOperator answers an operator's commands, beside the file that they
+// cannot open meanwhile.
+func serveOperator(ctx context.Context, f *config.KeyServerFile, o admin.Operator, log *slog.Logger) (stop func(), err error) {
+	if f.Store.Kind != "file" {
+		return func() {}, nil
+	}
+	ln, err := control.ListenForOperator(adminSocket(f))
+	if err != nil {
+		return nil, fmt.Errorf("socket for the operator: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := admin.Serve(ctx, ln, o, log); err != nil {
+			log.Error("the operator's commands cannot reach the server any more", "err", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}, nil
 }

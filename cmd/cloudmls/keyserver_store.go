@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/config"
-	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/admin"
 	"github.com/cloudmls/gateway/keyserver/boltstore"
 	"github.com/cloudmls/gateway/keyserver/pgstore"
 )
 
 // openKeyStore opens the store that the configuration names.
-func openKeyStore(ctx context.Context, f *config.KeyServerFile, log *slog.Logger) (keyserver.Store, error) {
+func openKeyStore(ctx context.Context, f *config.KeyServerFile, log *slog.Logger) (admin.Store, error) {
 	if f.Store.Kind == "file" {
 		if err := makeDir(filepath.Dir(f.DataFile)); err != nil {
 			return nil, err

@@ -16,6 +16,7 @@ import (
 
 func registerCommand() *cobra.Command {
 	var file string
+	var invitation secretSource
 	c := &cobra.Command{
 		Use:   "register",
 		Short: "Create the user of a configuration file that was written by hand",
@@ -23,13 +24,14 @@ func registerCommand() *cobra.Command {
 once: it is the only way back when the password is forgotten. Further devices need no registration: 'cloudmls run'
 signs them in with the password. Run it again if it was interrupted; it continues.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return register(c, file) },
+		RunE: func(c *cobra.Command, _ []string) error { return register(c, file, invitation) },
 	}
 	configFlag(c, &file, "the gateway's configuration file")
+	invitation.flags(c, "invitation", "the invitation, where the key server wants one")
 	return c
 }
 
-func register(c *cobra.Command, file string) (err error) {
+func register(c *cobra.Command, file string, from secretSource) (err error) {
 	g, err := config.LoadGateway(file)
 	if err != nil {
 		return configError{err}
@@ -37,6 +39,12 @@ func register(c *cobra.Command, file string) (err error) {
 	password, err := readSecret(c, "password for the key server", g.User.PasswordFile, g.User.PasswordEnv)
 	if err != nil {
 		return err
+	}
+	var invitation secret.Secret
+	if from.given() {
+		if invitation, err = from.read(newStdinLines(c.InOrStdin())); err != nil {
+			return err
+		}
 	}
 	log := newLogger(c.ErrOrStderr(), g.Log)
 	stopKeyServer, err := localKeyServer(c, g, log)
@@ -50,7 +58,7 @@ func register(c *cobra.Command, file string) (err error) {
 	}
 	defer closing(&err, "local store", d.Close)
 	fmt.Fprintf(c.ErrOrStderr(), "registering %s at %s ...\n", g.User.Name, g.KeyServer.Origin)
-	client, code, err := registerOrMakeUp(c.Context(), d, g.User.Name, password)
+	client, code, err := registerOrMakeUp(c.Context(), d, g.User.Name, password, invitation)
 	if err != nil {
 		if errors.Is(err, cloudmls.ErrOtherUser) {
 			return fmt.Errorf("%w (or choose another data_dir)", err)
@@ -81,7 +89,7 @@ func register(c *cobra.Command, file string) (err error) {
 // registerOrMakeUp registers, or makes another recovery code where a
 // registration before was cut off between making one and showing it. The code
 // is empty where the device is signed in as the user and nothing is missing.
-func registerOrMakeUp(ctx context.Context, d *device.Device, user string, password secret.Secret) (*cloudmls.Client, string, error) {
+func registerOrMakeUp(ctx context.Context, d *device.Device, user string, password, invitation secret.Secret) (*cloudmls.Client, string, error) {
 	if known, err := d.Resume(ctx); err == nil {
 		code, err := "", error(cloudmls.ErrOtherUser)
 		if strings.EqualFold(known.Username(), user) {
@@ -92,7 +100,7 @@ func registerOrMakeUp(ctx context.Context, d *device.Device, user string, passwo
 		}
 		return known, code, nil
 	}
-	client, recovery, err := d.Register(ctx, user, password)
+	client, recovery, err := d.Register(ctx, user, password, invitation)
 	if err != nil {
 		return nil, "", err
 	}

@@ -24,6 +24,7 @@ type setupFlags struct {
 	imap, smtp                 string // host:port
 	providerPassword, smtpPass secretSource
 	password, passphrase, code secretSource
+	invitation                 secretSource
 	recoveryFile               string
 	clientPasswordFile         string
 	out                        output
@@ -42,7 +43,7 @@ user the recovery code.
 
 Secrets are never arguments. Without a terminal each comes from a file, an environment variable, or standard input
 (--...-file -, one line each, in the order in which they are needed: provider, sending, recovery code, key server,
-passphrase).
+invitation, passphrase).
 
 Again on the same device:
   cloudmls setup --address second@example.org   adds an account
@@ -75,6 +76,7 @@ Without a terminal, for a new user:
 	fs.BoolVar(&f.v.LocalKeyServer, "local-keyserver", false, "run a key server on this machine, beside the gateway")
 	fs.StringVar(&f.v.User, "user", "", "your user name at the key server")
 	f.password.flags(c, "password", "your password at the key server")
+	f.invitation.flags(c, "invitation", "the invitation, where the key server wants one of new users")
 	fs.BoolVar(&f.v.Register, "register", false, "you are new at the key server")
 	fs.BoolVar(&f.v.SignIn, "sign-in", false, "you have used the key server before")
 	fs.BoolVar(&f.v.Recover, "recover", false, "you have used the key server before and forgotten the password: the recovery code sets a new one")
@@ -125,6 +127,7 @@ func runSetup(c *cobra.Command, f *setupFlags) error {
 	in := newStdinLines(c.InOrStdin())
 	f.v.ProviderPassword, f.v.SMTPPassword = reader(in, f.providerPassword), reader(in, f.smtpPass)
 	f.v.Password, f.v.Passphrase, f.v.RecoveryCode = reader(in, f.password), reader(in, f.passphrase), reader(in, f.code)
+	f.v.Invitation = reader(in, f.invitation)
 	log := newLogger(c.ErrOrStderr(), config.Log{Level: "warn", Format: "text"})
 	o := setup.Options{
 		ConfigFile: f.file, Values: f.v, Find: findProvider, Check: checkProvider, PasswordRefused: passwordRefused, Getenv: os.Getenv, Logger: log,

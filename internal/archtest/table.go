@@ -44,6 +44,7 @@ var Rules = []Rule{
 		Others: []string{"github.com/emersion/go-msgauth", "github.com/emersion/go-sasl", "github.com/emersion/go-smtp"}, Never: []string{"os", "os/exec"}},
 	{Package: "internal/mailproof", Others: []string{"github.com/emersion/go-imap/v2", "github.com/emersion/go-msgauth", "golang.org/x/net/publicsuffix"},
 		Never: []string{"net/http", "os", "os/exec"}},
+	{Package: "keyserver/admin", Ours: []string{"keyserver"}, Never: []string{"os", "os/exec"}},
 	{Package: "keyserver/monitor", Ours: []string{"keyserver"}, Others: []string{"github.com/go-chi/chi/v5", "github.com/prometheus/client_golang"}},
 	{Package: "keyserver/pgstore", Ours: []string{"keyserver", "keyserver/keyapi"}, Others: []string{"github.com/jackc/pgx/v5"}},
 	{Package: "keyserver/storetest", Ours: []string{"keyserver", "keyserver/keyapi"}},

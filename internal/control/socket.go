@@ -22,7 +22,19 @@ const dialTimeout = 5 * time.Second
 // ErrRunning where somebody listens on it; a socket file that was left behind
 // is replaced, and any other file is an error. The listener takes connections
 // of the same user only; closing it removes the socket.
-func Listen(socket string) (net.Listener, error) {
+func Listen(socket string) (net.Listener, error) { return listen(socket, checkPeer) }
+
+// ListenForOperator is Listen for a service that root commands as well: its own
+// user may be one that nobody can become.
+func ListenForOperator(socket string) (net.Listener, error) { return listen(socket, checkOperator) }
+
+// ConnectAsOperator connects to a listener from ListenForOperator: of the same
+// user, or of any if root asks. It is ErrNotRunning if there is none.
+func ConnectAsOperator(ctx context.Context, socket string) (net.Conn, error) {
+	return dialChecked(ctx, socket, checkService)
+}
+
+func listen(socket string, check func(*net.UnixConn) error) (net.Listener, error) {
 	if err := checkFolder(filepath.Dir(socket)); err != nil {
 		return nil, err
 	}
@@ -43,7 +55,7 @@ func Listen(socket string) (net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	return &listener{UnixListener: ln, socket: socket, own: own, check: checkPeer}, nil
+	return &listener{UnixListener: ln, socket: socket, own: own, check: check}, nil
 }
 
 // guard restricts the socket to its owner.

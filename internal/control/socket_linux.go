@@ -29,8 +29,33 @@ func shorten(socket string) (name string, release func(), err error) {
 	return name, func() { _ = dir.Close() }, nil // it was only opened
 }
 
-// checkPeer asks the kernel who is at the other end (SO_PEERCRED, unix(7)).
-func checkPeer(conn *net.UnixConn) error {
+// checkPeer lets the same user in.
+func checkPeer(conn *net.UnixConn) error { return checkWith(conn, checkUser) }
+
+// checkOperator lets the same user and root in.
+func checkOperator(conn *net.UnixConn) error {
+	return checkWith(conn, func(uid int) error {
+		if uid == 0 {
+			return nil
+		}
+		return checkUser(uid)
+	})
+}
+
+// checkService is what the other side asks: root may talk to any service.
+func checkService(conn *net.UnixConn) error {
+	return checkWith(conn, func(uid int) error { return checkServiceUser(os.Geteuid(), uid) })
+}
+
+func checkServiceUser(own, uid int) error {
+	if own == 0 || uid == own {
+		return nil
+	}
+	return errStranger
+}
+
+// checkWith asks the kernel who is at the other end (SO_PEERCRED, unix(7)).
+func checkWith(conn *net.UnixConn, check func(uid int) error) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
@@ -45,7 +70,7 @@ func checkPeer(conn *net.UnixConn) error {
 	if asked != nil {
 		return fmt.Errorf("control socket: %w", asked)
 	}
-	return checkUser(int(peer.Uid))
+	return check(int(peer.Uid))
 }
 
 func checkUser(uid int) error {

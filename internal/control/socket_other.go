@@ -20,3 +20,7 @@ func shorten(socket string) (name string, release func(), err error) {
 
 // checkPeer relies on the folder, which only its owner may enter.
 func checkPeer(*net.UnixConn) error { return nil }
+
+func checkOperator(*net.UnixConn) error { return nil }
+
+func checkService(*net.UnixConn) error { return nil }

@@ -147,9 +147,11 @@ func (d *Device) SignIn(ctx context.Context, user string, password func() (secre
 
 // Register creates the user and signs this device in. The caller shows the
 // recovery code and calls CodeSeen.
-func (d *Device) Register(ctx context.Context, user string, password secret.Secret) (client *cloudmls.Client, recovery *cloudmls.Recovery, err error) {
+func (d *Device) Register(ctx context.Context, user string, password, invitation secret.Secret) (client *cloudmls.Client, recovery *cloudmls.Recovery, err error) {
+	options := d.options
+	options.Invitation = invitation.RevealString()
 	err = d.expectCode(func() (err error) {
-		client, recovery, err = cloudmls.Register(ctx, user, password.RevealString(), d.options)
+		client, recovery, err = cloudmls.Register(ctx, user, password.RevealString(), options)
 		return err
 	}, func(error) bool { // a refused registration leaves a new device
 		known, err := d.Resume(ctx)

@@ -158,7 +158,21 @@ func (r *run) decideUser() error {
 			return err
 		}
 	}
-	r.password, err = r.userPassword()
+	if r.password, err = r.userPassword(); err != nil {
+		return err
+	}
+	return r.decideInvitation()
+}
+
+// decideInvitation gets what the key server wants of a new user.
+func (r *run) decideInvitation() (err error) {
+	switch {
+	case !r.register:
+	case r.registration == "closed":
+		return fmt.Errorf("the key server %s takes no new users", r.g.KeyServer.URL)
+	case r.registration == "invitation" || r.Values.Invitation != nil:
+		r.invitation, err = r.secret("invitation to the key server", "invitation", r.Values.Invitation, false)
+	}
 	return err
 }
 

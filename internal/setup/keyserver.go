@@ -51,7 +51,7 @@ func (r *run) decideKeyServer(ctx context.Context) error {
 	if strings.TrimSuffix(info.Origin, "/") != strings.TrimSuffix(v.KeyServer, "/") {
 		return fmt.Errorf("the key server at %s calls itself %s: everything is bound to that name, so pass --keyserver %s", v.KeyServer, info.Origin, info.Origin)
 	}
-	r.g.KeyServer.Origin = info.Origin
+	r.g.KeyServer.Origin, r.registration = info.Origin, info.Registration
 	r.change("", config.Set(v.KeyServer, "keyserver", "url"))
 	if v.KeyServerCA != "" {
 		r.change("", config.Set(v.KeyServerCA, "keyserver", "ca_file"))

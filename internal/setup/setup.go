@@ -51,6 +51,7 @@ type Values struct {
 	LocalKeyServer bool   // one beside the gateway
 	User           string // at the key server
 	Password       Read
+	Invitation     Read // for a new user, where the key server wants one
 	Register       bool // the user is new
 	SignIn         bool // the user exists
 	Recover        bool // the user exists and has forgotten the password
@@ -126,6 +127,9 @@ type run struct {
 	recover   bool
 	password  secret.Secret // a new one where register or recover is set
 	code      secret.Secret // for recover
+
+	registration string // who may register at the key server, as it says
+	invitation   secret.Secret
 }
 
 // Run sets up a device, or changes what is asked of one.

@@ -180,7 +180,7 @@ func (r *run) once(ctx context.Context, d *device.Device, known *cloudmls.Client
 		did = "gave " + r.g.User.Name + " a new password and a new recovery code, and signed this device in"
 	case r.register:
 		r.Progress("registering %s ...", r.g.User.Name)
-		client, recovery, err = d.Register(ctx, r.g.User.Name, r.password)
+		client, recovery, err = d.Register(ctx, r.g.User.Name, r.password, r.invitation)
 		did = "registered " + r.g.User.Name
 	default:
 		r.Progress("signing in as %s ...", r.g.User.Name)

@@ -128,6 +128,7 @@ func (s *Store) createUser(ctx context.Context, username string, auth []byte, re
 	got, err := s.cfg.Server.Register(ctx, keyapi.RegisterRequest{
 		Username: username, AuthVersion: keys.AuthVersion, UserID: s.scope.User,
 		KDF: p.KDF, KDFTag: tag, Auth: auth, RecoveryAuth: recovery, Device: d,
+		Invitation: s.cfg.Invitation,
 	})
 	code := problemCode(err)
 	if resumed && code == keyapi.CodeTaken {

@@ -27,6 +27,8 @@ type Config struct {
 	VaultKey []byte
 	// DeviceName is shown to the user's other devices; "" is allowed.
 	DeviceName string
+	// Invitation is shown to a key server that wants one of new users.
+	Invitation string
 	// Origin is the key server's name as configured by the user, never as told
 	// by the server; it enters all key derivations.
 	Origin string
