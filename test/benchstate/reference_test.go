@@ -11,7 +11,7 @@ import (
 	"github.com/cloudmls/gateway/mls"
 )
 
-// bare is a group of package mls by itself, with members whose certificates and
+// bare is a group of package mls by itself, in the post-quantum suite, with members whose certificates and
 // whose binding are as large as those of the SDK's.
 type bare struct {
 	b     *testing.B
@@ -54,9 +54,9 @@ func (x *bare) member(a cloudmls.Account) (mls.SignaturePrivateKey, mls.Credenti
 // these joins and is returned too.
 func newBare(b *testing.B, n int) (*bare, *mls.Group) {
 	b.Helper()
-	x := &bare{b: b, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), suite: mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519}
+	x := &bare{b: b, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), suite: mls.MLS_128_XWING_AES128GCM_SHA256_Ed25519}
 	key, credential, life := x.member(account("alice"))
-	capabilities := mls.DefaultCapabilities(x.suite, bindingType)
+	capabilities := x.capabilities()
 	binding := make([]byte, 1+1+16+2+len("https://keys.test.example")+5)
 	g, err := mls.NewGroup(mls.GroupOptions{
 		CipherSuite: x.suite, Credential: credential, SignatureKey: key, Lifetime: life, Capabilities: &capabilities,
@@ -80,10 +80,17 @@ func newBare(b *testing.B, n int) (*bare, *mls.Group) {
 	return x, other
 }
 
+// capabilities are those of the SDK's leaves, which have two suites.
+func (x *bare) capabilities() mls.Capabilities {
+	c := mls.DefaultCapabilities(x.suite, bindingType)
+	c.CipherSuites = append(c.CipherSuites, mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519)
+	return c
+}
+
 func (x *bare) keyPackage(a cloudmls.Account) (*mls.KeyPackage, *mls.KeyPackageSecrets) {
 	x.b.Helper()
 	key, credential, life := x.member(a)
-	capabilities := mls.DefaultCapabilities(x.suite, bindingType)
+	capabilities := x.capabilities()
 	kp, secrets, err := mls.NewKeyPackage(mls.KeyPackageOptions{
 		CipherSuite: x.suite, Credential: credential, SignatureKey: key, Lifetime: life, Capabilities: &capabilities,
 	})

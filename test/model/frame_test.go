@@ -164,7 +164,7 @@ func (f *frame) running(ctx context.Context) *cloudmls.Client {
 		return nil
 	}
 	c, err := cloudmls.Resume(ctx, o)
-	if errors.Is(err, cloudmls.ErrNewDevice) || errors.Is(err, cloudmls.ErrSignedOut) {
+	if errors.Is(err, cloudmls.ErrNewDevice) || errors.Is(err, cloudmls.ErrSignedOut) || errors.Is(err, cloudmls.ErrDropped) {
 		return f.signIn(ctx)
 	}
 	if f.check("resume", err) {
@@ -221,10 +221,10 @@ func (f *frame) check(what string, err error, allowed ...error) bool {
 	var bad *cloudmls.BadKeyPackageError
 	switch {
 	case errors.As(err, &rollback), errors.Is(err, cloudmls.ErrBroken), errors.Is(err, cloudmls.ErrSignInChanged),
-		errors.As(err, &changed), errors.As(err, &bad) && !w.odd:
+		errors.As(err, &changed) && (!w.rotated || w.healthy), errors.As(err, &bad) && !w.odd:
 		w.fail("%s: %s: %v", f.d.name, what, err)
 		return false
-	case errors.Is(err, cloudmls.ErrSignedOut):
+	case errors.Is(err, cloudmls.ErrSignedOut), errors.Is(err, cloudmls.ErrDropped):
 		if f.d.client != nil {
 			if err := f.d.client.Close(); err != nil {
 				w.fail("%s: close: %v", f.d.name, err)
@@ -235,6 +235,9 @@ func (f *frame) check(what string, err error, allowed ...error) bool {
 		return false
 	}
 	var none *cloudmls.MissingKeyPackagesError
+	if errors.As(err, &changed) {
+		return false // a rotation is under way, or cut off
+	}
 	if (errors.As(err, &none) || errors.As(err, &bad)) && w.odd {
 		return false // KeyPackages end, and some devices' calendars are wrong
 	}

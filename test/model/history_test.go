@@ -74,7 +74,11 @@ var crashPoints = map[string][]string{
 	"dialog": {"group-staged", "group-created", "keypackage-taken"},
 	"remove": {"handshake-reserved", "commit-staged", "commit-merged", "update-sealed", "update-accepted", "update-noted"},
 	"sync":   {"deliveries-processed", "deliveries-acknowledged", "keypackages-stored", "keypackages-published"},
-	"":       {"update-sealed", "update-accepted", "update-noted", "tx-applied", "tx-durable"},
+	"rotate": {
+		"rotation-begun", "rotation-sessions-ended", "identity-stored", "identity-published", "identity-replaced", "rotation-group-done", "rotation-groups-done", "rotation-resealed",
+	},
+	"maintain": {"archive-packed", "archive-replaced", "history-due", "history-deleted", "keypackages-stored", "keypackages-published"},
+	"":         {"update-sealed", "update-accepted", "update-noted", "tx-applied", "tx-durable"},
 }
 
 func (h history) String() string {
@@ -99,7 +103,7 @@ func (s step) String() string {
 var weights = map[string]int{
 	"send": 10, "read": 8, "sync": 6, "dialog": 4, "group": 7, "remove": 4, "self": 1,
 	"restart": 2, "open": 2, "password": 1, "signout": 1, "revoke": 1, "clock": 2, "time": 3, "late": 3,
-	"account": 1, "restore": 1,
+	"account": 1, "restore": 1, "maintain": 1, "update": 3, "leave": 1, "replace": 1, "rotate": 1,
 }
 
 // random makes the history of a seed.

@@ -30,7 +30,8 @@ func init() {
 		"dialog": (*world).dialog, "self": (*world).selfTalk, "group": (*world).group, "remove": (*world).remove,
 		"restart": (*world).restart, "open": (*world).open, "password": (*world).password, "signout": (*world).signOut,
 		"revoke": (*world).revoke, "clock": (*world).setClock, "time": (*world).passTime, "late": (*world).late,
-		"account": (*world).account, "restore": (*world).restore,
+		"maintain": (*world).maintain, "rotate": (*world).rotate, "leave": (*world).leave, "update": (*world).update,
+		"replace": (*world).replace, "account": (*world).account, "restore": (*world).restore,
 	}
 	operations = slices.Sorted(maps.Keys(steps))
 }
@@ -117,7 +118,7 @@ func (w *world) ensure(f *frame, t *talk, others []cloudmls.Account) {
 		case !slices.Contains(s.Members, a):
 			w.fail("%s: ensure went through, and %v is not among %v", f.d.name, a, s.Members)
 		case f.requests > 0 && !f.troubled:
-			t.members[a] = in
+			t.sure(a)
 		case t.members[a] != in:
 			t.members[a] = maybe
 		}
@@ -273,8 +274,10 @@ func (w *world) readable(f *frame, m *message, p *cloudmls.Plaintext, err error)
 			return
 		}
 		w.judge(f.d, m, p, !f.troubled && f.d.skew == 0)
-	case errors.Is(err, cloudmls.ErrSignedOut):
+	case errors.Is(err, cloudmls.ErrSignedOut), errors.Is(err, cloudmls.ErrDropped):
 		f.check("read", err)
+	case w.talks[m.id].left[f.d.u.self]:
+		f.note("%s: %v", m, err)
 	case errors.As(err, &never) && m.mayRead(f.d.u.self):
 		w.fail("%s: %s is said never to open: %v", f.d.name, m, err)
 	case m.mayRead(f.d.u.self):
@@ -298,6 +301,7 @@ func (w *world) judge(d *device, m *message, p *cloudmls.Plaintext, clean bool) 
 		switch {
 		case x == cloudmls.WarningLate:
 		case x == cloudmls.WarningIdentityUnknown && !clean:
+		case x == cloudmls.WarningIdentityChanged && w.rotated && !w.healthy:
 		default:
 			w.fail("%s: %s: warning: %v", d.name, m, x)
 		}
@@ -449,4 +453,99 @@ func groupOf(sealed []byte) string {
 	}
 	id, _, _ := m.Group()
 	return string(id)
+}
+
+func (w *world) maintain(f *frame) {
+	ctx := context.Background()
+	if c := f.running(ctx); c != nil {
+		f.check("maintain", c.Maintain(ctx))
+	}
+}
+
+// rotate replaces all keys of the user.
+func (w *world) rotate(f *frame) {
+	ctx := context.Background()
+	if c := f.running(ctx); c != nil {
+		w.rotated = true
+		f.check("rotate", c.Rotate(ctx, cloudmls.RotateOptions{}))
+	}
+}
+
+// leave: from here on the user is out, whenever the others notice.
+func (w *world) leave(f *frame) {
+	ctx := context.Background()
+	t := w.pick(f)
+	if t == nil || t.kind != cloudmls.KindGroup {
+		return
+	}
+	c := f.running(ctx)
+	if c == nil {
+		return
+	}
+	self := f.d.u.self
+	t.left[self] = true
+	f.blur = func() { t.blur([]cloudmls.Account{self}, out) }
+	may := w.mayFail(t, f.d.u)
+	f.check("leave", c.Leave(ctx, self, t.id), may...)
+	f.blur()
+}
+
+// update brings a group in line with a list.
+func (w *world) update(f *frame) {
+	ctx := context.Background()
+	list := w.others(f)
+	t := w.talks[groupID(f.step.C%groups)]
+	if t == nil || len(list) == 0 {
+		return
+	}
+	c := f.running(ctx)
+	if c == nil {
+		return
+	}
+	all := append(slices.Clone(list), f.d.u.self)
+	f.blur = func() {
+		t.blur(all, in)
+		for _, u := range w.users {
+			if !slices.Contains(all, u.self) {
+				t.blur([]cloudmls.Account{u.self}, out)
+			}
+		}
+	}
+	may := w.mayFail(t, f.d.u)
+	m, err := c.Update(ctx, f.d.u.self, cloudmls.Conversation{
+		ID: t.id, Kind: t.kind, Members: list, Omitted: cloudmls.OmittedRemove,
+	})
+	if !f.check("update", err, may...) || f.troubled || m.State == nil {
+		f.blur()
+		return
+	}
+	if !w.odd && (!m.Complete || !slices.Equal(m.State.Members, sorted(all))) {
+		w.fail("%s: update to %v left %+v", f.d.name, all, m)
+	}
+	for _, u := range w.users {
+		t.members[u.self] = out
+		if slices.Contains(m.State.Members, u.self) {
+			t.sure(u.self)
+		}
+	}
+}
+
+func sorted(list []cloudmls.Account) []cloudmls.Account {
+	list = slices.Clone(list)
+	slices.SortFunc(list, func(a, b cloudmls.Account) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// replace puts a new group in the place of one.
+func (w *world) replace(f *frame) {
+	ctx := context.Background()
+	t := w.pick(f)
+	if t == nil || t.kind != cloudmls.KindGroup {
+		return
+	}
+	if c := f.running(ctx); c != nil {
+		may := w.mayFail(t, f.d.u)
+		_, err := c.Replace(ctx, f.d.u.self, t.id)
+		f.check("replace", err, may...)
+	}
 }

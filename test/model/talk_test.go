@@ -27,6 +27,9 @@ type talk struct {
 	id      cloudmls.ConversationID
 	kind    cloudmls.Kind
 	members map[cloudmls.Account]membership
+	// left are those who have ever left by themselves: the others may go on
+	// writing to them for a while, and they do not follow.
+	left map[cloudmls.Account]bool
 }
 
 // message is something that was said.
@@ -54,7 +57,7 @@ func groupID(n int) cloudmls.ConversationID {
 func (w *world) talk(id cloudmls.ConversationID, kind cloudmls.Kind) *talk {
 	t := w.talks[id]
 	if t == nil {
-		t = &talk{id: id, kind: kind, members: map[cloudmls.Account]membership{}}
+		t = &talk{id: id, kind: kind, members: map[cloudmls.Account]membership{}, left: map[cloudmls.Account]bool{}}
 		w.talks[id] = t
 	}
 	return t
@@ -84,11 +87,20 @@ func (t *talk) blur(accounts []cloudmls.Account, to membership) {
 	}
 }
 
+// sure notes that somebody is in the conversation. Of one who left once, and may
+// be on the way out, it is not certain.
+func (t *talk) sure(a cloudmls.Account) {
+	t.members[a] = in
+	if t.left[a] {
+		t.members[a] = maybe
+	}
+}
+
 // learn takes what a device that is up to date says of those of whom nothing
 // certain is known.
 func (t *talk) learn(s *cloudmls.ConversationState) {
 	for a, m := range t.members {
-		if m != maybe {
+		if m != maybe || t.left[a] {
 			continue
 		}
 		t.members[a] = out

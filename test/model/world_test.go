@@ -43,6 +43,8 @@ type world struct {
 	log      strings.Builder
 	broken   error // the first thing that should not be
 	counts   map[string]int
+	rotated  bool // somebody replaced identity keys, or tried
+	healthy  bool // all trouble is over, and everybody was told
 	odd      bool // somebody's calendar is, or was, wrong, or much time has passed
 }
 
