@@ -15,6 +15,7 @@ import (
 	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/control"
 	"github.com/cloudmls/gateway/internal/mailtest"
+	"github.com/cloudmls/gateway/test/postgres"
 )
 
 func TestMain(m *testing.M) {
@@ -31,7 +32,14 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			return scriptEnvironment(e, []mailtest.User{{Address: "alice@a.test", Password: "secret-alice"}, {Address: "bob@a.test", Password: "secret-bob"}})
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"ready": ready, "serving": serving, "reloads": reloads},
+		Condition: func(name string) (bool, error) {
+			if name != "postgresql" {
+				return false, fmt.Errorf("unknown condition %s", name)
+			}
+			found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+			return len(found) > 0 || os.Getenv("CLOUDMLS_E2E") == "require", err // in CI it is missing loudly
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"ready": ready, "serving": serving, "reloads": reloads, "postgres": startPostgreSQL},
 	})
 }
 
@@ -79,6 +87,16 @@ func freeAddress() (string, error) {
 		return "", err
 	}
 	return ln.Addr().String(), ln.Close()
+}
+
+// startPostgreSQL starts a database of its own and sets DSN.
+func startPostgreSQL(ts *testscript.TestScript, _ bool, _ []string) {
+	s, err := postgres.Start()
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(s.Stop()) })
+	dsn, err := s.NewDatabase()
+	ts.Check(err)
+	ts.Setenv("DSN", dsn)
 }
 
 // reloads waits until the gateway has read its configuration so many times
