@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 VECTORS  := mls/testdata/vectors
 VECTORS_REPO   := https://github.com/mlswg/mls-implementations
 
-.PHONY: all build demo test race check fuzz vectors interop e2e bench bench-mls microbench soak screenshots govulncheck clean
+.PHONY: all build demo test race check fuzz vectors interop e2e bench bench-mls bench-state bench-keyserver microbench soak soak-model soak-keyserver screenshots govulncheck clean
 
 all: build
 
@@ -27,6 +27,7 @@ race: ## the same tests under the race detector (needs gcc)
 check: ## formatting, vet, import rules
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags crashpoints,weakkdf ./cloudmls/... ./test/model/
 	$(GO) test ./internal/archtest/
 
 fuzz: ## every fuzz target for FUZZTIME
@@ -51,12 +52,26 @@ bench: ## what the gateway costs, one line a figure (Debian, root; some ten minu
 bench-mls: ## our MLS against the cryptography that it cannot avoid, groups of 2 to 10,000; two minutes
 	$(GO) test -count=1 -timeout 30m -run '^$$' -bench BenchmarkMLS -benchtime 1x ./mls/ | grep target=
 
+bench-state: ## what the cloud state costs: octets, round trips, time; some ten minutes
+	$(GO) test -count=1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/benchstate/ | grep target=
+
+bench-keyserver: ## the key server over HTTP beside its stores, up to a million objects (Debian, root)
+	./test/postgres/install
+	CLOUDMLS_E2E=require $(GO) test -count=1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/benchkeyserver/ | grep target=
+
 microbench: ## benchmarks of single primitives and of the mail format
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./mls/internal/labeled/ ./internal/mailseal/
 
 soak: ## kills and faults for a long time: SOAK=30m
 	./test/install
 	CLOUDMLS_E2E=require CLOUDMLS_SOAK=$${SOAK:-30m} $(GO) test -count=1 -timeout 24h -v -run Soak ./test/crash/
+
+soak-model: ## random histories of users, devices and faults: RUNS=100000
+	MODEL_RUNS=$${RUNS:-100000} MODEL_SHARDS=2 $(GO) test -count=1 -timeout 0 -v -run TestModel ./test/model/
+
+soak-keyserver: ## linearizability under kills for a long time: SOAK=30m
+	./test/postgres/install
+	CLOUDMLS_E2E=require CLOUDMLS_SOAK=$${SOAK:-30m} $(GO) test -count=1 -timeout 24h -v ./test/keyserver/
 
 screenshots: ## docs/guide/images anew, by a real Thunderbird (Debian, root)
 	./test/install

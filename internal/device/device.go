@@ -113,7 +113,7 @@ func Remote(g *config.Gateway) (*keyclient.Client, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = tlsConfig
-	return keyclient.New(keyclient.Options{URL: g.KeyServer.URL, HTTPClient: &http.Client{Transport: transport}})
+	return keyclient.New(keyclient.Options{URL: g.KeyServer.URL, CBOR: true, HTTPClient: &http.Client{Transport: transport}})
 }
 
 // Close frees the local store.
