@@ -195,6 +195,9 @@ func (t *ratchetTree) truncate() {
 				return
 			}
 		}
+		// The root becomes the element that is no node, until the tree grows
+		// again: its hash may be known, and must not come back then.
+		t.set(t.root(), nil, nil)
 		t.nodes.resize(2 * int(half))
 		t.free = min(t.free, int(half))
 	}
