@@ -53,6 +53,15 @@ func invalid(detail string) error {
 	return newProblem(http.StatusBadRequest, keyapi.CodeInvalid, detail)
 }
 
+// wrongClock tells a device the time, so that it can sign again: it bounds how
+// long a request that somebody has kept is of use, not who has the right time.
+func wrongClock(now time.Time) error {
+	p := newProblem(http.StatusBadRequest, keyapi.CodeClock, "time differs by more than an hour from the server's")
+	now = now.UTC()
+	p.Now = &now
+	return p
+}
+
 func unauthorized(detail string) error {
 	return newProblem(http.StatusUnauthorized, keyapi.CodeUnauthorized, detail)
 }

@@ -21,7 +21,8 @@ const (
 	// reuseWindow is how long a used token still gives its successor: the
 	// answer may have been lost.
 	reuseWindow = 30 * time.Second
-	// refreshSkew is how far a device's clock may be off.
+	// refreshSkew is how far the time of a request may be off. A device whose
+	// clock is further off is told the server's.
 	refreshSkew = time.Hour
 )
 
@@ -107,7 +108,7 @@ func (s *Server) refresh(ctx context.Context, in *refreshInput) (*sessionOutput,
 		return nil, invalid("refresh_token must have 32 octets")
 	}
 	if d := now.Sub(r.Time); d > refreshSkew || d < -refreshSkew {
-		return nil, invalid("time differs by more than an hour from the server's")
+		return nil, wrongClock(now)
 	}
 	hash := Hash(sha256.Sum256(r.RefreshToken))
 	var session *Session
@@ -118,14 +119,14 @@ func (s *Server) refresh(ctx context.Context, in *refreshInput) (*sessionOutput,
 		token, stolen, refused = nil, false, unauthorized("refresh token is not valid")
 		session, err = w.SessionByToken(hash)
 		if err != nil || session == nil {
-			return err
+			return orErr(err, refused) // nothing to write: strangers must not make the disk work
 		}
 		signed := ed25519.Verify(session.Device.Key, signed, r.Signature)
 		switch {
 		case session.Token == hash && !signed:
-			return nil // without the device key a stolen token can neither be used nor spoilt
+			return refused // without the device key a stolen token can neither be used nor spoilt
 		case session.Recovering:
-			return nil // it lasts as long as its access token
+			return refused // it lasts as long as its access token
 		case now.Sub(session.Used) > s.Limits.RefreshLifetime:
 			return w.DeleteSession(session.ID)
 		case session.Token == hash:

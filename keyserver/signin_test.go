@@ -236,3 +236,29 @@ func TestRetiredTokenKeysAreAcceptedUnusedSessionsAreNot(t *testing.T) {
 	_, err := p.refresh(p.session.RefreshToken, p.device)
 	wantCode(t, err, keyapi.CodeUnauthorized)
 }
+
+// A device whose clock is wrong is told the time and can sign again; its token
+// is neither used nor spoilt by the refusal, and an old signature does not serve.
+func TestRefreshWithAWrongClock(t *testing.T) {
+	w := newWorld(t, keyserver.Options{})
+	p := w.person("alice")
+	at := func(when time.Time, device ed25519.PrivateKey) (keyapi.Session, error) {
+		r := keyapi.RefreshRequest{RefreshToken: p.session.RefreshToken, Time: when}
+		r.Signature = ed25519.Sign(device, keyapi.RefreshSigningInput(w.Origin, r))
+		return w.c.Refresh(t.Context(), r)
+	}
+	for _, off := range []time.Duration{-400 * 24 * time.Hour, -time.Hour - time.Second, time.Hour + time.Second, 400 * 24 * time.Hour} {
+		_, err := at(w.clock.now().Add(off), p.device)
+		if now := wantCode(t, err, keyapi.CodeClock).Now; now == nil || !now.Equal(w.clock.now()) {
+			t.Errorf("off by %v: told %v, it is %v", off, now, w.clock.now())
+		}
+	}
+	r := keyapi.RefreshRequest{RefreshToken: p.session.RefreshToken, Time: w.clock.now().Add(-2 * time.Hour)}
+	r.Signature = ed25519.Sign(p.device, keyapi.RefreshSigningInput(w.Origin, r))
+	r.Time = w.clock.now() // the time is signed
+	_, err := w.c.Refresh(t.Context(), r)
+	wantCode(t, err, keyapi.CodeUnauthorized)
+	if _, err := at(w.clock.now().Add(-time.Hour), p.device); err != nil {
+		t.Errorf("off by an hour: %v", err)
+	}
+}

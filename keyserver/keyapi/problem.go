@@ -1,10 +1,14 @@
 package keyapi
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Problem codes. A client branches on Code, never on Detail.
 const (
 	CodeInvalid              = "invalid"               // 400: the request breaks a documented rule
+	CodeClock                = "clock"                 // 400: Time is too far from the server's clock; Now tells that
 	CodeUnauthorized         = "unauthorized"          // 401: no valid token, or wrong name or password
 	CodeForbidden            = "forbidden"             // 403: not yours
 	CodeVerificationRequired = "verification_required" // 403: the account must be proven first
@@ -27,15 +31,16 @@ const (
 
 // Problem is an RFC 9457 problem document (application/problem+json).
 type Problem struct {
-	Type     string    `json:"type,omitempty"`
-	Title    string    `json:"title,omitempty"`
-	Status   int       `json:"status"`
-	Detail   string    `json:"detail,omitempty"`
-	Code     string    `json:"code"`
-	Have     []Expect  `json:"have,omitempty"`     // conflict: what the server has for the objects that differ
-	Instance *Instance `json:"current,omitempty"`  // epoch_conflict, instance_conflict
-	Winner   *Delivery `json:"winner,omitempty"`   // epoch_conflict: the Commit that opened the next epoch
-	MovedTo  string    `json:"moved_to,omitempty"` // moved: URL of the store that has the objects; none: not yet known
+	Type     string     `json:"type,omitempty"`
+	Title    string     `json:"title,omitempty"`
+	Status   int        `json:"status"`
+	Detail   string     `json:"detail,omitempty"`
+	Code     string     `json:"code"`
+	Have     []Expect   `json:"have,omitempty"`     // conflict: what the server has for the objects that differ
+	Instance *Instance  `json:"current,omitempty"`  // epoch_conflict, instance_conflict
+	Winner   *Delivery  `json:"winner,omitempty"`   // epoch_conflict: the Commit that opened the next epoch
+	MovedTo  string     `json:"moved_to,omitempty"` // moved: URL of the store that has the objects; none: not yet known
+	Now      *time.Time `json:"now,omitempty"`      // clock: the server's time
 }
 
 func (p *Problem) Error() string {

@@ -51,6 +51,7 @@ func IsCode(err error, code string) bool {
 // does not fit is not taken for a key server's word.
 var statusOf = map[string][]int{
 	keyapi.CodeInvalid:              {400},
+	keyapi.CodeClock:                {400},
 	keyapi.CodeUnauthorized:         {401},
 	keyapi.CodeForbidden:            {403},
 	keyapi.CodeVerificationRequired: {403},

@@ -87,6 +87,49 @@ func TestAtTheKeyServer(t *testing.T) {
 	check(t, a, conv, "xxxx")
 }
 
+// A wrong clock locks nobody out: the device signs once more with the server's
+// time. A server that goes on asking is not obeyed.
+func TestRefreshWithAWrongClock(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{-400 * 24 * time.Hour, -2 * time.Hour, 2 * time.Hour, 400 * 24 * time.Hour} {
+		ks := keyservertest.NewServer(t, keyservertest.Options{})
+		c := config(ks, 0)
+		if _, _, err := state.Register(t.Context(), "alice", "a good password", c); err != nil {
+			t.Fatal(err)
+		}
+		c.Now = func() time.Time { return time.Now().Add(off) }
+		s, err := state.Resume(t.Context(), c) // has no access token
+		if err != nil {
+			t.Fatalf("off by %v: %v", off, err)
+		}
+		appendX(t, s, conv)
+		asked := &askingTime{Server: ks.Client()}
+		c.Server = asked
+		if s, err = state.Resume(t.Context(), c); err == nil {
+			_, err = s.Refresh(t.Context())
+		}
+		if !isCode(err, keyapi.CodeClock) || len(asked.times) != 2 || !asked.times[1].Equal(asked.now) {
+			t.Errorf("off by %v: signed for %v: %v", off, asked.times, err)
+		}
+	}
+}
+
+// askingTime is a key server that wants another time each time.
+type askingTime struct {
+	state.Server
+	times []time.Time
+	now   time.Time // that it told first
+}
+
+func (a *askingTime) Refresh(_ context.Context, r keyapi.RefreshRequest) (keyapi.Session, error) {
+	a.times = append(a.times, r.Time)
+	now := time.Date(2030, 1, len(a.times), 0, 0, 0, 0, time.UTC)
+	if a.now.IsZero() {
+		a.now = now
+	}
+	return keyapi.Session{}, &keyapi.Problem{Status: 400, Code: keyapi.CodeClock, Now: &now}
+}
+
 func isCode(err error, code string) bool {
 	var p *keyapi.Problem
 	return errors.As(err, &p) && p.Code == code

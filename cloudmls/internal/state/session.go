@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -97,7 +98,20 @@ func (s *Store) requestRefresh(ctx context.Context, token []byte) (keyapi.Sessio
 	s.vaultMu.Lock()
 	key := ed25519.NewKeyFromSeed(s.vault.SignSeed)
 	s.vaultMu.Unlock()
-	r := keyapi.RefreshRequest{RefreshToken: token, Time: s.cfg.Now().UTC()}
+	got, err := s.refreshAt(ctx, key, token, s.cfg.Now())
+	var p *keyapi.Problem
+	if errors.As(err, &p) && p.Code == keyapi.CodeClock && p.Now != nil {
+		// A wrong clock locks nobody out. The time bounds for how long the request
+		// is of use to one who keeps it unsent; who has it could send it at once.
+		s.cfg.Logger.WarnContext(ctx, "this device's clock differs from the key server's", "by", s.cfg.Now().Sub(*p.Now))
+		got, err = s.refreshAt(ctx, key, token, *p.Now)
+	}
+	return got, err
+}
+
+// refreshAt asks for new tokens with a time.
+func (s *Store) refreshAt(ctx context.Context, key ed25519.PrivateKey, token []byte, at time.Time) (keyapi.Session, error) {
+	r := keyapi.RefreshRequest{RefreshToken: token, Time: at.UTC()}
 	r.Signature = ed25519.Sign(key, keyapi.RefreshSigningInput(s.cfg.Origin, r))
 	got, err := s.cfg.Server.Refresh(ctx, r)
 	if err != nil && problemCode(err) == "" && ctx.Err() == nil {
