@@ -112,8 +112,9 @@ func guideEnvironment(e *testscript.Env, people []mailtest.User) error {
 		"alice.mail": "secret-alice\n", "work.mail": "secret-work\n", "bob.mail": "secret-bob\n",
 		"alice.user": "correct horse battery staple\n", "bob.user": "bobs long password\n", "alice.new": "another fine long password\n",
 		"alice.third": "a third long password\n", "vault.pass": "open sesame, but longer\n",
-		"both.secrets": "secret-alice\ncorrect horse battery staple\n",
-		"yes.answers":  yes,
+		"both.secrets":  "secret-alice\ncorrect horse battery staple\n",
+		"yes.answers":   yes,
+		"register.tmpl": registerTemplate,
 		// address, provider's password, key server, user, not known there, new password twice
 		"quickstart.answers": "alice@example.org\nsecret-alice\n" + e.Getenv("KEYSERVER") + "\nalice\nn\ncorrect horse battery staple\ncorrect horse battery staple\n",
 	} {
@@ -136,6 +137,21 @@ func guideEnvironment(e *testscript.Env, people []mailtest.User) error {
 	e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
 	return nil
 }
+
+// registerTemplate is a gateway's configuration that was written by hand.
+const registerTemplate = `data_dir = "WORK/alice"
+[keyserver]
+url = "KEYSERVER"
+[user]
+name = "alice"
+password_file = "WORK/alice.user"
+[[accounts]]
+address = "alice@example.org"
+[accounts.imap]
+host = "mail.example.org"
+[accounts.smtp]
+host = "mail.example.org"
+`
 
 // wrapper stands in for finding the provider and for the key server's name.
 const wrapper = `#!/bin/sh

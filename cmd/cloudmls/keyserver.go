@@ -61,7 +61,7 @@ func runKeyServer(c *cobra.Command, file string) (err error) {
 	}
 	defer closing(&err, "key server", s.Close)
 	health := monitor.NewHealth(store, log)
-	all, err := keyServerListeners(c.Context(), f, log, keyServerHandler(metrics.Count(s), health), metricsHandler(metrics))
+	all, err := keyServerListeners(c.Context(), f, log, keyServerHandler(metrics.Count(s), health), metricsHandler(metrics), s.Listener)
 	if err != nil {
 		return err
 	}

@@ -53,9 +53,11 @@ type endpoint struct {
 }
 
 // keyServerListeners listens for the API and, if it is configured, for those
-// who read the metrics.
-func keyServerListeners(ctx context.Context, f *config.KeyServerFile, log *slog.Logger, api, metrics http.Handler) ([]endpoint, error) {
-	ln, err := keyServerListener(ctx, f, log)
+// who read the metrics. limit bounds the connections of the API.
+func keyServerListeners(
+	ctx context.Context, f *config.KeyServerFile, log *slog.Logger, api, metrics http.Handler, limit func(net.Listener) net.Listener,
+) ([]endpoint, error) {
+	ln, err := keyServerListener(ctx, f, log, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +74,7 @@ func keyServerListeners(ctx context.Context, f *config.KeyServerFile, log *slog.
 
 // keyServerListener listens where the configuration says, or takes the socket
 // that systemd listens on already; TLS comes on top.
-func keyServerListener(ctx context.Context, f *config.KeyServerFile, log *slog.Logger) (net.Listener, error) {
+func keyServerListener(ctx context.Context, f *config.KeyServerFile, log *slog.Logger, limit func(net.Listener) net.Listener) (net.Listener, error) {
 	secure, err := keyServerTLS(f, log)
 	if err != nil {
 		return nil, err
@@ -81,8 +83,12 @@ func keyServerListener(ctx context.Context, f *config.KeyServerFile, log *slog.L
 	if err == nil && ln == nil {
 		ln, err = (&net.ListenConfig{}).Listen(ctx, "tcp", f.Listen)
 	}
-	if err != nil || secure == nil {
-		return ln, err
+	if err != nil {
+		return nil, err
+	}
+	ln = limit(ln)
+	if secure == nil {
+		return ln, nil
 	}
 	return tls.NewListener(ln, secure), nil
 }
