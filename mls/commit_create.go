@@ -60,8 +60,10 @@ type PendingCommit struct {
 // CommitOptions.Generation says otherwise.
 //
 // Waiting proposals that cannot be part of this Commit are left out: own
-// updates, removals of this member, all but the last update of a leaf, and a
-// ReInit beside others.
+// updates, removals of this member, all but the last update of a leaf, a ReInit
+// beside others, and whatever would make the Commit invalid together with what
+// the options ask for and what was proposed before, as an Add of somebody who is
+// a member already, or a pre-shared key that is not known here.
 func (g *Group) Commit(o CommitOptions) (*PendingCommit, error) {
 	p, err := g.commit(&o)
 	if err != nil {
@@ -76,6 +78,9 @@ func (g *Group) commit(o *CommitOptions) (*PendingCommit, error) {
 	}
 	list, err := g.listProposals(o)
 	if err != nil {
+		return nil, err
+	}
+	if list, err = g.leaveOut(list); err != nil {
 		return nil, err
 	}
 	if err := g.checkList(list, g.own, workers(o.Parallel)); err != nil {

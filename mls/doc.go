@@ -36,7 +36,7 @@
 //	successor.go, successor_join.go                11.2, 11.3
 //	proposal.go, propose.go                        12.1
 //	external_propose.go                            12.1.8
-//	proposal_list.go, proposal_select.go           12.2
+//	proposal_{list,select,fit}.go                  12.2
 //	proposal_apply.go                              12.3
 //	commit.go, commit_create.go                    12.4, 12.4.1
 //	process.go, commit_process.go, staged.go       12.4.2

@@ -121,11 +121,36 @@ func checkPSKNonce(s *labeled.Suite, id *PreSharedKeyID) error {
 // checkList checks the proposals of a regular Commit (RFC 9420 section 12.2),
 // apart from what needs the resulting tree.
 func (g *Group) checkList(list []listedProposal, committer LeafIndex, w workers) error {
+	if err := checkTogether(list, committer); err != nil {
+		return err
+	}
 	invalidAdds := g.validateAdds(list, w)
+	for i, l := range list {
+		// One by reference was checked when it was received, in this epoch.
+		if l.ref != "" || l.link {
+			continue
+		}
+		if err := invalidAdds[i]; err != nil {
+			return err
+		}
+		if p, ok := l.proposal.(*Add); ok {
+			if err := g.checkAdd(p); err != nil {
+				return err
+			}
+		} else if err := g.checkProposal(l.proposal, l.sender); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTogether checks which proposals are in the list of a regular Commit, not
+// each by itself.
+func checkTogether(list []listedProposal, committer LeafIndex) error {
 	changed := map[LeafIndex]bool{}
 	psks := map[string]bool{}
 	extensions := 0
-	for i, l := range list {
+	for _, l := range list {
 		var leaf *LeafIndex
 		switch p := l.proposal.(type) {
 		case *Update:
@@ -160,20 +185,6 @@ func (g *Group) checkList(list []listedProposal, committer LeafIndex, w workers)
 				return invalid("12.2", "leaf is updated or removed twice")
 			}
 			changed[*leaf] = true
-		}
-		// One by reference was checked when it was received, in this epoch.
-		if l.ref != "" || l.link {
-			continue
-		}
-		if err := invalidAdds[i]; err != nil {
-			return err
-		}
-		if p, ok := l.proposal.(*Add); ok {
-			if err := g.checkAdd(p); err != nil {
-				return err
-			}
-		} else if err := g.checkProposal(l.proposal, l.sender); err != nil {
-			return err
 		}
 	}
 	if len(psks) > maxPSKs {
