@@ -29,7 +29,7 @@ func (s *Server) deliveries(ctx context.Context, in *deliveriesInput) (*output[k
 	if in.Wait == 0 {
 		return s.readInbox(ctx, who, in)
 	}
-	w := s.waiting.enter(who, a, s.Limits.LongPolls)
+	w := s.waiting.enter(who, a, network(ctx), &s.Limits)
 	if w == nil {
 		return nil, rateLimited(time.Second)
 	}
@@ -94,6 +94,9 @@ func (in *ackInput) account() keyapi.Account { return accountPath{in.Platform, i
 
 func (s *Server) acknowledge(ctx context.Context, in *ackInput) (*struct{}, error) {
 	u := caller(ctx).user
+	if wait, ok := s.limits.writes.take(u.String(), s.Now()); !ok {
+		return nil, rateLimited(wait)
+	}
 	err := s.Store.Update(ctx, func(w Writer) error {
 		return acknowledge(w, u, keyapi.AckRequestFor{Account: in.account(), Seq: in.Body.Seq})
 	})

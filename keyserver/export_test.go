@@ -36,3 +36,14 @@ func CBOR() (encode func(any) ([]byte, error), decode func([]byte, any) error) {
 	}
 	return m.enc.Marshal, m.decode
 }
+
+// OpenBodies is the number of bodies without a token that are being read.
+func (s *Server) OpenBodies() int {
+	s.open.mu.Lock()
+	defer s.open.mu.Unlock()
+	n := 0
+	for _, f := range s.open.from {
+		n += f
+	}
+	return n
+}

@@ -17,29 +17,44 @@ import (
 const (
 	largeBody   = 4 << 20                        // announced length from which a body is large
 	largeBodies = 8                              // at once
+	largeOfOne  = 2                              // of these, of one user
 	octetsOfOne = 2*keyapi.MaxTxSize + largeBody // of bodies and answers at once, of one user
+	octetsOfAll = 8 * octetsOfOne                // of everybody
+	octetsShare = 4                              // of what others have left, one user has at most this part
 )
 
-// largeGate counts bodies and answers that are in memory. Small ones count for
-// their user only: nobody is kept from them by others.
+// largeGate counts bodies and answers that are in memory. There is a share of
+// it for the next user always: a few users keep nobody from small ones.
 type largeGate struct {
 	mu    sync.Mutex
 	total int // large bodies
+	all   int64
 	users map[UserID]int64
+	large map[UserID]int // large bodies
 }
 
 // enter counts a body of n octets, unless that is too much.
 func (g *largeGate) enter(u UserID, n int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if n >= largeBody && g.total >= largeBodies || g.users[u]+n > octetsOfOne {
+	if n >= largeBody && (g.total >= largeBodies || g.large[u] >= largeOfOne) || !g.room(u, n) {
 		return false
 	}
 	if n >= largeBody {
+		if g.large == nil {
+			g.large = map[UserID]int{}
+		}
 		g.total++
+		g.large[u]++
 	}
 	g.add(u, n)
 	return true
+}
+
+// room tells whether a user may have n more octets in memory.
+func (g *largeGate) room(u UserID, n int64) bool {
+	own := g.users[u]
+	return own+n <= min(octetsOfOne, (octetsOfAll-(g.all-own))/octetsShare)
 }
 
 func (g *largeGate) leave(u UserID, n int64) {
@@ -47,6 +62,9 @@ func (g *largeGate) leave(u UserID, n int64) {
 	defer g.mu.Unlock()
 	if n >= largeBody {
 		g.total--
+		if g.large[u]--; g.large[u] == 0 {
+			delete(g.large, u)
+		}
 	}
 	g.add(u, -n)
 }
@@ -55,6 +73,7 @@ func (g *largeGate) add(u UserID, n int64) {
 	if g.users == nil {
 		g.users = map[UserID]int64{}
 	}
+	g.all += n
 	if g.users[u] += n; g.users[u] == 0 {
 		delete(g.users, u)
 	}
@@ -78,7 +97,7 @@ func (s *Server) hold(ctx context.Context, n int64) error {
 	g := &s.large
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.users[h.user]+n > octetsOfOne {
+	if !g.room(h.user, n) {
 		return rateLimited(time.Second)
 	}
 	g.add(h.user, n)

@@ -26,7 +26,14 @@ type Limits struct {
 	// first one is always sent, however long.
 	AnswerBytes     int
 	LongPolls       int           // waiting at once, of one user
+	LongPollsFrom   int           // and of one network prefix; negative: no limit
 	RefreshLifetime time.Duration // of a refresh token that is not used
+
+	// Connections that Listener has open at once, and those of one network prefix
+	// (IPv4 /24, IPv6 /64); trusted proxies count for Connections only. Negative:
+	// no limit.
+	Connections     int
+	ConnectionsFrom int
 
 	SignIn Rate // params, register, login: per network prefix (IPv4 /24, IPv6 /64)
 	// Registrations are per network prefix too. They tell which names are taken
@@ -57,6 +64,9 @@ func DefaultLimits() Limits {
 		InboxBytesFrom:  64 << 20,
 		AnswerBytes:     32 << 20,
 		LongPolls:       64,
+		LongPollsFrom:   1_000,
+		Connections:     20_000,
+		ConnectionsFrom: 1_000,
 		RefreshLifetime: 365 * 24 * time.Hour,
 		SignIn:          Rate{Burst: 60, Every: 2 * time.Second},
 		Registrations:   Rate{Burst: 60, Every: time.Minute},
@@ -91,6 +101,9 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.InboxBytesFrom, d.InboxBytesFrom)
 	orDefault(&l.AnswerBytes, d.AnswerBytes)
 	orDefault(&l.LongPolls, d.LongPolls)
+	orDefault(&l.LongPollsFrom, d.LongPollsFrom)
+	orDefault(&l.Connections, d.Connections)
+	orDefault(&l.ConnectionsFrom, d.ConnectionsFrom)
 	orDefault(&l.RefreshLifetime, d.RefreshLifetime)
 	orDefault(&l.SignIn, d.SignIn)
 	orDefault(&l.Registrations, d.Registrations)

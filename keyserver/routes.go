@@ -20,6 +20,7 @@ import (
 
 // Limits of request bodies, per route.
 const (
+	openBody   = 16 << 10 // without a token
 	smallBody  = 64 << 10
 	uploadBody = 16 << 20 // MaxKeyPackages of MaxKeyPackageSize, in base64
 )
@@ -31,7 +32,7 @@ func (s *Server) routes() (http.Handler, error) {
 		return nil, err
 	}
 	r := chi.NewRouter()
-	r.Use(s.recoverer, noStore, crossOrigin)
+	r.Use(s.recoverer, noStore, refuse, crossOrigin)
 	r.Use(s.clientAddress()...)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, newProblem(http.StatusNotFound, keyapi.CodeNoRoute, "no such path"))
@@ -68,11 +69,11 @@ func (s *Server) routes() (http.Handler, error) {
 
 func (s *Server) authRoutes(open, recovering, signedIn router) {
 	add(open, "GET /v1/keys", 0, s.tokenKeys)
-	add(open, "POST /v1/auth/params", smallBody, evenly(s.params))
-	add(open, "POST /v1/auth/register", smallBody, s.register)
-	add(open, "POST /v1/auth/login", smallBody, evenly(s.login))
-	add(open, "POST /v1/auth/refresh", smallBody, s.refresh)
-	add(open, "POST /v1/auth/recover", smallBody, evenly(s.recover))
+	add(open, "POST /v1/auth/params", openBody, evenly(s.params))
+	add(open, "POST /v1/auth/register", openBody, s.register)
+	add(open, "POST /v1/auth/login", openBody, evenly(s.login))
+	add(open, "POST /v1/auth/refresh", openBody, s.refresh)
+	add(open, "POST /v1/auth/recover", openBody, evenly(s.recover))
 	add(recovering, "POST /v1/auth/logout", 0, s.logout)
 	add(recovering, "GET /v1/auth/session", 0, s.sessionState)
 	add(recovering.behind(s.gateLarge), "POST /v1/auth/password", uploadBody, s.password)
@@ -150,6 +151,9 @@ func add[I, O any](r router, route string, body int64, handler func(context.Cont
 		Method: method, Path: path, OperationID: operationID(method, path), Middlewares: r.middlewares,
 		SkipValidateBody: true, MaxBodyBytes: max(body, 1), BodyReadTimeout: bodyTimeout,
 		Responses: map[string]*huma.Response{"default": problemResponse(r.api)},
+	}
+	if r.middlewares == nil && body > 0 {
+		op.Middlewares, op.BodyReadTimeout = huma.Middlewares{r.server.gateOpen}, openTimeout
 	}
 	if r.middlewares != nil {
 		op.Security = []map[string][]string{{"bearer": {}}}

@@ -12,7 +12,7 @@
 //	})
 //	...
 //	h := keyserver.HTTPServer(s)
-//	err = h.ServeTLS(listener, "", "")
+//	err = h.ServeTLS(s.Listener(listener), "", "")
 //
 // The wire types are those of package keyapi; /openapi.json describes every
 // route. Who knows the database file alone can neither sign in as a user (the
@@ -148,16 +148,18 @@ var _ http.Handler = (*Server)(nil)
 // Server serves the key server's API. It is safe for concurrent use.
 type Server struct {
 	Options
-	log     *slog.Logger
-	tokens  *tokens
-	authKey []byte      // HMAC key of what is stored of AUTH values
-	fakeKey []byte      // HMAC key of pretended parameters
-	hideKey []byte      // HMAC key of names that must not lie about in clear
-	remote  *remoteAuth // who knows the sessions; nil: this server
-	mark    []byte      // of the pepper and the origin, kept with the first user
-	handler http.Handler
-	waiting *waiters
-	large   largeGate
+	log         *slog.Logger
+	tokens      *tokens
+	authKey     []byte      // HMAC key of what is stored of AUTH values
+	fakeKey     []byte      // HMAC key of pretended parameters
+	hideKey     []byte      // HMAC key of names that must not lie about in clear
+	remote      *remoteAuth // who knows the sessions; nil: this server
+	mark        []byte      // of the pepper and the origin, kept with the first user
+	handler     http.Handler
+	waiting     *waiters
+	large       largeGate
+	open        openGate
+	connections connections
 
 	guesses *guessGuard
 	limits  struct{ signIn, registrations, refresh, claims, lookUps, commits, writes, challengesFrom *throttle }
@@ -264,7 +266,8 @@ func (s *Server) Close() error {
 }
 
 // HTTPServer wraps a handler with the timeouts that the API needs: the longest
-// requests are a 64 MiB transaction on a slow line and a long-poll.
+// requests are a 64 MiB transaction on a slow line and a long-poll. It serves a
+// listener that Listener gave.
 func HTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
@@ -273,6 +276,7 @@ func HTTPServer(h http.Handler) *http.Server {
 		WriteTimeout:      keyapi.MaxWaitSeconds*time.Second + bodyTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ConnContext:       markRefused,
 	}
 }
 

@@ -12,6 +12,7 @@ type waiters struct {
 	mu    sync.Mutex
 	topic map[Topic]map[*waiter]struct{}
 	polls map[UserID]int
+	from  map[string]int // long-polls of each network prefix
 }
 
 var _ Subscriber = (*waiters)(nil)
@@ -21,25 +22,28 @@ type waiter struct {
 	c       chan struct{}
 	who     identity
 	account keyapi.Account
+	from    string
 	topics  [2]Topic
 }
 
 func newWaiters() *waiters {
-	return &waiters{topic: map[Topic]map[*waiter]struct{}{}, polls: map[UserID]int{}}
+	return &waiters{topic: map[Topic]map[*waiter]struct{}{}, polls: map[UserID]int{}, from: map[string]int{}}
 }
 
-// enter registers a long-poll; nil when the user has limit of them already.
+// enter registers a long-poll; nil when the user or the network has as many as
+// it may already.
 // The caller looks for messages after it, so that none is missed, and leaves.
-func (h *waiters) enter(who identity, a keyapi.Account, limit int) *waiter {
+func (h *waiters) enter(who identity, a keyapi.Account, from string, l *Limits) *waiter {
 	w := &waiter{
-		c: make(chan struct{}, 1), who: who, account: a, topics: [2]Topic{AccountTopic(a), SessionTopic(who.session)},
+		c: make(chan struct{}, 1), who: who, account: a, from: from, topics: [2]Topic{AccountTopic(a), SessionTopic(who.session)},
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.polls[who.user] >= limit {
+	if h.polls[who.user] >= l.LongPolls || l.LongPollsFrom >= 0 && h.from[from] >= l.LongPollsFrom {
 		return nil
 	}
 	h.polls[who.user]++
+	h.from[from]++
 	for _, t := range w.topics {
 		if h.topic[t] == nil {
 			h.topic[t] = map[*waiter]struct{}{}
@@ -54,6 +58,9 @@ func (h *waiters) leave(w *waiter) {
 	defer h.mu.Unlock()
 	if h.polls[w.who.user]--; h.polls[w.who.user] == 0 {
 		delete(h.polls, w.who.user)
+	}
+	if h.from[w.from]--; h.from[w.from] == 0 {
+		delete(h.from, w.from)
 	}
 	for _, t := range w.topics {
 		if delete(h.topic[t], w); len(h.topic[t]) == 0 {

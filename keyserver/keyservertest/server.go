@@ -104,7 +104,7 @@ func NewServer(tb testing.TB, o Options) *Server {
 	}
 	s.URL = "http://" + ln.Addr().String()
 	s.http = keyserver.HTTPServer(h)
-	go func() { s.served <- s.http.Serve(ln) }()
+	go func() { s.served <- s.http.Serve(s.Handler.Listener(ln)) }()
 	tb.Cleanup(s.Close)
 	return s
 }
