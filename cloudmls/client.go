@@ -25,6 +25,7 @@ type Client struct {
 	epochs epochCache
 	memo   memo
 	closed atomic.Bool
+	apart  atomic.Bool // deliveries and objects are two servers'
 
 	mu       sync.Mutex
 	health   map[Account]Status         // without Problems
@@ -129,6 +130,11 @@ func (c *Client) SignOut(ctx context.Context) error {
 	}
 	err := c.store.SignOut(ctx)
 	c.closed.Store(true)
+	if s, ok := c.o.Store.(Scrubber); ok { // the vault is deleted, not yet overwritten
+		if e := s.Scrub(); e != nil {
+			err = errors.Join(err, fmt.Errorf("clean local store: %w", e))
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("sign out: %w", err)
 	}

@@ -81,7 +81,7 @@ func (c *Client) deleteHistory(ctx context.Context, self Account) error {
 
 // Scrubber is a LocalStore that can make sure that values which were deleted or
 // replaced are not to be found in it any more. It is called after archive keys
-// were destroyed.
+// were destroyed, and by SignOut.
 type Scrubber interface {
 	Scrub() error
 }

@@ -71,7 +71,9 @@ func (r *contactsRecord) unconfirmed() (n int) {
 // somebody showed in a group stays noted as a changed one.
 func (p *pinEntry) confirm(key []byte) {
 	if !bytes.Equal(p.Key, key) {
-		p.Changed = p.Key
+		// Where a rotation of the key before leads says nothing of this one: what
+		// somebody showed for a key of their own must not be followed from here.
+		p.Changed, p.Next = p.Key, nil
 	} else if bytes.Equal(p.Changed, key) {
 		p.Changed = nil
 	}

@@ -62,7 +62,9 @@ func rotationKey() state.Key { return state.Key{Type: state.TypeApp, Name: "clou
 // every group. The devices named are no longer the user's: they can neither read
 // nor change the state, nor take part in a group, until somebody signs in on them
 // with the password. Neither password nor recovery code is needed; where a device
-// was stolen, change the password as well.
+// was stolen, change the password before, and replace the recovery code: whoever
+// had the device may have put others in their place, for which the new keys would
+// be wrapped.
 //
 // It is not one step, and takes a Commit in every group: Progress shows how far
 // it is, and until it is done, a thief who shares the delivery service's or a
@@ -91,7 +93,12 @@ func (c *Client) Rotate(ctx context.Context, o RotateOptions) error {
 	if err != nil {
 		return err
 	}
-	err = c.store.RotateRoot(ctx, func(tx *state.Tx) error { return tx.Put(rotationKey(), b) }, drop...)
+	begin := func(tx *state.Tx) error { return tx.Put(rotationKey(), b) }
+	if o.Devices == nil {
+		err = c.store.RotateRootAlone(ctx, begin)
+	} else {
+		err = c.store.RotateRoot(ctx, begin, drop...)
+	}
 	if err != nil {
 		return fmt.Errorf("rotate keys: %w", err)
 	}

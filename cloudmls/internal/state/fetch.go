@@ -110,6 +110,9 @@ func (s *Store) sealed(ctx context.Context, want []version) (map[keyapi.ObjectID
 func (s *Store) keep(vs []version, data map[keyapi.ObjectID][]byte) error {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
+	if s.wiped.Load() {
+		return errStoreClosed
+	}
 	err := s.cfg.Local.Update(func(w Writer) error {
 		for _, v := range vs {
 			if err := w.Put(bucketObjects, localKey(v.id), data[v.id]); err != nil {

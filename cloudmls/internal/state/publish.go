@@ -15,6 +15,9 @@ import (
 func (s *Store) publish(n *snapshot, objects map[keyapi.ObjectID][]byte, senders map[keyapi.ObjectID]floor) error {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
+	if s.wiped.Load() {
+		return errStoreClosed
+	}
 	before := s.now.Load()
 	newer := before == nil || n.view.counter > before.view.counter
 	var leftover, gone []string

@@ -200,6 +200,9 @@ func (s *Store) unseal(ctx context.Context, before *snapshot, index []version, h
 	if id, err := rootID(n.roots[n.newest]); err != nil || last.version != n.newest || last.id != id {
 		return nil, errHead
 	}
+	if err := n.view.head.follow(n.roots); err != nil {
+		return nil, err
+	}
 	if n.view.objects, err = bucketize(index); err != nil {
 		return nil, err
 	}
@@ -279,9 +282,7 @@ func (s *Store) loadCore(ctx context.Context, before, n *snapshot) error {
 			return err
 		}
 	}
-	for _, o := range n.ring.Roots {
-		n.roots[o.Version] = o.Key
-	}
+	n.keepRoots()
 	if same(TypeProfile) {
 		n.profile = before.profile
 		return nil

@@ -1,8 +1,10 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
 )
@@ -23,7 +25,29 @@ type newRoot struct {
 // the server's copies reads what it could read before, and nothing newer.
 // Archive records and own uploads made before stay under their keys, which a
 // dropped device has; what comes goes under others.
+//
+// Whoever had a dropped device could have added keys of their own to those that
+// ROOT is wrapped for: only the devices of the profile, the password and the
+// recovery code stay among them.
 func (s *Store) RotateRoot(ctx context.Context, also func(*Tx) error, drop ...[]byte) error {
+	return s.rotateRoot(ctx, also, func(*profile) [][]byte { return drop })
+}
+
+// RotateRootAlone is RotateRoot that drops all devices but this one, those too
+// that were added a moment ago.
+func (s *Store) RotateRootAlone(ctx context.Context, also func(*Tx) error) error {
+	own := s.deviceID()
+	return s.rotateRoot(ctx, also, func(p *profile) (drop [][]byte) {
+		for _, d := range p.Devices {
+			if !bytes.Equal(d.ID, own) {
+				drop = append(drop, d.ID)
+			}
+		}
+		return drop
+	})
+}
+
+func (s *Store) rotateRoot(ctx context.Context, also func(*Tx) error, drop func(*profile) [][]byte) error {
 	err := s.Update(ctx, func(t *Tx) error {
 		key, err := keys.NewSecret()
 		if err != nil {
@@ -39,11 +63,12 @@ func (s *Store) RotateRoot(ctx context.Context, also func(*Tx) error, drop ...[]
 		if err := ring.retireArchive(); err != nil {
 			return err
 		}
-		for _, d := range drop {
+		for _, d := range drop(t.base.profile) {
 			if err := t.dropDevice(d); err != nil {
 				return err
 			}
 		}
+		ring.dropStrangers(t.currentProfile())
 		t.note(EventKeysRotated)
 		if also != nil {
 			if err := also(t); err != nil {
@@ -54,6 +79,52 @@ func (s *Store) RotateRoot(ctx context.Context, also func(*Tx) error, drop ...[]
 	})
 	if err != nil {
 		return fmt.Errorf("rotate root key: %w", err)
+	}
+	return nil
+}
+
+// dropStrangers leaves among the recipients of ROOT the password, the recovery
+// code and the devices of the profile.
+func (r *keyring) dropStrangers(p *profile) {
+	r.Recipients = slices.DeleteFunc(r.Recipients, func(x keys.Recipient) bool {
+		if x.Kind == keys.KindDevice {
+			_, ok := p.device(x.ID[:])
+			return !ok
+		}
+		return x.Kind != keys.KindPassword && x.Kind != keys.KindRecovery || x.ID != [16]byte{}
+	})
+}
+
+// currentProfile is the profile as of this transaction.
+func (t *Tx) currentProfile() *profile {
+	if t.users != nil {
+		return t.users
+	}
+	return t.base.profile
+}
+
+// keepRoots forgets the ROOTs under which nothing lies any more, so that what
+// somebody seals under one of them opens on no device.
+func (n *snapshot) keepRoots() {
+	roots := map[uint32][]byte{n.newest: n.roots[n.newest]}
+	for _, o := range n.ring.Roots {
+		roots[o.Version] = o.Key
+	}
+	n.roots = roots
+}
+
+// follow checks that a head names the ROOTs that are known here. Whoever had a
+// device that was dropped can wrap a ROOT of their own making for the others,
+// since he had the keyring, but cannot name the one that came after his.
+func (h *head) follow(roots map[uint32][]byte) error {
+	for version, root := range roots {
+		id, err := rootID(root)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(h.roots, func(m rootMark) bool { return m.version == version && m.id == id }) {
+			return &RollbackError{Reason: "the state lies under a root key that does not follow the one seen before"}
+		}
 	}
 	return nil
 }

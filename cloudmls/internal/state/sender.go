@@ -106,6 +106,9 @@ func (s *Store) fetchSender(ctx context.Context, n *snapshot, k Key) ([]byte, fl
 func (s *Store) noteSender(id keyapi.ObjectID, f floor) error {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
+	if s.wiped.Load() {
+		return errStoreClosed
+	}
 	low, err := s.locals.loadFloor(s.scope.User, localKey(id))
 	if err != nil {
 		return err

@@ -83,6 +83,9 @@ func (s *Store) wipe() error {
 	defer s.publishing.Unlock()
 	s.deferred.writing.Lock() // whoever gets it after this finds the store closed
 	defer s.deferred.writing.Unlock()
+	s.vaultMu.Lock() // a renewed session must not bring the vault back
+	defer s.vaultMu.Unlock()
+	s.wiped.Store(true)
 	type entry struct{ bucket, key string }
 	all := []entry{{bucketVault, keyDevice}}
 	buckets := []string{bucketIndex, bucketObjects, bucketSpaces}

@@ -90,6 +90,9 @@ type Store struct {
 	now        atomic.Pointer[snapshot]
 	alarm      atomic.Pointer[RollbackError]
 	closed     atomic.Bool
+	// wiped: SignOut has deleted this device's records; what a call that was under
+	// way still wants to write stays unwritten. Read with publishing or vaultMu held.
+	wiped atomic.Bool
 
 	session session
 
@@ -178,6 +181,9 @@ func (s *Store) trip(err error) error {
 func (s *Store) changeVault(fn func(v *vault)) error {
 	s.vaultMu.Lock()
 	defer s.vaultMu.Unlock()
+	if s.wiped.Load() {
+		return errStoreClosed
+	}
 	next := *s.vault
 	fn(&next)
 	if err := s.locals.saveVault(&next); err != nil {

@@ -283,6 +283,7 @@ func (t *Tx) finishCore(n *snapshot) error {
 		}
 		t.putCore(TypeKeyring, b, false)
 		n.ring = t.ring
+		n.keepRoots()
 	}
 	if t.users != nil {
 		b, err := t.users.marshal()
