@@ -84,7 +84,8 @@ func ParseArchiveRecord(b []byte) (*ArchiveRecord, error) {
 	return a, nil
 }
 
-// MarshalBinary returns the record, unprotected. It never fails.
+// MarshalBinary returns the record, unprotected. It fails if the record, by the
+// credentials of the members, is larger than MaxState.
 func (a *ArchiveRecord) MarshalBinary() ([]byte, error) {
 	var w codec.Writer
 	a.marshalHead(&w)
@@ -96,6 +97,9 @@ func (a *ArchiveRecord) MarshalBinary() ([]byte, error) {
 			m.Credential.marshal(&w)
 		}
 	})
+	if n := len(w.Bytes()); n > MaxState {
+		return nil, fmt.Errorf("marshal archive record: %d bytes, at most %d are allowed", n, MaxState)
+	}
 	return w.Bytes(), nil
 }
 

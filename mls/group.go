@@ -36,6 +36,7 @@ type pendingProposal struct {
 	ref      ProposalRef
 	proposal Proposal
 	sender   Sender
+	size     int // of the encoded proposal, in bytes
 }
 
 // pendingUpdate are the private keys of an own Update.

@@ -24,10 +24,14 @@ const (
 	// MaxPendingProposals is how many received proposals a group keeps for the
 	// next Commit.
 	MaxPendingProposals = 1024
+	// MaxPendingSize is how large they may be together, encoded, in bytes. They
+	// are stored with the group, which must stay below MaxState.
+	MaxPendingSize = 8 << 20
 	// MaxMessage is the largest encoded MLSMessage, in bytes.
 	MaxMessage = 16 << 20
 	// MaxState is the largest encoding of a group, an archive record or a set
-	// of key package secrets, in bytes.
+	// of key package secrets, in bytes: what is larger is neither written nor
+	// read.
 	MaxState = 64 << 20
 	// MaxKeyPackageLifetime is the longest total lifetime of a KeyPackage that
 	// Verify accepts (RFC 9420 section 7.2 requires such a maximum).

@@ -193,13 +193,18 @@ func (g *Group) senderKey(a *authenticatedContent) ([]byte, error) {
 
 // receiveProposal checks a proposal and keeps it (RFC 9420 section 12.1).
 func (g *Group) receiveProposal(a *authenticatedContent) (*ReceivedProposal, error) {
-	p := pendingProposal{ref: a.ref(g.suite), proposal: a.framed.content.proposal, sender: a.framed.sender}
+	p := pendingProposal{
+		ref: a.ref(g.suite), proposal: a.framed.content.proposal, sender: a.framed.sender,
+		size: len(encode(a.framed.content.proposal)),
+	}
+	size := p.size
 	for _, q := range g.proposals {
 		if q.ref == p.ref {
 			return nil, ErrReplayed
 		}
+		size += q.size
 	}
-	if len(g.proposals) >= MaxPendingProposals {
+	if len(g.proposals) >= MaxPendingProposals || size > MaxPendingSize {
 		return nil, invalid("12.1", "too many proposals are pending")
 	}
 	if p.proposal.Type() == ProposalExternalInit {

@@ -17,7 +17,8 @@ const groupFormat = 1
 // MarshalBinary returns the group with its secrets, unprotected, but without
 // the signature key of the own leaf, which UnmarshalGroup asks for. (A new
 // signature key that a pending own Update brings is included.) It fails with
-// ErrNotMember after this member was removed.
+// ErrNotMember after this member was removed, and if the group, by the
+// credentials and extensions of its members, is larger than MaxState.
 func (g *Group) MarshalBinary() ([]byte, error) {
 	if g.left {
 		return nil, fmt.Errorf("marshal group: %w", ErrNotMember)
@@ -52,6 +53,9 @@ func (g *Group) MarshalBinary() ([]byte, error) {
 		}
 	})
 	w.Optional(g.reinit != nil, func() { g.reinit.marshal(&w) })
+	if n := len(w.Bytes()); n > MaxState {
+		return nil, fmt.Errorf("marshal group: %d bytes, at most %d are allowed", n, MaxState)
+	}
 	return w.Bytes(), nil
 }
 
@@ -107,7 +111,9 @@ func (g *Group) unmarshal(r *codec.Reader) {
 func (g *Group) unmarshalProposal(r *codec.Reader) {
 	p := pendingProposal{ref: ProposalRef(r.OpaqueMax(maxHash))}
 	p.sender.unmarshal(r)
+	left := r.Len()
 	p.proposal = readProposal(r)
+	p.size = left - r.Len() - 2 // the type is not of the proposal
 	r.Optional(func(r *codec.Reader) {
 		keys := pendingUpdate{encryption: r.OpaqueMax(maxKey), signature: g.signature}
 		r.Optional(func(r *codec.Reader) { keys.signature = r.OpaqueMax(maxKey) })

@@ -11,10 +11,10 @@ import "errors"
 
 // Limits of what is decoded.
 const (
-	// MaxVector is the longest vector that is read or written, in bytes. The
-	// length header could express 2^30-1; nothing in this project needs more
-	// than objects of 16 MiB.
-	MaxVector = 16 << 20
+	// MaxVector is the longest vector that is read, in bytes. The length header
+	// could express 2^30-1; the largest object of package mls is the stored
+	// state of a group, in which nearly everything is the vector of the tree.
+	MaxVector = 64 << 20
 	// MaxNesting is how deep vectors of structures may be nested.
 	MaxNesting = 4
 )
