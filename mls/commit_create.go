@@ -184,6 +184,10 @@ func (g *Group) makePath(t *transition, c *commit, leaf *leafNode) (*newPath, er
 	if err := leaf.sign(s, t.signature, g.context.groupID, g.own); err != nil {
 		return nil, err
 	}
+	// Nobody could read a Commit with a leaf that cannot be decoded.
+	if err := decode(encode(leaf), new(leafNode)); err != nil {
+		return nil, fmt.Errorf("own leaf: %w", err)
+	}
 	if err := leaf.validate(s, g.context.groupID, g.own); err != nil {
 		return nil, err
 	}

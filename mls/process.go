@@ -1,6 +1,7 @@
 package mls
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -71,6 +72,9 @@ func (g *Group) Process(m *Message, now time.Time) (Received, error) {
 func (g *Group) process(m *Message, now time.Time) (Received, error) {
 	if err := g.usable(); err != nil {
 		return nil, err
+	}
+	if m == nil {
+		return nil, errors.New("there is no message")
 	}
 	id, epoch, ok := m.Group()
 	switch {

@@ -3,6 +3,7 @@ package mls
 import (
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/cloudmls/gateway/mls/internal/codec"
 )
@@ -147,10 +148,24 @@ func (p *GroupContextExtensions) marshal(w *codec.Writer) { writeExtensions(w, p
 
 func (p *GroupContextExtensions) unmarshal(r *codec.Reader) { p.Extensions = readExtensions(r) }
 
-// checkGiven refuses proposals of the caller's that cannot be encoded.
+// checkGiven refuses proposals of the caller's that the other members could not
+// decode: the group would fork.
 func checkGiven(p Proposal) error {
-	if add, ok := p.(*Add); p == nil || ok && add.KeyPackage == nil {
-		return errors.New("proposal is nil or has no key package")
+	if p == nil || reflect.ValueOf(p).IsNil() {
+		return errors.New("proposal is nil")
+	}
+	if add, ok := p.(*Add); ok {
+		if add.KeyPackage == nil {
+			return errors.New("proposal has no key package")
+		}
+		return nil // it was decoded, or made as if it had been
+	}
+	var w codec.Writer
+	writeProposal(&w, p)
+	r := codec.NewReader(w.Bytes())
+	readProposal(r)
+	if err := r.Finish(); err != nil {
+		return fmt.Errorf("proposal of type %d cannot be encoded: %w", p.Type(), err)
 	}
 	return nil
 }

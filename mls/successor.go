@@ -141,22 +141,34 @@ func (g *Group) signatureOr(sig SignaturePrivateKey) SignaturePrivateKey {
 // made from it: a subgroup has nobody else, a reinitialized group leaves nobody
 // out (RFC 9420 section 12.4.3.1).
 func (g *Group) checkRoster(usage ResumptionUsage, joined []Member, same func(old, joined Member) bool) error {
-	if same == nil {
-		same = func(old, joined Member) bool { return old.Credential.Equal(joined.Credential) }
-	}
 	old := g.Members()
 	if usage == ResumptionReInit {
-		for _, m := range old {
-			if !slices.ContainsFunc(joined, func(j Member) bool { return same(m, j) }) {
-				return invalid("11.2", "reinitialized group leaves a member out")
-			}
+		if !covered(old, joined, same) {
+			return invalid("11.2", "reinitialized group leaves a member out")
 		}
 		return nil
 	}
-	for _, j := range joined {
-		if !slices.ContainsFunc(old, func(m Member) bool { return same(m, j) }) {
-			return invalid("11.3", "subgroup has a member that the old group has not")
-		}
+	var turned func(joined, old Member) bool
+	if same != nil {
+		turned = func(joined, old Member) bool { return same(old, joined) }
+	}
+	if !covered(joined, old, turned) {
+		return invalid("11.3", "subgroup has a member that the old group has not")
 	}
 	return nil
+}
+
+// covered reports whether each of some members is the same as one of others; nil
+// means that their credentials are equal.
+func covered(some, others []Member, same func(some, other Member) bool) bool {
+	if same == nil {
+		known := make(map[string]bool, len(others))
+		for i := range others {
+			known[string(encode(&others[i].Credential))] = true
+		}
+		return !slices.ContainsFunc(some, func(m Member) bool { return !known[string(encode(&m.Credential))] })
+	}
+	return !slices.ContainsFunc(some, func(m Member) bool {
+		return !slices.ContainsFunc(others, func(o Member) bool { return same(m, o) })
+	})
 }
