@@ -346,3 +346,25 @@ func TestLoweredQuotaLetsStateShrink(t *testing.T) {
 		t.Errorf("smaller than before: %v", err)
 	}
 }
+
+// F21: acknowledging and ending sessions are counted like everything that writes.
+func TestFlaw21_AllWritesAreCounted(t *testing.T) {
+	l := keyservertest.Unlimited()
+	l.Writes = keyserver.Rate{Burst: 2, Every: time.Hour}
+	w := newWorld(t, keyserver.Options{Limits: l})
+	for name, write := range map[string]func(*person) error{
+		"ack": func(p *person) error { return w.c.Ack(t.Context(), p.token(), p.account, 0) },
+		"end": func(p *person) error { return w.c.EndSession(t.Context(), p.token(), random(16)) },
+	} {
+		p := w.person(name)
+		for i := range 3 {
+			err := write(p)
+			if i < 2 && err != nil {
+				t.Errorf("%s %d: %v", name, i, err)
+			}
+			if i == 2 {
+				wantCode(t, err, keyapi.CodeRateLimited)
+			}
+		}
+	}
+}

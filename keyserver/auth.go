@@ -211,7 +211,7 @@ func (s *Server) register(ctx context.Context, in *registerInput) (*sessionOutpu
 		if have, err := w.UserByName(name); err != nil || have != nil {
 			return orErr(err, conflict(keyapi.CodeTaken, "user name is taken"))
 		}
-		if have, err := w.User(id); err != nil || have != nil {
+		if taken, err := idTaken(w, id, s.Now()); err != nil || taken {
 			return orErr(err, conflict(keyapi.CodeTaken, "user id is taken"))
 		}
 		if err := orErr(w.PutUser(u), s.keepMark(w)); err != nil {

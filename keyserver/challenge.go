@@ -38,6 +38,9 @@ const (
 	challengeTries    = 5
 	challengeTimeout  = 30 * time.Second // for handing it to the platform
 	tokenHalfSize     = 16
+	// challengeSendings are how often one challenge is handed to the platform,
+	// which may have failed; requests at the same time count too.
+	challengeSendings = 3
 )
 
 // verify starts a proof of ownership. The same request again, by its
@@ -68,7 +71,13 @@ func (s *Server) verify(ctx context.Context, in *repeatable[keyapi.VerifyRequest
 			if err == nil {
 				c, err = w.Challenge(ChallengeID(before.ID))
 			}
-			return orErr(err, goneUnless(c != nil))
+			if err := orErr(err, goneUnless(c != nil)); err != nil || c.Sent {
+				return err
+			}
+			if c.Sendings++; c.Sendings > challengeSendings {
+				return goneUnless(false)
+			}
+			return w.PutChallenge(c)
 		}
 		if err := mayClaim(w, id.user, r.Account, r.IdentityKey); err != nil {
 			return err
@@ -77,6 +86,7 @@ func (s *Server) verify(ctx context.Context, in *repeatable[keyapi.VerifyRequest
 			return err
 		}
 		c = newChallenge(id.user, r, s.Now())
+		c.Sendings = 1
 		if err := s.countChallenge(w, c); err != nil {
 			return err
 		}

@@ -2,10 +2,12 @@ package keyserver_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -154,4 +156,44 @@ func TestThreat57_RepeatedRequestSendsOnce(t *testing.T) {
 	}
 	_, err = ask()
 	wantCode(t, err, keyapi.CodeKeyReused)
+}
+
+// slowPlatform takes its time; it counts what it is given.
+type slowPlatform struct {
+	given   atomic.Int32
+	release chan struct{}
+}
+
+func (p *slowPlatform) SendToken(context.Context, keyserver.ChallengeMessage) error {
+	p.given.Add(1)
+	<-p.release
+	return nil
+}
+
+// One request that is sent many times at once makes no cannon of the server.
+func TestThreat57_RequestsAtTheSameTimeSendFew(t *testing.T) {
+	const requests = 12
+	slow := &slowPlatform{release: make(chan struct{})}
+	w := newWorld(t, keyserver.Options{Challengers: map[string]keyserver.Challenger{"chat": slow}})
+	p, a := w.register("alice"), keyapi.Account{Platform: "chat", ID: "victim"}
+	answers := make(chan error, requests)
+	for range requests {
+		go func() {
+			_, err := w.c.Verify(keyed(t, "one key for all of them"), p.token(), keyapi.VerifyRequest{Account: a, IdentityKey: public(p.identity)})
+			answers <- err
+		}()
+	}
+	const few = 3
+	for range requests - few { // refused while the first ones are under way
+		wantCode(t, <-answers, keyapi.CodeKeyReused)
+	}
+	close(slow.release)
+	for range few {
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := slow.given.Load(); n != few {
+		t.Errorf("%d messages for one challenge", n)
+	}
 }

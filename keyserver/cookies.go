@@ -47,8 +47,9 @@ type recoverInput struct {
 }
 
 type refreshInput struct {
-	Body   keyapi.RefreshRequest
-	Cookie string `cookie:"__Host-cloudmls-refresh" doc:"The refresh token of web pages."`
+	Body          keyapi.RefreshRequest
+	Authorization string `header:"Authorization" hidden:"true"`
+	Cookie        string `cookie:"__Host-cloudmls-refresh" doc:"The refresh token of web pages."`
 }
 
 type sessionOutput struct {
@@ -112,7 +113,7 @@ func hostCookie(name, value string, life time.Duration) http.Cookie {
 // have signed.
 func (s *Server) refreshRequest(in *refreshInput) (*keyapi.RefreshRequest, []byte, error) {
 	r := in.Body
-	if len(r.RefreshToken) > 0 || !s.Browsers || in.Cookie == "" {
+	if len(r.RefreshToken) > 0 || !s.Browsers || in.Cookie == "" || in.Authorization != "" {
 		return &r, keyapi.RefreshSigningInput(s.Origin, r), nil
 	}
 	token, err := base64.RawURLEncoding.Strict().DecodeString(in.Cookie)

@@ -156,3 +156,29 @@ func TestMovesOutOfOrder(t *testing.T) {
 		wantCode(t, err, keyapi.CodeInvalid)
 	}
 }
+
+// Who has moved to another store changes the password here as well, without the
+// objects, which are changed there before; in between, and here, with them.
+func TestPasswordAfterAMove(t *testing.T) {
+	m := newMover(t, 0)
+	fresh := random(32)
+	bare := func(old, next []byte) error {
+		r := m.change(old, next, keyapi.Object{})
+		r.Tx = keyapi.Tx{}
+		_, err := m.old.ChangePassword(t.Context(), m.token(), r)
+		return err
+	}
+	wantCode(t, bare(m.auth, fresh), keyapi.CodeInvalid)
+	leaving := m.must(m.old, keyapi.MoveLeave, nil)
+	wantCode(t, bare(m.auth, fresh), keyapi.CodeInvalid)
+	m.must(m.old, keyapi.MoveGo, leaving.IndexHash)
+	_, err := m.old.ChangePassword(t.Context(), m.token(), m.change(m.auth, fresh, put("wraps", 1, "x")))
+	wantCode(t, err, keyapi.CodeMoved)
+	wantCode(t, bare(random(32), fresh), keyapi.CodeForbidden)
+	if err := bare(m.auth, fresh); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.login(newKey(), fresh); err != nil {
+		t.Errorf("the new password: %v", err)
+	}
+}

@@ -12,6 +12,7 @@ const (
 	NoteChallenged NoteKind = 4 // owner: hash of an account; key: when; how often it was challenged lately
 	NoteQuota      NoteKind = 5 // owner: user id; key: empty; value: JSON of what the user may take up
 	NoteMove       NoteKind = 6 // owner: user id; key: empty; value: JSON, where the user's objects are moving
+	NoteRemoved    NoteKind = 7 // owner: hash of the id of a user who was deleted; key, value: empty
 )
 
 // Note is a small record that belongs to no other part of the Store: at most

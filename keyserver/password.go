@@ -68,7 +68,7 @@ func (s *Server) password(ctx context.Context, in *repeatable[keyapi.PasswordReq
 			u.Recovery = s.recoveryVerifier(u.ID, r.RecoveryAuth)
 		}
 		if s.has(RoleStore) {
-			if err := s.changeObjects(w, u.ID, &r.Tx); err != nil {
+			if err := s.changeSealed(w, u.ID, &r.Tx); err != nil {
 				return err
 			}
 		}
@@ -103,10 +103,30 @@ func (s *Server) checkPassword(r *keyapi.PasswordRequest, recovering bool) error
 		return invalid("old_auth must have 32 octets, and none in a session opened with the recovery code")
 	case !s.has(RoleStore) && len(r.Tx.Expect)+len(r.Tx.Put)+len(r.Tx.Delete) > 0:
 		return invalid("this server keeps no objects: tx must be empty, and what is sealed to the password is changed at the store before")
-	case r.Tx.Commit != nil || len(r.Tx.Ack) > 0 || s.has(RoleStore) && len(r.Tx.Put) == 0:
-		return invalid("tx must put the objects that are sealed to the password, and nothing but objects")
+	case r.Tx.Commit != nil || len(r.Tx.Ack) > 0:
+		return errSealed()
 	}
 	return checkTx(&r.Tx)
+}
+
+func errSealed() error {
+	return invalid("tx must put the objects that are sealed to the password, and nothing but objects")
+}
+
+// changeSealed puts the objects that are sealed to the password, unless another
+// store has them: then they are changed there before, as where this server does
+// not have the role store.
+func (s *Server) changeSealed(w Writer, u UserID, t *keyapi.Tx) error {
+	p, err := s.placeOf(w, u)
+	switch {
+	case err != nil:
+		return err
+	case len(t.Put) > 0:
+		return s.changeObjects(w, u, t)
+	case p.Place != keyapi.PlaceGone || len(t.Expect)+len(t.Delete) > 0:
+		return errSealed()
+	}
+	return nil
 }
 
 // mayChange gives the user, if the caller may replace their secrets. proven

@@ -75,8 +75,8 @@ func (a *remoteAuth) public(ctx context.Context, id string) (ed25519.PublicKey, 
 	}
 	a.mu.Unlock()
 	switch {
-	case k != nil && fresh:
-		return k, nil
+	case k != nil && (fresh || !again && now.Sub(a.loaded) < remoteKeysLive+remoteAgain):
+		return k, nil // at the end of the time somebody else asks at this moment
 	case !again && fresh:
 		return nil, nil // asked a moment ago: the key is not there
 	case !again:

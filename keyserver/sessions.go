@@ -39,6 +39,9 @@ func (s *Server) endSession(ctx context.Context, in *sessionPath) (*struct{}, er
 	if err := id.UnmarshalText([]byte(in.Session)); err != nil {
 		return nil, invalid("session id: " + err.Error())
 	}
+	if wait, ok := s.limits.writes.take(u.String(), s.Now()); !ok {
+		return nil, rateLimited(wait)
+	}
 	err := s.Store.Update(ctx, func(w Writer) error {
 		have, err := w.Session(id)
 		if err != nil || have == nil || have.User != u {

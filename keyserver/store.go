@@ -181,6 +181,7 @@ type Challenge struct {
 	Code           []byte // stands in for Token1 where a person types it
 	Expires        time.Time
 	Tries          int
+	Sendings       int  // begun ones
 	Sent           bool // the platform has taken it over
 }
 

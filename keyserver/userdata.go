@@ -2,6 +2,7 @@ package keyserver
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -196,7 +197,7 @@ func exportAccount(r Reader, a *Account, line func(string, any) error) error {
 // gives the sessions that it ended. Messages that the user has sent stay with
 // those who wait for them; conversations are not known to be anybody's. Name and
 // accounts are free for others from then on, who have other identity keys:
-// correspondents are told. suites are those whose KeyPackages the server has ever
+// correspondents are told. The user id is nobody's again: of it a hash is kept. suites are those whose KeyPackages the server has ever
 // accepted; the seven of RFC 9420 need not be named. Answers that are kept for
 // requests sent twice are not found by user, and end by themselves.
 func DeleteUser(ctx context.Context, s Store, name string, suites []mls.CipherSuite) (ended []SessionID, err error) {
@@ -222,9 +223,30 @@ func DeleteUser(ctx context.Context, s Store, name string, suites []mls.CipherSu
 		if err := deleteNotes(w, u.ID); err != nil {
 			return err
 		}
+		if err := w.PutNote(&Note{Kind: NoteRemoved, Owner: removedName(u.ID)}); err != nil {
+			return err
+		}
 		return w.DeleteUser(u.ID)
 	})
 	return ended, err
+}
+
+// removedName is what stays of a deleted user: nobody else may get the id, or
+// servers with other roles, and tokens that have not ended, would take the one
+// for the other. Whoever does not know the id learns nothing from it.
+func removedName(u UserID) []byte {
+	h := sha256.Sum256(append([]byte("removed user\x00"), u[:]...))
+	return h[:]
+}
+
+// idTaken tells whether somebody has a user id, or had it.
+func idTaken(r Reader, u UserID, now time.Time) (bool, error) {
+	have, err := r.User(u)
+	if err != nil || have != nil {
+		return have != nil, err
+	}
+	n, err := r.Note(NoteRemoved, removedName(u), nil, now)
+	return n != nil, err
 }
 
 func deleteAccounts(w Writer, u UserID, suites []mls.CipherSuite) error {

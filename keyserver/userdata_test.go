@@ -89,3 +89,37 @@ func TestUserDataIsListedExportedAndDeleted(t *testing.T) {
 	}
 	w.person("alice") // name and account are free
 }
+
+// The id of a user who was deleted is nobody's again: servers with other roles,
+// which know users by their ids only, would take the next one for the one before.
+func TestThreat10_IDsOfDeletedUsersAreNotGivenOut(t *testing.T) {
+	w := newWorld(t, keyserver.Options{})
+	stores := newNode(t, keyserver.Options{
+		Store: newStore(t), Now: w.clock.now, Origin: "https://store.example", Roles: []keyserver.Role{keyserver.RoleStore},
+		Auth: &keyserver.RemoteAuth{URL: w.URL, Origin: w.Origin},
+	})
+	alice := w.register("alice")
+	if _, err := stores.c.Tx(t.Context(), alice.token(), keyapi.Tx{Put: []keyapi.Object{put("state", 1, "sealed octets")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Handler.RemoveUser(t.Context(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	register := func(name string, id []byte) (keyapi.Session, error) {
+		return w.c.Register(t.Context(), keyapi.RegisterRequest{
+			Username: name, AuthVersion: 1, UserID: id, Auth: random(32), Device: keyapi.Device{Name: "d", Key: public(newKey())},
+			KDF: keyapi.KDF{Algorithm: "argon2id", Salt: random(16), Time: 3, MemoryKiB: 64 << 10, Threads: 4},
+		})
+	}
+	for _, name := range []string{"mallory", "alice"} {
+		s, err := register(name, alice.session.UserID)
+		if err == nil {
+			index, err := stores.c.ObjectIndex(t.Context(), s.AccessToken)
+			t.Fatalf("%s is taken for the user who was deleted, and sees %d objects: %v", name, len(index.Objects), err)
+		}
+		wantCode(t, err, keyapi.CodeTaken)
+	}
+	if _, err := register("alice", random(16)); err != nil {
+		t.Errorf("the name: %v", err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"mime"
+	"net"
 	"net/mail"
 	"net/textproto"
 	"slices"
@@ -146,6 +147,9 @@ func (e *Expected) accept(v *dkim.Verification, host, from string) error {
 func speaksFor(domain, host string) bool {
 	if domain == host {
 		return true
+	}
+	if net.ParseIP(host) != nil { // 127.0.0.1 is not of an organisation 0.1
+		return false
 	}
 	organisation, err := publicsuffix.EffectiveTLDPlusOne(host)
 	return err == nil && domain == organisation

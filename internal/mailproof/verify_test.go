@@ -231,3 +231,20 @@ func FuzzToken(f *testing.F) {
 		}
 	})
 }
+
+// The last two numbers of an address are no organisation.
+func TestThreat26_AddressesHaveNoOrganisation(t *testing.T) {
+	const from = "keys@0.1"
+	z := newZone("0.1")
+	c := challenge()
+	c.Origin = "http://127.0.0.1:8080"
+	m, err := mailproof.Compose(c, from, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := expected(z)
+	e.Origin = c.Origin
+	if _, err := e.Token(z.sign(t, m, "0.1", allFields)); err == nil || !strings.Contains(err.Error(), "signed by 0.1") {
+		t.Errorf("signed by 0.1 for 127.0.0.1: %v", err)
+	}
+}
