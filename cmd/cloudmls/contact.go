@@ -86,17 +86,26 @@ func writeContact(w io.Writer, p *control.Contact) {
 
 func contactCode() *cobra.Command {
 	var out output
+	var square bool
 	c := accountCommandOf(func(c *cobra.Command, s *service, account string, args []string) error {
 		code, err := s.ContactCode(c.Context(), account, args[0])
 		if err != nil {
 			return err
 		}
+		picture, err := qrText(code.QR)
+		if err != nil {
+			return err
+		}
 		return out.print(c, code, func(w io.Writer) {
+			if square {
+				fmt.Fprintln(w, picture)
+			}
 			writeCode(w, code.Code)
 			fmt.Fprintf(w, "\n%s sees the same digits with: cloudmls contact code %s\nThey are equal? Then: cloudmls contact verify %s\n", code.Address, account, code.Address)
 		})
 	})
 	c.Use, c.Short, c.Args = "code ADDRESS", "Show the 60 digits to compare with a person", cobra.ExactArgs(1)
+	c.Flags().BoolVar(&square, "qr", false, "show the code as a QR code as well, for programs that can scan it")
 	out.flag(c)
 	return c
 }

@@ -12,9 +12,9 @@ import (
 )
 
 func conversationCommand() *cobra.Command {
-	c := &cobra.Command{Use: "conversation", Aliases: []string{"conversations"}, Short: "Conversations: list them, show one, remove people from a group", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "conversation", Aliases: []string{"conversations"}, Short: "Conversations: list them, show one, remove people from a group, leave or renew one", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(conversationList(), conversationShow(), conversationRemove())
+	c.AddCommand(conversationList(), conversationShow(), conversationRemove(), conversationLeave(), conversationRenew())
 	return c
 }
 
@@ -80,6 +80,37 @@ func conversationRemove() *cobra.Command {
 	c.Use, c.Short, c.Args = "remove ID ADDRESS...", "Remove people from a group for good", cobra.MinimumNArgs(2)
 	c.Long = `Removes people from a group: what is written in it from now on cannot be read by them. The conversation keeps its id.
 (Leaving somebody out of a reply does not remove them: that reply goes to the conversation of the others.)`
+	out.flag(c)
+	return c
+}
+
+func conversationLeave() *cobra.Command {
+	c := accountCommandOf(func(c *cobra.Command, s *service, account string, args []string) error {
+		if err := s.LeaveConversation(c.Context(), account, args[0]); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(c.OutOrStdout(), "left; nothing more is sent there, and the next one who writes takes you out. What came before stays readable")
+		return err
+	})
+	c.Use, c.Short, c.Args = "leave ID", "Leave a group", cobra.ExactArgs(1)
+	return c
+}
+
+func conversationRenew() *cobra.Command {
+	var out output
+	c := accountCommandOf(func(c *cobra.Command, s *service, account string, args []string) error {
+		v, err := s.RenewConversation(c.Context(), account, args[0])
+		if err != nil {
+			return err
+		}
+		return out.print(c, v, func(w io.Writer) {
+			fmt.Fprintln(w, "the conversation begins anew, with the same people; what came before stays readable, and they are told")
+			writeConversation(w, v)
+		})
+	})
+	c.Use, c.Short, c.Args = "renew ID", "Begin a conversation anew whose keys cannot be repaired", cobra.ExactArgs(1)
+	c.Long = `Gives a conversation new keys from the start, with the same people. It is rarely needed: a member who lost track is let in
+again by the others without anybody's help. Others accept it only from somebody whom they knew in it, and are told.`
 	out.flag(c)
 	return c
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func deviceCommand() *cobra.Command {
-	c := &cobra.Command{Use: "device", Aliases: []string{"devices"}, Short: "Your devices: list them, end one's access", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "device", Aliases: []string{"devices"}, Short: "Your devices: list them, end one's access, replace all keys", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	var out output
 	list := serviceCommandOf(func(c *cobra.Command, s *service, _ []string) error {
@@ -28,11 +28,11 @@ func deviceCommand() *cobra.Command {
 		if err := s.RevokeDevice(c.Context(), args[0]); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintln(c.OutOrStdout(), "the device's access has ended. If it is in wrong hands, change the password too: cloudmls password")
+		_, err := fmt.Fprintln(c.OutOrStdout(), "the device's access has ended. If it is in wrong hands, change the password too, then replace all keys: cloudmls password; cloudmls device lost")
 		return err
 	})
 	revoke.Use, revoke.Short, revoke.Args = "revoke ID", "End the access of a lost device", cobra.ExactArgs(1)
-	c.AddCommand(list, revoke)
+	c.AddCommand(list, revoke, deviceLost())
 	return c
 }
 

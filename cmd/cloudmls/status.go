@@ -66,6 +66,9 @@ func needsAttention(s *control.Status) bool {
 	return false
 }
 
+// shownNotices bounds what 'status' tells people of the past; --json has all.
+const shownNotices = 5
+
 func writeStatus(w io.Writer, s *control.Status, now time.Time) {
 	if s.Running {
 		fmt.Fprintf(w, "gateway      running since %s (%s)\n", s.Started.Local().Format("2006-01-02 15:04"), s.Version)
@@ -92,6 +95,15 @@ func writeStatus(w io.Writer, s *control.Status, now time.Time) {
 		for _, p := range a.Problems {
 			fmt.Fprintf(w, "  ! %s\n", problemText(a.Address, p))
 		}
+		for _, n := range a.Notices[:min(len(a.Notices), shownNotices)] {
+			fmt.Fprintf(w, "  note       %s: %s (conversation %s)\n", ago(n.At, now), plainText(n.Text), n.Conversation)
+		}
+	}
+	if len(s.Events) > 0 {
+		fmt.Fprintln(w, "\nyour keys    (was it not you? change the password, then: cloudmls device lost)")
+	}
+	for _, e := range s.Events[max(0, len(s.Events)-shownNotices):] {
+		fmt.Fprintf(w, "  %s: %s\n", ago(e.At, now), plainText(e.Text))
 	}
 	for _, e := range s.Stranded {
 		fmt.Fprintf(w, "\n%s is not configured any more, and %s of it wait to be sent: add the account again, or remove them with the data folder\n",

@@ -124,6 +124,17 @@ func (c *Client) RemoveMembers(ctx context.Context, account, id string, members 
 	return call[Conversation](ctx, c, opRemoveMembers, membersRequest{account, id, members})
 }
 
+// LeaveConversation implements Service.
+func (c *Client) LeaveConversation(ctx context.Context, account, id string) error {
+	_, err := call[nothing](ctx, c, opLeave, conversationRequest{account, id})
+	return err
+}
+
+// RenewConversation implements Service.
+func (c *Client) RenewConversation(ctx context.Context, account, id string) (*Conversation, error) {
+	return call[Conversation](ctx, c, opRenew, conversationRequest{account, id})
+}
+
 // Contacts implements Service.
 func (c *Client) Contacts(ctx context.Context, account string) ([]Contact, error) {
 	return callList[Contact](ctx, c, opContacts, accountRequest{account})

@@ -91,6 +91,12 @@ func (r *recorder) Conversation(_ context.Context, a, id string) (*Conversation,
 func (r *recorder) RemoveMembers(_ context.Context, a, id string, m []string) (*Conversation, error) {
 	return filled[Conversation](), r.ask("remove", a, id, m)
 }
+func (r *recorder) LeaveConversation(_ context.Context, a, id string) error {
+	return r.ask("leave", a, id)
+}
+func (r *recorder) RenewConversation(_ context.Context, a, id string) (*Conversation, error) {
+	return filled[Conversation](), r.ask("renew", a, id)
+}
 func (r *recorder) Contacts(_ context.Context, a string) ([]Contact, error) {
 	return []Contact{*filled[Contact](), {}}, r.ask("contacts", a)
 }
@@ -176,6 +182,8 @@ func calls(ctx context.Context, s Service) []struct {
 		{"conversations a@b", func() (any, error) { return two(s.Conversations(ctx, "a@b")) }, []Conversation{*filled[Conversation]()}},
 		{"conversation a@b 00ff", func() (any, error) { return two(s.Conversation(ctx, "a@b", "00ff")) }, filled[Conversation]()},
 		{"remove a@b 00ff [x@y z@y]", func() (any, error) { return two(s.RemoveMembers(ctx, "a@b", "00ff", []string{"x@y", "z@y"})) }, filled[Conversation]()},
+		{"leave a@b 00ff", func() (any, error) { return nil, s.LeaveConversation(ctx, "a@b", "00ff") }, nil},
+		{"renew a@b 00ff", func() (any, error) { return two(s.RenewConversation(ctx, "a@b", "00ff")) }, filled[Conversation]()},
 		{"contacts a@b", func() (any, error) { return two(s.Contacts(ctx, "a@b")) }, []Contact{*filled[Contact](), {}}},
 		{"contact a@b c@d", func() (any, error) { return two(s.Contact(ctx, "a@b", "c@d")) }, filled[Contact]()},
 		{"code a@b c@d", func() (any, error) { return two(s.ContactCode(ctx, "a@b", "c@d")) }, filled[ContactCode]()},

@@ -22,6 +22,13 @@ type Service interface {
 	// then.
 	RemoveMembers(ctx context.Context, account, id string, members []string) (*Conversation, error)
 
+	// LeaveConversation leaves a group; another member takes this account out
+	// with the next message.
+	LeaveConversation(ctx context.Context, account, id string) error
+	// RenewConversation begins a conversation anew whose keys cannot be repaired,
+	// with the same people, and gives what it is then.
+	RenewConversation(ctx context.Context, account, id string) (*Conversation, error)
+
 	// Contacts lists whose identity keys are pinned. The key server is not
 	// asked.
 	Contacts(ctx context.Context, account string) ([]Contact, error)

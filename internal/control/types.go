@@ -18,6 +18,22 @@ type Status struct {
 	// Stranded are messages of addresses that are not configured any more:
 	// they wait until their account is back.
 	Stranded []Stranded `json:"stranded,omitzero"`
+	// Events are what happened lately to the user's keys, on any of their
+	// devices, oldest first.
+	Events []Event `json:"events,omitzero"`
+}
+
+// Event is something that the user should hear of, lest it was somebody else.
+type Event struct {
+	At   time.Time `json:"at"`
+	Text string    `json:"text"` // for people
+}
+
+// Notice is something about a conversation that its people should be told.
+type Notice struct {
+	At           time.Time `json:"at"`
+	Conversation string    `json:"conversation"` // hexadecimal
+	Text         string    `json:"text"`         // for people
 }
 
 // AccountStatus is how one account fares.
@@ -31,6 +47,8 @@ type AccountStatus struct {
 	Contacts      int             `json:"contacts"`
 	// Problems are what is wrong and stands, the gravest first.
 	Problems []Problem `json:"problems,omitzero"`
+	// Notices are what was told lately of conversations, newest first.
+	Notices []Notice `json:"notices,omitzero"`
 }
 
 // ProviderStatus is how one server of the mail provider does, as far as mail

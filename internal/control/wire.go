@@ -70,6 +70,8 @@ const (
 	opConversations     = "conversations"
 	opConversation      = "conversation"
 	opRemoveMembers     = "conversation/remove-members"
+	opLeave             = "conversation/leave"
+	opRenew             = "conversation/renew"
 	opContacts          = "contacts"
 	opContact           = "contact"
 	opContactCode       = "contact/code"
@@ -114,6 +116,12 @@ func operations() map[string]operation {
 		}),
 		opRemoveMembers: on(func(ctx context.Context, s Service, q membersRequest) (*Conversation, error) {
 			return s.RemoveMembers(ctx, q.Account, q.ID, q.Members)
+		}),
+		opLeave: on(func(ctx context.Context, s Service, q conversationRequest) (*nothing, error) {
+			return done(s.LeaveConversation(ctx, q.Account, q.ID))
+		}),
+		opRenew: on(func(ctx context.Context, s Service, q conversationRequest) (*Conversation, error) {
+			return s.RenewConversation(ctx, q.Account, q.ID)
 		}),
 		opContacts: on(func(ctx context.Context, s Service, q accountRequest) (*list[Contact], error) {
 			return listOf(s.Contacts(ctx, q.Account))

@@ -88,6 +88,33 @@ func (s *service) RemoveMembers(ctx context.Context, account, id string, members
 	return conversation(c), nil
 }
 
+// LeaveConversation implements control.Service.
+func (s *service) LeaveConversation(ctx context.Context, account, id string) error {
+	self, c, err := s.find(ctx, account, id)
+	if err != nil {
+		return err
+	}
+	if c.Kind != cloudmls.KindGroup {
+		return &control.Error{Code: control.CodeInvalid, Message: "only groups can be left"}
+	}
+	if err := s.o.Client.Leave(ctx, self, c.ID); err != nil {
+		return s.failed(err)
+	}
+	return nil
+}
+
+// RenewConversation implements control.Service.
+func (s *service) RenewConversation(ctx context.Context, account, id string) (*control.Conversation, error) {
+	self, c, err := s.find(ctx, account, id)
+	if err != nil {
+		return nil, err
+	}
+	if c, err = s.o.Client.Replace(ctx, self, c.ID); err != nil {
+		return nil, s.failed(err)
+	}
+	return conversation(c), nil
+}
+
 var kindNames = map[cloudmls.Kind]string{
 	cloudmls.KindDialog: "dialog", cloudmls.KindGroup: "group", cloudmls.KindSelf: "self",
 }

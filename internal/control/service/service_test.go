@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -165,6 +166,53 @@ func TestConversations(t *testing.T) {
 	c, err := s.RemoveMembers(t.Context(), alice, group.ID, []string{"Carol@example.org"})
 	if err != nil || strings.Join(c.Members, " ") != alice+" "+bob || c.ID != group.ID || c.Epoch <= group.Epoch {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestLeaveAndRenew: who leaves a group is out of it, a conversation begins anew
+// with the same people, and status tells.
+func TestLeaveAndRenew(t *testing.T) {
+	t.Parallel()
+	w := gatewaytest.New(t, gatewaytest.Options{People: gatewaytest.Three()})
+	w.Send("alice", letter("one", alice, bob))
+	w.Send("alice", letter("two", alice, bob, carol))
+	w.Read("carol", "INBOX", "<two@x.example>")
+	a, _ := running(t, w, "alice")
+	c, _ := running(t, w, "carol")
+	all, err := a.Conversations(t.Context(), alice)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	group, dialog := all[0], all[1]
+	if group.Kind != "group" {
+		group, dialog = dialog, group
+	}
+	wantCode(t, "leaving a dialog", a.LeaveConversation(t.Context(), alice, dialog.ID), control.CodeInvalid)
+	wantCode(t, "leaving nothing", a.LeaveConversation(t.Context(), alice, strings.Repeat("1", 32)), control.CodeNotFound)
+	if err := c.LeaveConversation(t.Context(), carol, group.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Sync(t.Context(), alice); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := a.Conversation(t.Context(), alice, group.ID); err != nil || slices.Contains(now.Members, carol) {
+		t.Errorf("after carol left: %+v, %v", now, err)
+	}
+	_, err = a.RenewConversation(t.Context(), alice, strings.Repeat("1", 32))
+	wantCode(t, "renewing nothing", err, control.CodeNotFound)
+	renewed, err := a.RenewConversation(t.Context(), alice, dialog.ID)
+	if err != nil || renewed.ID != dialog.ID || strings.Join(renewed.Members, " ") != strings.Join(dialog.Members, " ") {
+		t.Fatalf("renewed: %+v, %v", renewed, err)
+	}
+	w.Send("alice", letter("three", alice, bob))
+	w.Read("bob", "INBOX", "<three@x.example>")
+	status, err := a.Status(t.Context())
+	if err != nil || len(status.Accounts) != 1 {
+		t.Fatalf("%+v, %v", status, err)
+	}
+	noted := slices.ContainsFunc(status.Accounts[0].Notices, func(n control.Notice) bool { return n.Conversation == dialog.ID && n.Text != "" })
+	if !noted {
+		t.Errorf("nothing was told of the renewal: %+v", status.Accounts[0].Notices)
 	}
 }
 

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/internal/control"
@@ -18,8 +19,13 @@ func (s *service) Status(ctx context.Context) (*control.Status, error) {
 		Running: true, Version: s.o.Version, Started: g.Started, Reloads: g.Reloads, Accounts: []control.AccountStatus{},
 	}
 	for _, a := range g.Accounts {
-		out.Accounts = append(out.Accounts, accountStatus(&a))
+		status := accountStatus(&a)
+		if err := s.addNotices(ctx, &status); err != nil {
+			return nil, err
+		}
+		out.Accounts = append(out.Accounts, status)
 	}
+	out.Events = s.events()
 	for _, q := range g.Stranded {
 		out.Stranded = append(out.Stranded, control.Stranded{Address: q.Address, Queue: queueStatus(&q.Queue)})
 	}
@@ -41,9 +47,47 @@ func (s *service) localStatus(ctx context.Context) (*control.Status, error) {
 		if err != nil {
 			return nil, s.failed(err)
 		}
-		out.Accounts = append(out.Accounts, accountStatus(&status))
+		with := accountStatus(&status)
+		if err := s.addNotices(ctx, &with); err != nil {
+			return nil, err
+		}
+		out.Accounts = append(out.Accounts, with)
 	}
+	out.Events = s.events()
 	return out, nil
+}
+
+// addNotices adds what was told of the account's conversations.
+func (s *service) addNotices(ctx context.Context, a *control.AccountStatus) error {
+	status, err := s.o.Client.Status(ctx, cloudmls.Account{Platform: cloudmls.PlatformEmail, ID: a.Address})
+	if err != nil {
+		return s.failed(err)
+	}
+	for _, n := range status.Notices {
+		a.Notices = append(a.Notices, control.Notice{At: n.At, Conversation: n.Conversation.String(), Text: n.Text})
+	}
+	return nil
+}
+
+var eventTexts = map[cloudmls.EventKind]string{
+	cloudmls.EventDeviceAdded:   "a device was added: %s",
+	cloudmls.EventDeviceRemoved: "a device was removed: %s",
+	cloudmls.EventPassword:      "the password was changed on %s",
+	cloudmls.EventRecoveryCode:  "the recovery code was replaced on %s",
+	cloudmls.EventRecovered:     "somebody signed in with the recovery code, on %s",
+	cloudmls.EventKeysRotated:   "all keys were replaced, on %s",
+}
+
+func (s *service) events() []control.Event {
+	var out []control.Event
+	for _, e := range s.o.Client.Events() {
+		text, ok := eventTexts[e.Kind]
+		if !ok {
+			text = "something happened to the keys on %s (this version does not know what)"
+		}
+		out = append(out, control.Event{At: e.At, Text: fmt.Sprintf(text, e.Device)})
+	}
+	return out
 }
 
 func accountStatus(a *proxy.AccountStatus) control.AccountStatus {

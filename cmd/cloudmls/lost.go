@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudmls/gateway/cloudmls"
+	"github.com/cloudmls/gateway/config"
+	"github.com/cloudmls/gateway/internal/control"
+	"github.com/cloudmls/gateway/internal/device"
+)
+
+func deviceLost() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "lost [ID...]",
+		Short: "Replace all keys, because a device is in wrong hands",
+		Long: `For a device that somebody else has and may be able to unlock. It replaces every key of yours: those of the stored
+state, your identity, and your part in every conversation; the devices that are named, or without a name all but this one, are
+out. It is not done in one step: until it is, groups that it has not reached can still be read with what was stolen. Cut
+off, it is finished by the gateway of any of your devices.
+
+Change the password first ('cloudmls password'). People who have compared codes with you do so again. The gateway must not
+run meanwhile.`,
+		RunE: func(c *cobra.Command, args []string) error { return lost(c, file, args) },
+	}
+	configFlag(c, &file, "the gateway's configuration file")
+	return c
+}
+
+func lost(c *cobra.Command, file string, ids []string) (err error) {
+	g, err := config.LoadGateway(file)
+	if err != nil {
+		return configError{err}
+	}
+	running, err := control.Dial(c.Context(), controlSocket(g))
+	if err == nil {
+		return errors.Join(errors.New("the gateway runs; end it first"), running.Close())
+	} else if !errors.Is(err, control.ErrNotRunning) {
+		return err
+	}
+	log := newLogger(c.ErrOrStderr(), g.Log)
+	stopKeyServer, err := localKeyServer(c, g, log)
+	if err != nil {
+		return err
+	}
+	defer stopKeyServer()
+	d, err := device.Open(g, device.Options{Passphrase: passphrase(c, g), Logger: log})
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "local store", d.Close)
+	client, err := d.Resume(c.Context())
+	if err != nil {
+		return fmt.Errorf("this device is not signed in: %w (run 'cloudmls setup' or 'cloudmls run')", err)
+	}
+	defer closing(&err, "client", client.Close)
+	tell := progress(c)
+	o := cloudmls.RotateOptions{Devices: ids, Progress: func(p cloudmls.RotationProgress) {
+		tell("%s: %d of %d", p.Stage, p.Done, p.Total)
+	}}
+	if err := client.Rotate(c.Context(), o); err != nil {
+		return fmt.Errorf("%w (what is left is done when a gateway of yours runs)", err)
+	}
+	fmt.Fprintln(c.OutOrStdout(), "all keys are new. Make another recovery code as well: cloudmls recovery-code")
+	return nil
+}
