@@ -7,15 +7,18 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/cloudmls/gateway/cloudmls"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
 // frame is one operation of a device under way.
 type frame struct {
 	d        *device
 	step     *step
-	requests int // so far
+	requests int  // so far
+	synced   bool // it asked what there is for it; what it says is not of old
 	writes   int
 	passes   int
 	// troubled: something went wrong, or something else happened meanwhile.
@@ -221,7 +224,7 @@ func (f *frame) check(what string, err error, allowed ...error) bool {
 	var bad *cloudmls.BadKeyPackageError
 	switch {
 	case errors.As(err, &rollback), errors.Is(err, cloudmls.ErrBroken), errors.Is(err, cloudmls.ErrSignInChanged),
-		errors.As(err, &changed) && (!w.rotated || w.healthy), errors.As(err, &bad) && !w.odd:
+		errors.As(err, &changed) && (!w.rotated || w.healthy), errors.As(err, &bad) && !w.skewed:
 		w.fail("%s: %s: %v", f.d.name, what, err)
 		return false
 	case errors.Is(err, cloudmls.ErrSignedOut), errors.Is(err, cloudmls.ErrDropped):
@@ -238,16 +241,27 @@ func (f *frame) check(what string, err error, allowed ...error) bool {
 	if errors.As(err, &changed) {
 		return false // a rotation is under way, or cut off
 	}
-	if (errors.As(err, &none) || errors.As(err, &bad)) && w.odd {
+	if (errors.As(err, &none) || errors.As(err, &bad)) && (w.skewed || w.away >= aged) {
 		return false // KeyPackages end, and some devices' calendars are wrong
+	}
+	if f.d.skew.Abs() > time.Hour && knowsNoTime(err) {
+		return false
 	}
 	for _, a := range allowed {
 		if errors.Is(err, a) {
 			return false
 		}
 	}
-	if !f.troubled && f.d.skew == 0 {
+	if !f.troubled {
 		w.fail("%s: %s, though nothing went wrong: %v", f.d.name, what, err)
 	}
 	return false
+}
+
+// knowsNoTime: what a device with a wrong clock cannot do. It makes no
+// KeyPackages that count, and does not delete by time.
+func knowsNoTime(err error) bool {
+	var clocks *cloudmls.ClockError
+	var p *keyapi.Problem
+	return errors.As(err, &clocks) || errors.As(err, &p) && p.Code == keyapi.CodeInvalid && strings.Contains(p.Detail, "lifetime")
 }

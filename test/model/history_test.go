@@ -13,9 +13,11 @@ import (
 // again, cut down, and kept as a regression test. Numbers that name somebody or
 // something are taken modulo what there is at that moment.
 type history struct {
-	Users   int    `json:"users"`
-	Devices int    `json:"devices"` // of each user, signed in long ago
-	Steps   []step `json:"steps"`
+	Users   int `json:"users"`
+	Devices int `json:"devices"` // of each user, signed in long ago
+	// Forget: at the end, time passes until what is kept for a while is gone.
+	Forget bool   `json:"forget,omitempty"`
+	Steps  []step `json:"steps"`
 }
 
 // step is one operation, and what goes wrong during it.
@@ -83,7 +85,7 @@ var crashPoints = map[string][]string{
 
 func (h history) String() string {
 	var s strings.Builder
-	head, _ := json.Marshal(history{Users: h.Users, Devices: h.Devices})
+	head, _ := json.Marshal(history{Users: h.Users, Devices: h.Devices, Forget: h.Forget})
 	s.Write(head)
 	for _, x := range h.Steps {
 		s.WriteString("\n\t" + x.String())
@@ -116,6 +118,7 @@ func random(seed uint64) history {
 	for range 8 + r.IntN(20) {
 		h.Steps = append(h.Steps, randomStep(r, &h, true))
 	}
+	h.Forget = r.IntN(5) == 0
 	return h
 }
 

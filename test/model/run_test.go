@@ -49,6 +49,7 @@ func (b *bench) run(h history) (err error, log string) {
 		if w, end, err = b.tmpl.world(path, h.Users, h.Devices); err != nil {
 			return
 		}
+		w.forget = h.Forget
 		crashpoint.Hook(w.point)
 		defer crashpoint.Hook(nil)
 		for n := range h.Steps {

@@ -18,6 +18,12 @@ import (
 // groups is how many groups a history has at most.
 const groups = 3
 
+// brief is the group whose messages are kept for briefDays.
+const (
+	brief     = 1
+	briefDays = 4
+)
+
 // steps are the operations.
 var steps map[string]func(w *world, f *frame)
 
@@ -104,7 +110,7 @@ func (w *world) ensure(f *frame, t *talk, others []cloudmls.Account) {
 	}
 	all := append(slices.Clone(others), f.d.u.self)
 	f.blur = func() { t.blur(all, in) }
-	want := cloudmls.Conversation{ID: t.id, Kind: t.kind, Members: others}
+	want := cloudmls.Conversation{ID: t.id, Kind: t.kind, Members: others, HistoryDays: t.days}
 	may := w.mayFail(t, f.d.u)
 	s, err := c.Ensure(ctx, f.d.u.self, want)
 	if err != nil {
@@ -117,7 +123,7 @@ func (w *world) ensure(f *frame, t *talk, others []cloudmls.Account) {
 		switch {
 		case !slices.Contains(s.Members, a):
 			w.fail("%s: ensure went through, and %v is not among %v", f.d.name, a, s.Members)
-		case f.requests > 0 && !f.troubled:
+		case f.synced && !f.troubled:
 			t.sure(a)
 		case t.members[a] != in:
 			t.members[a] = maybe
@@ -148,6 +154,7 @@ func (w *world) remove(f *frame) {
 	if c == nil {
 		return
 	}
+	t.parted = true
 	f.blur = func() { t.blur(gone, out) }
 	may := w.mayFail(t, f.d.u)
 	err := c.Remove(ctx, f.d.u.self, t.id, gone)
@@ -221,7 +228,7 @@ func (w *world) said(f *frame, t *talk, text string, sealed []byte, sure map[clo
 		return
 	}
 	m := &message{
-		n: len(w.messages), text: text, sealed: sealed, id: t.id, from: f.d.u.self, members: p.Members, epoch: p.Epoch,
+		n: len(w.messages), text: text, sealed: sealed, id: t.id, from: f.d.u.self, members: p.Members, epoch: p.Epoch, at: w.now,
 	}
 	w.messages = append(w.messages, m)
 	w.note("%s: that was %s, for %v", f.d.name, m, m.members)
@@ -273,10 +280,12 @@ func (w *world) readable(f *frame, m *message, p *cloudmls.Plaintext, err error)
 			w.fail("%s: reads %s, which is for %v", f.d.name, m, m.members)
 			return
 		}
-		w.judge(f.d, m, p, !f.troubled && f.d.skew == 0)
+		w.judge(f.d, m, p, !f.troubled)
 	case errors.Is(err, cloudmls.ErrSignedOut), errors.Is(err, cloudmls.ErrDropped):
 		f.check("read", err)
 	case w.talks[m.id].left[f.d.u.self]:
+		f.note("%s: %v", m, err)
+	case errors.As(err, &never) && never.Reason == cloudmls.NeverDeleted && m.due(w):
 		f.note("%s: %v", m, err)
 	case errors.As(err, &never) && m.mayRead(f.d.u.self):
 		w.fail("%s: %s is said never to open: %v", f.d.name, m, err)
@@ -299,13 +308,19 @@ func (w *world) judge(d *device, m *message, p *cloudmls.Plaintext, clean bool) 
 	}
 	for _, x := range p.Warnings {
 		switch {
-		case x == cloudmls.WarningLate:
+		case x == cloudmls.WarningLate && w.mayBeLate(m):
 		case x == cloudmls.WarningIdentityUnknown && !clean:
-		case x == cloudmls.WarningIdentityChanged && w.rotated && !w.healthy:
+		case x == cloudmls.WarningIdentityChanged && w.rotated && (!w.healthy || w.skewed):
 		default:
 			w.fail("%s: %s: warning: %v", d.name, m, x)
 		}
 	}
+}
+
+// mayBeLate: somebody may see the message for the first time long after its
+// epoch, or after its sender's leaf was taken out.
+func (w *world) mayBeLate(m *message) bool {
+	return w.skewed || w.rotated || w.away >= 14*day || w.talks[m.id].parted
 }
 
 func (w *world) restart(f *frame) {
@@ -397,15 +412,19 @@ var skews = []time.Duration{
 
 func (w *world) setClock(f *frame) {
 	f.d.skew = skews[f.step.N%len(skews)]
-	w.odd = true
+	w.skewed = w.skewed || f.d.skew.Abs() > time.Hour
 	f.note("its clock is off by %v", f.d.skew)
 }
+
+// aged is after how much time without anybody the last KeyPackages may have
+// ended, or be too old to be taken.
+const aged = 60 * day
 
 var spans = []time.Duration{time.Minute, 11 * time.Minute, time.Hour, day, 8 * day, 15 * day, 35 * day, 60 * day}
 
 func (w *world) passTime(f *frame) {
 	w.now = w.now.Add(spans[f.step.N%len(spans)])
-	w.odd = true
+	w.away += spans[f.step.N%len(spans)]
 	f.note("it is %v", w.now)
 }
 
@@ -483,7 +502,7 @@ func (w *world) leave(f *frame) {
 		return
 	}
 	self := f.d.u.self
-	t.left[self] = true
+	t.left[self], t.parted = true, true
 	f.blur = func() { t.blur([]cloudmls.Account{self}, out) }
 	may := w.mayFail(t, f.d.u)
 	f.check("leave", c.Leave(ctx, self, t.id), may...)
@@ -502,6 +521,7 @@ func (w *world) update(f *frame) {
 	if c == nil {
 		return
 	}
+	t.parted = true
 	all := append(slices.Clone(list), f.d.u.self)
 	f.blur = func() {
 		t.blur(all, in)
@@ -512,14 +532,15 @@ func (w *world) update(f *frame) {
 		}
 	}
 	may := w.mayFail(t, f.d.u)
+	member := t.members[f.d.u.self] == in
 	m, err := c.Update(ctx, f.d.u.self, cloudmls.Conversation{
-		ID: t.id, Kind: t.kind, Members: list, Omitted: cloudmls.OmittedRemove,
+		ID: t.id, Kind: t.kind, Members: list, Omitted: cloudmls.OmittedRemove, HistoryDays: t.days,
 	})
-	if !f.check("update", err, may...) || f.troubled || m.State == nil {
+	if !f.check("update", err, may...) || f.troubled || m.State == nil || !member || !f.synced {
 		f.blur()
 		return
 	}
-	if !w.odd && (!m.Complete || !slices.Equal(m.State.Members, sorted(all))) {
+	if !w.skewed && w.away < aged && (!m.Complete || !slices.Equal(m.State.Members, sorted(all))) {
 		w.fail("%s: update to %v left %+v", f.d.name, all, m)
 	}
 	for _, u := range w.users {
@@ -544,6 +565,7 @@ func (w *world) replace(f *frame) {
 		return
 	}
 	if c := f.running(ctx); c != nil {
+		t.parted = true
 		may := w.mayFail(t, f.d.u)
 		_, err := c.Replace(ctx, f.d.u.self, t.id)
 		f.check("replace", err, may...)

@@ -5,6 +5,7 @@ package model
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/groupid"
@@ -26,10 +27,13 @@ func (m membership) String() string { return [...]string{"out", "maybe", "in"}[m
 type talk struct {
 	id      cloudmls.ConversationID
 	kind    cloudmls.Kind
+	days    uint32 // for how long its messages can be read; 0: for ever
 	members map[cloudmls.Account]membership
 	// left are those who have ever left by themselves: the others may go on
 	// writing to them for a while, and they do not follow.
 	left map[cloudmls.Account]bool
+	// parted: somebody has left, or was to be removed, or the group to be replaced.
+	parted bool
 }
 
 // message is something that was said.
@@ -41,6 +45,13 @@ type message struct {
 	from    cloudmls.Account
 	members []cloudmls.Account // who may read it, as the sender's own copy says
 	epoch   uint64
+	at      time.Time // by the key server's clock
+}
+
+// due tells whether the message may be deleted.
+func (m *message) due(w *world) bool {
+	days := w.talks[m.id].days
+	return days != 0 && !w.now.Before(m.at.Add(time.Duration(days)*day))
 }
 
 func (m *message) mayRead(a cloudmls.Account) bool { return slices.Contains(m.members, a) }
@@ -58,6 +69,9 @@ func (w *world) talk(id cloudmls.ConversationID, kind cloudmls.Kind) *talk {
 	t := w.talks[id]
 	if t == nil {
 		t = &talk{id: id, kind: kind, members: map[cloudmls.Account]membership{}, left: map[cloudmls.Account]bool{}}
+		if id == groupID(brief) {
+			t.days = briefDays
+		}
 		w.talks[id] = t
 	}
 	return t

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 )
 
 // wire carries a device's requests to the key server, in this process: the
@@ -55,7 +56,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	if len(do) == 0 {
-		return w.d.w.serve(l, r)
+		return w.serve(f, l, r)
 	}
 	f.note("request %d %s %s: %v", at, r.Method, r.URL.Path, do)
 	for kind := range do {
@@ -79,7 +80,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		rec.WriteString("<html>the server is being repaired</html>")
 		return rec.Result(), nil
 	}
-	answer, err := w.d.w.serve(l, r)
+	answer, err := w.serve(f, l, r)
 	if do[twice] {
 		f.troubled = true
 		answer, err = w.d.w.serve(l, r)
@@ -90,6 +91,15 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if do[meanwhileAfter] {
 		w.d.w.inside(f)
+	}
+	return answer, err
+}
+
+// serve has the key server answer an operation.
+func (w *wire) serve(f *frame, l *letter, r *http.Request) (*http.Response, error) {
+	answer, err := w.d.w.serve(l, r)
+	if err == nil && r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/v1/delivery/") {
+		f.synced = true
 	}
 	return answer, err
 }

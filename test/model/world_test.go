@@ -41,11 +41,13 @@ type world struct {
 	places   map[string]*message
 	talks    map[cloudmls.ConversationID]*talk
 	log      strings.Builder
+	forget   bool  // at the end, time passes until what is kept for a while is gone
 	broken   error // the first thing that should not be
 	counts   map[string]int
-	rotated  bool // somebody replaced identity keys, or tried
-	healthy  bool // all trouble is over, and everybody was told
-	odd      bool // somebody's calendar is, or was, wrong, or much time has passed
+	rotated  bool          // somebody replaced identity keys, or tried
+	healthy  bool          // all trouble is over, and everybody was told
+	skewed   bool          // somebody's calendar is, or was, wrong
+	away     time.Duration // how much time passed in which nobody did anything
 }
 
 type user struct {
