@@ -213,14 +213,16 @@ func (kp *KeyPackage) Verify(now time.Time) error {
 	if err := kp.validate(s); err != nil {
 		return err
 	}
+	return kp.checkTime(now)
+}
+
+// checkTime checks what whoever adds the KeyPackage must see to, and receivers
+// must not: their clocks differ.
+func (kp *KeyPackage) checkTime(now time.Time) error {
 	l := kp.leaf.lifetime
 	if l.NotAfter < l.NotBefore || l.NotAfter-l.NotBefore > uint64(MaxKeyPackageLifetime/time.Second) {
 		return invalid("7.2", "total lifetime is longer than the maximum")
 	}
-	return kp.checkTime(now)
-}
-
-func (kp *KeyPackage) checkTime(now time.Time) error {
 	if !kp.leaf.lifetime.Contains(now) {
 		return invalid("7.3", "lifetime does not include the current time")
 	}

@@ -64,6 +64,9 @@ func TestKeyPackageVerify(t *testing.T) {
 	if err := kp.Verify(testNow); err == nil {
 		t.Error("eternal key package was accepted")
 	}
+	if _, err := newGroup(t, "a").Commit(CommitOptions{Add: []*KeyPackage{kp}, Now: testNow}); err == nil || !strings.Contains(err.Error(), "longer than the maximum") {
+		t.Errorf("eternal key package was added: %v", err)
+	}
 	for name, change := range map[string]func(*KeyPackageOptions){
 		"suite":         func(o *KeyPackageOptions) { o.CipherSuite = 0xfff0 },
 		"signature key": func(o *KeyPackageOptions) { o.SignatureKey = nil },

@@ -34,7 +34,8 @@ const (
 	// read.
 	MaxState = 64 << 20
 	// MaxKeyPackageLifetime is the longest total lifetime of a KeyPackage that
-	// Verify accepts (RFC 9420 section 7.2 requires such a maximum).
+	// Verify accepts and a Commit adds (RFC 9420 section 7.2 requires such a
+	// maximum).
 	MaxKeyPackageLifetime = 120 * 24 * time.Hour
 )
 

@@ -18,7 +18,9 @@ type ProposeOptions struct {
 }
 
 // Propose makes a proposal message for the group (RFC 9420 section 12.1). The
-// proposal also waits in this group. An Update is made by ProposeUpdate.
+// proposal also waits in this group. An Update is made by ProposeUpdate. Whoever
+// proposes an Add verifies the KeyPackage before (KeyPackage.Verify): there is no
+// clock here to hold against its lifetime.
 func (g *Group) Propose(p Proposal, o ProposeOptions) (*Message, error) {
 	m, _, err := g.propose(p, &o)
 	if err != nil {

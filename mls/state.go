@@ -133,6 +133,13 @@ func (g *Group) check() error {
 	if !bytes.Equal(g.tree.rootHash(s), g.context.treeHash) {
 		return fmt.Errorf("tree hash does not match the tree")
 	}
+	for n := range g.tree.width() {
+		if p := g.tree.parent(n); p != nil {
+			if err := g.tree.checkUnmerged(n, p); err != nil {
+				return err
+			}
+		}
+	}
 	if err := g.tree.checkMembers(nil, g.context.extensions); err != nil {
 		return err
 	}
@@ -164,7 +171,34 @@ func (g *Group) check() error {
 			return fmt.Errorf("secret %q has the wrong length", f.label)
 		}
 	}
+	if err := g.checkPending(); err != nil {
+		return err
+	}
 	return g.keys.check(g.tree.size(), s.Nh)
+}
+
+// checkPending makes sure that decoded proposals are about members.
+func (g *Group) checkPending() error {
+	for _, q := range g.proposals {
+		var about LeafIndex
+		switch p := q.proposal.(type) {
+		case *Update:
+			about = LeafIndex(q.sender.Index)
+			if q.sender.Type != SenderMember {
+				return fmt.Errorf("pending update is not from a member")
+			}
+		case *Remove:
+			about = p.Removed
+		case *ExternalInit:
+			return fmt.Errorf("external_init is pending")
+		default:
+			continue
+		}
+		if g.tree.leaf(about) == nil {
+			return fmt.Errorf("pending proposal is about leaf %d, which is blank", about)
+		}
+	}
+	return nil
 }
 
 // check makes sure that a decoded secret tree fits a ratchet tree of the given
