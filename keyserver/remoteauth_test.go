@@ -128,7 +128,7 @@ func TestTokensServeWhereTheClockIsBehind(t *testing.T) {
 		return newNode(t, keyserver.Options{Store: store, Now: func() time.Time { return clock.now().Add(ahead) }})
 	}
 	p := node(0).at(t, clock).register("alice")
-	if _, err := node(-5 * time.Second).c.Sessions(t.Context(), p.token()); err != nil {
+	if _, err := node(-5*time.Second).c.Sessions(t.Context(), p.token()); err != nil {
 		t.Errorf("five seconds behind: %v", err)
 	}
 	_, err := node(-time.Hour).c.Sessions(t.Context(), p.token())
