@@ -59,6 +59,15 @@ func conversationShow() *cobra.Command {
 func writeConversation(w io.Writer, v *control.Conversation) {
 	rows := [][]string{{"id", v.ID}, {"kind", v.Kind}, {"people", strings.Join(v.Members, ", ")},
 		{"since", v.Since.Local().Format(time.DateTime)}, {"changed", v.Updated.Local().Format(time.DateTime)}, {"epoch", fmt.Sprint(v.Epoch)}}
+	if len(v.Leaving) > 0 {
+		rows = append(rows, []string{"leaving", strings.Join(v.Leaving, ", ")})
+	}
+	if v.PostQuantum {
+		rows = append(rows, []string{"post-quantum", "yes"})
+	}
+	if v.Left {
+		rows = append(rows, []string{"left", "you have left it"})
+	}
 	if v.Blocked != "" {
 		rows = append(rows, []string{"blocked", v.Blocked})
 	}

@@ -11,7 +11,7 @@ func problemText(account string, p control.Problem) string {
 	switch proxy.ProblemKind(p.Kind) {
 	case proxy.ProblemIdentity:
 		next = "compare codes with them: cloudmls contact code " + p.Contact + " --account " + account + ", then cloudmls contact verify, or accept"
-	case proxy.ProblemFork, proxy.ProblemBroken:
+	case proxy.ProblemFork, proxy.ProblemBroken, proxy.ProblemReplaced:
 		next = "see it: cloudmls conversation show " + p.Conversation + " --account " + account
 	case proxy.ProblemKeyPackages:
 		next = "they are made anew at the next sync: is the key server there? cloudmls doctor"

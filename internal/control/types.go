@@ -163,6 +163,12 @@ type Conversation struct {
 	Updated time.Time `json:"updated,omitzero"`
 	Removed bool      `json:"removed,omitzero"`
 	Broken  bool      `json:"broken,omitzero"`
+	// Left: this account left by itself; Removed is set as well.
+	Left bool `json:"left,omitzero"`
+	// Leaving are members who have left and are taken out by whoever writes next.
+	Leaving []string `json:"leaving,omitzero"`
+	// PostQuantum: its keys are agreed on with X-Wing (X25519 and ML-KEM-768).
+	PostQuantum bool `json:"post_quantum"`
 	// Blocked is why nothing can be written in it; empty: it can.
 	Blocked string `json:"blocked,omitzero"`
 }

@@ -122,10 +122,13 @@ var kindNames = map[cloudmls.Kind]string{
 func conversation(c *cloudmls.ConversationState) *control.Conversation {
 	out := &control.Conversation{
 		ID: c.ID.String(), Kind: kindNames[c.Kind], Members: []string{}, Epoch: c.Epoch, Since: c.Since, Updated: c.Updated,
-		Removed: c.Removed, Broken: c.Broken,
+		Removed: c.Removed, Broken: c.Broken, Left: c.Left, PostQuantum: c.PostQuantum,
 	}
 	for _, m := range c.Members {
 		out.Members = append(out.Members, m.ID)
+	}
+	for _, m := range c.Leaving {
+		out.Leaving = append(out.Leaving, m.ID)
 	}
 	if c.Blocked != nil {
 		out.Blocked = c.Blocked.Error()
