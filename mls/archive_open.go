@@ -1,6 +1,8 @@
 package mls
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 )
@@ -74,13 +76,8 @@ func (a *ArchiveRecord) seal(plaintext []byte, sig SignaturePrivateKey, o *Prote
 	if o.Generation == nil {
 		return nil, errors.New("a generation is required")
 	}
-	own, _ := a.Member(a.own)
-	public, err := a.suite.SignaturePublicKey(sig)
-	if err != nil {
+	if err := a.checkSigner(sig); err != nil {
 		return nil, err
-	}
-	if string(public) != string(own.SignatureKey) {
-		return nil, errors.New("signature key is not that of the own leaf in this epoch")
 	}
 	content := applicationContent(&a.context, a.own, plaintext, o.AuthenticatedData)
 	if err := content.sign(a.suite, sig, &a.context); err != nil {
@@ -100,4 +97,22 @@ func (a *ArchiveRecord) seal(plaintext []byte, sig SignaturePrivateKey, o *Prote
 		return nil, err
 	}
 	return &Message{wireFormat: WirePrivateMessage, private: p}, nil
+}
+
+// checkSigner tells whether sig is the signature key of the own leaf.
+func (a *ArchiveRecord) checkSigner(sig SignaturePrivateKey) error {
+	sum := sha256.Sum256(sig)
+	if known := a.signer.Load(); known != nil && subtle.ConstantTimeCompare(known[:], sum[:]) == 1 {
+		return nil
+	}
+	own, _ := a.Member(a.own)
+	public, err := a.suite.SignaturePublicKey(sig)
+	if err != nil {
+		return err
+	}
+	if string(public) != string(own.SignatureKey) {
+		return errors.New("signature key is not that of the own leaf in this epoch")
+	}
+	a.signer.Store(&sum)
+	return nil
 }

@@ -118,12 +118,13 @@ func TestFlaw06_ArchiveHoldsNoEpochSecrets(t *testing.T) {
 		}
 	}
 	// A field added to the record must be thought about here. The checkpoints
-	// follow from the encryption secret and are in no encoding.
+	// follow from the encryption secret and are in no encoding, nor is the hash of
+	// the signature key that a message was last sealed with.
 	var fields []string
 	for f := range reflect.TypeFor[ArchiveRecord]().Fields() {
 		fields = append(fields, f.Name)
 	}
-	want := []string{"suite", "context", "leaves", "own", "encryptionSecret", "senderDataSecret", "authenticator", "roster", "checkpoints"}
+	want := []string{"suite", "context", "leaves", "own", "encryptionSecret", "senderDataSecret", "authenticator", "roster", "checkpoints", "signer"}
 	if !slices.Equal(fields, want) {
 		t.Errorf("fields of a record: got %v, want %v", fields, want)
 	}
