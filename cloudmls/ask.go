@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
@@ -74,7 +75,12 @@ func (c *Client) notice(self Account, conv *conversationRecord, message []byte) 
 // others are told one by one.
 func (c *Client) sendNotice(ctx context.Context, self Account, s *keyapi.CommitSubmission, note func(*view, *conversationRecord) error) error {
 	send := func(to []Account) error {
-		return c.update(ctx, self, func(tx *state.Tx, v *view) error {
+		one := *s
+		one.Recipients = to
+		if c.apart.Load() {
+			return c.sendNoticeApart(ctx, self, &one, note)
+		}
+		err := c.together(ctx, self, func(tx *state.Tx, v *view) error {
 			conv, err := v.conversation(ConversationID(s.Conversation))
 			if err != nil {
 				return err
@@ -85,10 +91,12 @@ func (c *Client) sendNotice(ctx context.Context, self Account, s *keyapi.CommitS
 			if err := note(v, conv); err != nil {
 				return err
 			}
-			one := *s
-			one.Recipients = to
 			return tx.SetCommit(one)
 		})
+		if errors.Is(err, keyapi.ErrSplit) {
+			return c.sendNoticeApart(ctx, self, &one, note)
+		}
+		return err
 	}
 	err := send(s.Recipients)
 	if len(s.Recipients) == 1 || !undeliverable(err) {
@@ -107,6 +115,30 @@ func (c *Client) sendNotice(ctx context.Context, self Account, s *keyapi.CommitS
 		return nil
 	}
 	return err
+}
+
+// sendNoticeApart submits a notice where deliveries and objects are apart, and
+// then changes what note says. One that was sent and not noted is sent again:
+// the second one says what the first did.
+func (c *Client) sendNoticeApart(ctx context.Context, self Account, s *keyapi.CommitSubmission, note func(*view, *conversationRecord) error) error {
+	noted := func(v *view) error {
+		conv, err := v.conversation(ConversationID(s.Conversation))
+		if err != nil {
+			return err
+		}
+		if conv == nil || conv.Removed != 0 {
+			return errNothing
+		}
+		return note(v, conv)
+	}
+	if err := noted(c.reader(ctx, self)); err != nil { // nothing is sent for what is void already
+		return err
+	}
+	if err := c.submitAlone(ctx, s); err != nil {
+		return err
+	}
+	crashpoint.Here("notice-submitted")
+	return c.update(ctx, self, func(_ *state.Tx, v *view) error { return noted(v) })
 }
 
 const maxNoticedSingly = 64

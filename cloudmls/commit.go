@@ -153,6 +153,9 @@ func (c *Client) member(ctx context.Context, self Account, id ConversationID) (*
 // changed meanwhile, the identical Commit is sent again. After an error whose
 // outcome is not known the state tells, at the next Sync, whether it happened.
 func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversationRecord, ch *change) (*conversationRecord, error) {
+	if err := c.settleFormer(ctx, self, conv.ID); err != nil {
+		return nil, err
+	}
 	generation, err := c.reserveHandshake(ctx, self, conv)
 	if err != nil {
 		return nil, err
@@ -188,7 +191,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 	submission.Joiners = sortedAccounts(ch.add)
 	crashpoint.Here("commit-staged")
 	var next *conversationRecord
-	err = c.update(ctx, self, func(tx *state.Tx, v *view) error {
+	still := func(v *view) error {
 		now, err := v.conversation(conv.ID)
 		if err != nil {
 			return err
@@ -196,14 +199,26 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 		if now == nil || now.Removed != 0 || now.Broken != "" || now.Left != 0 || string(now.Group) != string(conv.Group) || now.Epoch != conv.Epoch {
 			return &movedError{}
 		}
-		v.vouchFor(ch.add)
 		next = now
+		return nil
+	}
+	err = c.together(ctx, self, func(tx *state.Tx, v *view) error {
+		if err := still(v); err != nil {
+			return err
+		}
+		v.vouchFor(ch.add)
 		next.Renew = next.Renew && !ch.renew
 		if err := v.openEpoch(next, pending.Staged.Group(), signature, c.now()); err != nil {
 			return err
 		}
 		return tx.SetCommit(*submission)
 	})
+	if errors.Is(err, keyapi.ErrSplit) {
+		var s *stagedRecord
+		if s, err = stageGroup(*submission, pending.Staged.Group(), signature, ch.add, ch.renew); err == nil {
+			next, err = c.commitApart(ctx, self, s, still)
+		}
+	}
 	if err == nil {
 		crashpoint.Here("commit-merged")
 	}

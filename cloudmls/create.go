@@ -33,6 +33,12 @@ type place struct {
 // create makes a group with a random group_id for the conversation, adds the
 // members with its first Commit, and publishes all of it in one transaction.
 func (c *Client) create(ctx context.Context, self Account, p place, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
+	var moved *movedError
+	if err := c.settleFormer(ctx, self, p.id); errors.As(err, &moved) {
+		return nil, &takenError{}
+	} else if err != nil {
+		return nil, err
+	}
 	g, signature, err := c.newGroup(ctx, self, c.bindingFor(p), suiteOf(claimed))
 	if err != nil {
 		return nil, err
@@ -61,7 +67,7 @@ func (c *Client) create(ctx context.Context, self Account, p place, claimed map[
 	}
 	crashpoint.Here("group-staged")
 	var conv *conversationRecord
-	err = c.update(ctx, self, func(tx *state.Tx, v *view) error {
+	err = c.together(ctx, self, func(tx *state.Tx, v *view) error {
 		v.vouchFor(claimed)
 		conv, err = c.makeRoom(v, p, uint64(next.Epoch()))
 		if err != nil {
@@ -75,6 +81,9 @@ func (c *Client) create(ctx context.Context, self Account, p place, claimed map[
 		}
 		return tx.SetCommit(*s)
 	})
+	if errors.Is(err, keyapi.ErrSplit) {
+		conv, err = c.createApart(ctx, self, p, s, next, signature, claimed)
+	}
 	var problem *keyapi.Problem
 	if errors.As(err, &problem) && problem.Code == keyapi.CodeInstanceConflict {
 		taken := &takenError{}
@@ -94,6 +103,30 @@ func (c *Client) create(ctx context.Context, self Account, p place, claimed map[
 		}
 	}
 	return conv, nil
+}
+
+// createApart is the end of create where deliveries and objects are apart.
+func (c *Client) createApart(ctx context.Context, self Account, p place, s *keyapi.CommitSubmission, next *mls.Group, signature mls.SignaturePrivateKey, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
+	staged, err := stageGroup(*s, next, signature, claimed, false)
+	if err != nil {
+		return nil, err
+	}
+	members, err := roster(next.Members())
+	if err == nil {
+		err = checkRoster(p.kind, p.id, self, members)
+	}
+	if err != nil {
+		return nil, err
+	}
+	conv, err := c.commitApart(ctx, self, staged, func(v *view) error {
+		_, err := c.makeRoom(v.nested(), p, uint64(next.Epoch()))
+		return err
+	})
+	var moved *movedError
+	if errors.As(err, &moved) {
+		return nil, &takenError{}
+	}
+	return conv, err
 }
 
 // makeRoom gives the record that the new group goes into.

@@ -45,6 +45,9 @@ func (v *view) openEpoch(conv *conversationRecord, g *mls.Group, signature mls.S
 	if err := v.put(conversationKey(v.self, conv.ID), conv); err != nil {
 		return err
 	}
+	if err := v.unstageOf(conv.ID, conv.Group); err != nil {
+		return err
+	}
 	return v.pinRoster(members, now)
 }
 

@@ -138,6 +138,7 @@ type world struct {
 	clock *clock
 	wire  *wire
 	ks    *keyservertest.Server
+	dial  func() Server // nil: ks has all roles
 }
 
 func newWorld(t *testing.T) *world {
@@ -167,8 +168,12 @@ type device struct {
 
 func (w *world) options(store LocalStore) Options {
 	key := sha256.Sum256([]byte("vault key"))
+	var server Server = w.ks.Client()
+	if w.dial != nil {
+		server = w.dial()
+	}
 	return Options{
-		Server: w.ks.Client(), Store: store, VaultKey: key[:], Origin: w.ks.Origin,
+		Server: server, Store: store, VaultKey: key[:], Origin: w.ks.Origin,
 		DeviceName: "test", Now: w.clock.now,
 	}
 }

@@ -42,6 +42,13 @@ func unauthentic(err error) bool {
 // processCommit follows another member's Commit. One of the own leaf is known
 // already: whoever made it stored the next epoch in the same transaction.
 func (c *Client) processCommit(v *view, d *keyapi.Delivery, result *SyncResult) error {
+	staged, err := v.staged(ConversationID(d.Conversation))
+	if err != nil {
+		return err
+	}
+	if staged != nil && staged.delivered(d) && d.Epoch == staged.opens() {
+		return c.processStaged(v, staged, result)
+	}
 	conv, err := v.conversation(ConversationID(d.Conversation))
 	if err != nil {
 		return err
@@ -108,6 +115,21 @@ func (c *Client) processCommit(v *view, d *keyapi.Delivery, result *SyncResult) 
 	return nil
 }
 
+// processStaged takes an own Commit over that was accepted before this account
+// had an answer.
+func (c *Client) processStaged(v *view, s *stagedRecord, result *SyncResult) error {
+	conv, err := c.promote(v, s)
+	var moved *movedError
+	switch {
+	case errors.As(err, &moved): // the state is past it
+		return v.unstage(s.id())
+	case err != nil:
+		return err
+	}
+	result.Changed = append(result.Changed, conv.ID)
+	return nil
+}
+
 func parseCommit(d *keyapi.Delivery) (*mls.Message, error) {
 	m, err := mls.ParseMessage(d.Message)
 	if err != nil {
@@ -150,6 +172,9 @@ func checkNext(self Account, conv *conversationRecord, before, next *mls.Group) 
 // leave marks a conversation that this account was removed from. What it could
 // read it still can.
 func (c *Client) leave(v *view, conv *conversationRecord, result *SyncResult) error {
+	if err := v.unstageOf(conv.ID, conv.Group); err != nil {
+		return err
+	}
 	if err := v.leaveGroup(conv.Group, conv.Epoch); err != nil {
 		return err
 	}

@@ -61,6 +61,7 @@ func (c *Client) Sync(ctx context.Context, self Account) (SyncResult, error) {
 	}
 	r, err := c.sync(ctx, self)
 	if err == nil {
+		c.settleAll(ctx, self, &r)
 		c.renewJoined(ctx, self, r.Joined)
 		c.mend(ctx, self)
 	}

@@ -2,18 +2,14 @@ package keyclient
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
-// ErrSplit: the change is one step at a server that has all roles, and two
-// where delivery, store and sign-in are apart. The client does not take two
-// steps where stopping between them would leave things half done: the caller
-// stores what it is about to do, and then does it.
-var ErrSplit = errors.New("key server: the change concerns two servers and cannot be made in one step")
+// ErrSplit is keyapi.ErrSplit.
+var ErrSplit = keyapi.ErrSplit
 
 // baseOf gives the server that a route is asked at, and the token for it.
 func (c *Client) baseOf(ctx context.Context, route, token string) (base, tokenThere string, err error) {
