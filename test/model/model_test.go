@@ -4,6 +4,7 @@ package model
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,10 +17,10 @@ import (
 // can use, passwords that cost nothing) and runs it.
 //
 // MODEL_RUNS is the number of random histories, 2,000 by default, 100 with
-// -short; MODEL_SHARDS the number of processes that share them, 1 by default;
+// -short; MODEL_SHARDS the number of processes that share them, 2 by default;
 // MODEL_SEED the seed of the first one, for a replay.
 func TestModel(t *testing.T) {
-	runs, shards := number(t, "MODEL_RUNS", 2000), number(t, "MODEL_SHARDS", 1)
+	runs, shards := number(t, "MODEL_RUNS", 2000), number(t, "MODEL_SHARDS", 2)
 	if testing.Short() && os.Getenv("MODEL_RUNS") == "" {
 		runs = 100
 	}
@@ -28,11 +29,22 @@ func TestModel(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	seed, err := strconv.ParseUint(os.Getenv("MODEL_SEED"), 10, 64)
+	if os.Getenv("MODEL_SEED") == "" {
+		seed, err = rand.Uint64(), nil
+	}
+	if err != nil {
+		t.Fatalf("MODEL_SEED: %v", err)
+	}
 	var wg sync.WaitGroup
 	for n := range shards {
+		share, first := (runs+n)/shards, seed
+		if seed += uint64(share); share == 0 {
+			continue
+		}
 		wg.Go(func() {
 			cmd := exec.Command(program, "-test.count=1", "-test.timeout=0", "-test.v")
-			cmd.Env = append(os.Environ(), fmt.Sprintf("MODEL_RUNS=%d", (runs+n)/shards))
+			cmd.Env = append(os.Environ(), fmt.Sprintf("MODEL_RUNS=%d", share), fmt.Sprintf("MODEL_SEED=%d", first))
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Errorf("process %d: %v\n%s", n, err, out)
