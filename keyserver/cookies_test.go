@@ -90,6 +90,16 @@ func TestThreat14_CookiesOfBrowsers(t *testing.T) {
 	if code := serve(w, r); code != 401 {
 		t.Errorf("bad bearer token beside good cookies: %d", code)
 	}
+	// Nor do they count against it: a page of another origin may have a token.
+	r = httptest.NewRequest("POST", "/v1/tx", strings.NewReader("{}"))
+	r.Header.Set("Authorization", "Bearer "+p.token())
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	for _, c := range cookies {
+		r.AddCookie(c)
+	}
+	if code := serve(w, r); code != 200 {
+		t.Errorf("good bearer token beside cookies: %d", code)
+	}
 	w.refreshByCookie(p, device, s, cookies)
 }
 
@@ -107,6 +117,20 @@ func (w *world) refreshByCookie(p *person, device ed25519.PrivateKey, s keyapi.S
 	}
 	if rec := refresh(device, cookies, "cross-site"); rec.Code != 403 {
 		w.t.Errorf("refresh from another site: %d", rec.Code)
+	}
+	body := keyapi.RefreshRequest{Time: w.clock.now()}
+	body.Signature = ed25519.Sign(device, keyapi.CookieRefreshSigningInput(w.Origin, body.Time, s.RefreshHash))
+	b, err := json.Marshal(body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r := httptest.NewRequest("POST", "/v1/auth/refresh", strings.NewReader(string(b)))
+	r.Header.Set("Authorization", "Bearer "+p.token())
+	for _, c := range cookies {
+		r.AddCookie(c)
+	}
+	if code := serve(w, r); code != 400 {
+		w.t.Errorf("refresh by the cookies of a request with a bearer token: %d", code)
 	}
 	rec := refresh(device, cookies, "same-origin")
 	fresh := rec.Result().Cookies()

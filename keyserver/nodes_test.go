@@ -354,3 +354,18 @@ func (e errRefused) Error() string { return e.text }
 func hexOf(b []byte) string {
 	return keyserver.UserID(append(append([]byte(nil), b...), make([]byte, 16)...)[:16]).String()
 }
+
+// Two processes with different keys that both began before anybody registered:
+// the second takes no users, whose passwords would look wrong at the first.
+func TestOtherKeysOnOneStoreTakeNoUsers(t *testing.T) {
+	store, clock := newStore(t), newClock()
+	first := newNode(t, keyserver.Options{Store: store, Now: clock.now, TokenKey: newKey()})
+	second := newNode(t, keyserver.Options{Store: store, Now: clock.now, TokenKey: newKey(), Pepper: random(32)})
+	first.at(t, clock).register("alice")
+	_, err := second.c.Register(t.Context(), keyapi.RegisterRequest{
+		Username: "bob", AuthVersion: 1, UserID: random(16), Auth: random(32), Device: keyapi.Device{Name: "d", Key: public(newKey())},
+		KDF: keyapi.KDF{Algorithm: "argon2id", Salt: random(16), Time: 3, MemoryKiB: 64 << 10, Threads: 4},
+	})
+	wantCode(t, err, keyapi.CodeInternal)
+	first.at(t, clock).register("bob")
+}

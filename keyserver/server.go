@@ -246,7 +246,11 @@ func (s *Server) checkMark() error {
 
 // keepMark binds the store to this server, once it has a user.
 func (s *Server) keepMark(w Writer) error {
-	if have, err := w.Mark(); err != nil || have != nil {
+	have, err := w.Mark()
+	if err == nil && have != nil && !hmac.Equal(have, s.mark) {
+		err = ErrOtherServer // another process was faster, and has other keys
+	}
+	if err != nil || have != nil {
 		return err
 	}
 	return w.PutMark(s.mark)
