@@ -7,7 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
-	"strings"
+	"regexp"
 	"time"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -181,9 +181,13 @@ func (s *Server) send(ctx context.Context, to Challenger, c *Challenge) error {
 }
 
 // withoutName takes an account's id out of an error of its platform: relays
-// quote the address that they refuse.
+// quote the address that they refuse, and some fold its case.
 func (s *Server) withoutName(err error, a keyapi.Account) error {
-	return errors.New(strings.ReplaceAll(err.Error(), a.ID, s.logName(a)))
+	id, err2 := regexp.Compile("(?i)" + regexp.QuoteMeta(a.ID))
+	if err2 != nil {
+		return errors.New("the reason may name the account")
+	}
+	return errors.New(id.ReplaceAllLiteralString(err.Error(), s.logName(a)))
 }
 
 // hidden is a keyed hash of what must not lie about in clear.

@@ -175,6 +175,10 @@ func TestPasswordAfterAMove(t *testing.T) {
 	_, err := m.old.ChangePassword(t.Context(), m.token(), m.change(m.auth, fresh, put("wraps", 1, "x")))
 	wantCode(t, err, keyapi.CodeMoved)
 	wantCode(t, bare(random(32), fresh), keyapi.CodeForbidden)
+	r := m.change(m.auth, fresh, keyapi.Object{})
+	r.Tx = keyapi.Tx{Delete: []keyapi.Expect{{ID: objectID("wraps"), Counter: 1}}} // nothing is passed over in silence
+	_, err = m.old.ChangePassword(t.Context(), m.token(), r)
+	wantCode(t, err, keyapi.CodeInvalid)
 	if err := bare(m.auth, fresh); err != nil {
 		t.Fatal(err)
 	}

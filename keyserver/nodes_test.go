@@ -301,7 +301,7 @@ func (l *lockedWriter) Write(b []byte) (int, error) {
 // happens; lines about the same thing can still be put together.
 func TestFlaw17_Flaw36_LogsNameNobody(t *testing.T) {
 	log, lines := logged()
-	mail := &carrier{err: errRefused{"550 no mailbox dave@example.org here"}}
+	mail := &carrier{err: errRefused{"550 no mailbox dave@example.org (DAVE@EXAMPLE.ORG) here"}}
 	w := newWorld(t, keyserver.Options{Logger: log, Challengers: map[string]keyserver.Challenger{"email": mail, "broken": (*brokenCarrier)(nil)}})
 	p := w.register("dave")
 	a := keyapi.Account{Platform: "email", ID: "dave@example.org"}
@@ -326,7 +326,7 @@ func TestFlaw17_Flaw36_LogsNameNobody(t *testing.T) {
 
 	out := lines.String()
 	for _, secret := range []string{
-		"dave", "example.org\"", "192.0.2.77", hexOf(p.session.UserID), hexOf(p.session.SessionID), p.token(), hexOf(first),
+		"dave", "DAVE", "example.org\"", "192.0.2.77", hexOf(p.session.UserID), hexOf(p.session.SessionID), p.token(), hexOf(first),
 	} {
 		if strings.Contains(out, secret) {
 			t.Errorf("the log holds %q:\n%s", secret, out)

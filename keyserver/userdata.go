@@ -103,9 +103,10 @@ type exportedSession struct {
 }
 
 // ExportUser writes all that the store has of a user, as it is at one moment, one
-// JSON document a line with its sort in "type": user, session, account, object
-// (sealed: only the user's password opens it), delivery. What signs the user in,
-// hashes included, is left out: an export is no key.
+// JSON document a line with its sort in "type": user, session, quota, place (of the
+// objects, where they have moved), object (sealed: only the user's password opens
+// it), account, delivery. KeyPackages, which everybody may claim, and what signs the user in,
+// hashes included, are left out: an export is no key.
 func ExportUser(ctx context.Context, s Store, name string, w io.Writer) error {
 	out := json.NewEncoder(w)
 	line := func(sort string, v any) error {
@@ -136,6 +137,9 @@ func ExportUser(ctx context.Context, s Store, name string, w io.Writer) error {
 				return err
 			}
 		}
+		if err := exportNotes(r, u.ID, line); err != nil {
+			return err
+		}
 		if err := exportObjects(r, u.ID, line); err != nil {
 			return err
 		}
@@ -150,6 +154,23 @@ func ExportUser(ctx context.Context, s Store, name string, w io.Writer) error {
 		}
 		return nil
 	})
+}
+
+// exportNotes writes what is kept of a user as notes; the values are JSON.
+func exportNotes(r Reader, u UserID, line func(string, any) error) error {
+	for _, x := range []struct {
+		sort string
+		kind NoteKind
+	}{{"quota", NoteQuota}, {"place", NoteMove}} {
+		n, err := r.Note(x.kind, u[:], nil, time.Now())
+		if err == nil && n != nil {
+			err = line(x.sort, json.RawMessage(n.Value))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func exportObjects(r Reader, u UserID, line func(string, any) error) error {
@@ -176,7 +197,12 @@ func exportObjects(r Reader, u UserID, line func(string, any) error) error {
 const exportPage = 8 << 20
 
 func exportAccount(r Reader, a *Account, line func(string, any) error) error {
-	if err := line("account", a.info()); err != nil {
+	about := struct {
+		keyapi.AccountInfo
+		Rotations []keyapi.Rotation `json:"rotations,omitempty"`
+		Created   time.Time         `json:"created"`
+	}{a.info(), a.Rotations, a.Created}
+	if err := line("account", about); err != nil {
 		return err
 	}
 	for after := uint64(0); ; {

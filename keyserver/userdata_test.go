@@ -43,6 +43,15 @@ func TestUserDataIsListedExportedAndDeleted(t *testing.T) {
 		t.Fatalf("list %+v, %v", list, err)
 	}
 
+	if err := w.Handler.SetQuota(t.Context(), keyserver.UserID(alice.session.UserID), keyserver.Quota{Objects: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.c.MoveStore(t.Context(), alice.token(), keyapi.StoreMove{Change: keyapi.MoveLeave, To: "https://next.example"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alice.rotate(alice.identity, newKey()); err != nil {
+		t.Fatal(err)
+	}
 	var out bytes.Buffer
 	if err := keyserver.ExportUser(t.Context(), store, "alice", &out); err != nil {
 		t.Fatal(err)
@@ -59,7 +68,8 @@ func TestUserDataIsListedExportedAndDeleted(t *testing.T) {
 		}
 		sorts[line.Type]++
 	}
-	if sorts["user"] != 1 || sorts["session"] != 1 || sorts["object"] != 1 || sorts["account"] != 1 || sorts["delivery"] != 1 {
+	if sorts["user"] != 1 || sorts["session"] != 1 || sorts["object"] != 1 || sorts["account"] != 1 || sorts["delivery"] != 1 ||
+		sorts["quota"] != 1 || sorts["place"] != 1 || !strings.Contains(out.String(), "https://next.example") || !strings.Contains(out.String(), `"rotations":[`) {
 		t.Errorf("lines by sort: %v", sorts)
 	}
 	for _, word := range []string{"erifier", "ecovery", "oken", "uccessor"} {
