@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// maxBuckets bounds the memory of each throttle. When it is reached, full
-// buckets go first, then any: an attacker with that many networks is not
+// maxBuckets bounds the memory of each throttle. When it is reached, those that
+// were not used for longest go: an attacker with that many networks is not
 // stopped by counting.
 const maxBuckets = 100_000
 
@@ -16,13 +16,15 @@ type throttle struct {
 	rate Rate
 
 	mu      sync.Mutex
-	buckets map[string]bucket
+	buckets recent[string, bucket]
 }
 
 // bucket holds the time at which it is full again; that is all it takes.
 type bucket struct{ full time.Time }
 
-func newThrottle(r Rate) *throttle { return &throttle{rate: r, buckets: map[string]bucket{}} }
+func newThrottle(r Rate) *throttle {
+	return &throttle{rate: r, buckets: newRecent[string, bucket](maxBuckets)}
+}
 
 // take takes one token, or tells how long to wait for the next one.
 func (t *throttle) take(key string, now time.Time) (wait time.Duration, ok bool) {
@@ -31,7 +33,8 @@ func (t *throttle) take(key string, now time.Time) (wait time.Duration, ok bool)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	full := t.buckets[key].full
+	have, _ := t.buckets.get(key)
+	full := have.full
 	if full.Before(now) {
 		full = now
 	}
@@ -39,28 +42,8 @@ func (t *throttle) take(key string, now time.Time) (wait time.Duration, ok bool)
 	if over := full.Sub(now) - time.Duration(t.rate.Burst)*t.rate.Every; over > 0 {
 		return over, false
 	}
-	if _, known := t.buckets[key]; !known {
-		t.makeRoom(now)
-	}
-	t.buckets[key] = bucket{full}
+	t.buckets.put(key, bucket{full})
 	return 0, true
-}
-
-func (t *throttle) makeRoom(now time.Time) {
-	if len(t.buckets) < maxBuckets {
-		return
-	}
-	for k, b := range t.buckets {
-		if !b.full.After(now) {
-			delete(t.buckets, k)
-		}
-	}
-	for k := range t.buckets {
-		if len(t.buckets) < maxBuckets {
-			return
-		}
-		delete(t.buckets, k)
-	}
 }
 
 // Guessing a password: some tries are free, then each failure doubles the wait.
@@ -75,7 +58,7 @@ const (
 // that is known to the user has a count of its own.
 type guessGuard struct {
 	mu    sync.Mutex
-	tries map[string]tries
+	tries recent[string, tries]
 }
 
 type tries struct {
@@ -84,40 +67,33 @@ type tries struct {
 	next   time.Time
 }
 
-func newGuessGuard() *guessGuard { return &guessGuard{tries: map[string]tries{}} }
+func newGuessGuard() *guessGuard { return &guessGuard{tries: newRecent[string, tries](maxBuckets)} }
 
 // begin counts a try as failed before it is made, so that parallel ones count;
 // succeed takes it back.
 func (g *guessGuard) begin(key string, now time.Time) (wait time.Duration, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	t := g.tries[key]
+	t, _ := g.tries.get(key)
 	if now.Sub(t.last) > forgetTries {
 		t = tries{}
 	}
 	if now.Before(t.next) {
 		return t.next.Sub(now), false
 	}
-	if len(g.tries) >= maxBuckets {
-		for k, old := range g.tries {
-			if now.Sub(old.last) > forgetTries || len(g.tries) >= maxBuckets {
-				delete(g.tries, k)
-			}
-		}
-	}
 	t.failed++
 	t.last = now
 	if over := t.failed - freeTries; over >= 0 {
 		t.next = now.Add(min(firstWait<<min(over, 10), longestWait))
 	}
-	g.tries[key] = t
+	g.tries.put(key, t)
 	return 0, true
 }
 
 func (g *guessGuard) succeed(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.tries, key)
+	g.tries.remove(key)
 }
 
 // networkOf is the prefix that a client is counted by.

@@ -39,6 +39,7 @@ type tokens struct {
 	keys     keySource
 	now      func() time.Time
 	parser   *jwt.Parser
+	checked  *checkedTokens
 }
 
 type claims struct {
@@ -58,7 +59,7 @@ type identity struct {
 
 // newTokens: origin is that of the server with the auth role.
 func newTokens(origin string, lifetime time.Duration, keys keySource, now func() time.Time) *tokens {
-	return &tokens{origin: origin, lifetime: lifetime, keys: keys, now: now, parser: jwt.NewParser(
+	return &tokens{origin: origin, lifetime: lifetime, keys: keys, now: now, checked: newCheckedTokens(), parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithIssuer(origin), jwt.WithAudience(origin+tokenAudience),
 		jwt.WithExpirationRequired(), jwt.WithStrictDecoding(), jwt.WithTimeFunc(now),
 	)}
@@ -106,6 +107,10 @@ func (t *tokens) check(ctx context.Context, token string) (identity, error) {
 	if len(token) > maxTokenSize {
 		return id, errors.New("access token is too long")
 	}
+	now := t.now()
+	if known, ok := t.checked.find(token, now); ok {
+		return known, nil
+	}
 	var c claims
 	_, err := t.parser.ParseWithClaims(token, &c, func(tok *jwt.Token) (any, error) {
 		if typ, ok := tok.Header["typ"].(string); !ok || typ != tokenType {
@@ -127,11 +132,15 @@ func (t *tokens) check(ctx context.Context, token string) (identity, error) {
 	if err != nil {
 		return id, err
 	}
-	if c.IssuedAt != nil && c.IssuedAt.After(t.now().Add(clockSkew)) {
+	if c.IssuedAt != nil && c.IssuedAt.After(now.Add(clockSkew)) {
 		return id, errors.New("access token is of the future")
 	}
 	if err := id.user.UnmarshalText([]byte(c.Subject)); err != nil {
 		return id, err
 	}
-	return id, id.session.UnmarshalText([]byte(c.Session))
+	if err := id.session.UnmarshalText([]byte(c.Session)); err != nil {
+		return id, err
+	}
+	t.checked.remember(id, now, c.ExpiresAt.Time)
+	return id, nil
 }
