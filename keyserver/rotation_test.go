@@ -6,6 +6,7 @@ import (
 
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/mls"
 )
 
 func (p *person) rotate(from, to ed25519.PrivateKey) (keyapi.RotationRequest, error) {
@@ -80,5 +81,27 @@ func TestThreat44_RotationAtTheKeyServer(t *testing.T) {
 	}
 	if r, err = w.c.Reachable(t.Context(), alice.token(), bob.account); err != nil || len(r.Rotations) != keyapi.MaxRotations {
 		t.Errorf("after many: %d rotations, %v", len(r.Rotations), err)
+	}
+}
+
+// A rotation that comes between the check of an upload and its storing leaves
+// nothing of the key before in the pool.
+func TestThreat44_UploadDuringARotation(t *testing.T) {
+	var bob *person
+	rotated := false
+	w := newWorld(t, keyserver.Options{CheckKeyPackage: func(keyapi.Account, []byte, *mls.KeyPackage) error {
+		if rotated {
+			return nil
+		}
+		rotated = true
+		_, err := bob.rotate(bob.identity, newKey())
+		return err
+	}})
+	bob = w.person("bob")
+	upload := keyapi.KeyPackageUpload{KeyPackages: [][]byte{bob.keyPackage(nil)}}
+	_, err := bob.upload(upload)
+	wantCode(t, err, keyapi.CodeConflict)
+	if count, err := w.c.KeyPackageCount(t.Context(), bob.token(), bob.account); err != nil || count.Available != 0 || !rotated {
+		t.Errorf("%+v, %v", count, err)
 	}
 }
