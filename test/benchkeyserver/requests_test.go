@@ -2,6 +2,7 @@ package benchkeyserver
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -34,6 +35,34 @@ func requests(b testing.TB, s scale) {
 	}
 }
 
+// profile writes a CPU profile of a server while it answers one kind of request
+// of the most clients, if BENCH_KEYSERVER_PROFILE_OF says so: "file tx". The file
+// is BENCH_KEYSERVER_PROFILE, and that of the last round.
+func profile(b testing.TB, k kind, server *process.Process, operation string, most bool) (stop func()) {
+	b.Helper()
+	if !most || os.Getenv("BENCH_KEYSERVER_PROFILE_OF") != k.name+" "+operation {
+		return func() {}
+	}
+	if err := server.StartProfile(); err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		if err := server.StopProfile(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// cpuOf is the time that a server has spent on the processors.
+func cpuOf(b testing.TB, p *process.Process) time.Duration {
+	b.Helper()
+	m, err := p.Peak()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return m.CPU
+}
+
 func requestsOf(b testing.TB, s scale, k kind, c process.Config, server *process.Process, people []*person, clients int) {
 	progress("requests: %s, %d clients", k.name, clients)
 	wires := dialMany(b, server.Address, clients)
@@ -51,10 +80,8 @@ func requestsOf(b testing.TB, s scale, k kind, c process.Config, server *process
 	most := len(people) * s.stock / len(s.clients) / s.rounds / clients // no client may find a pool empty
 	for range s.rounds {
 		for _, o := range ops {
-			before, err := server.Peak()
-			if err != nil {
-				b.Fatal(err)
-			}
+			stop := profile(b, k, server, o.name, clients == s.clients[len(s.clients)-1])
+			before := cpuOf(b, server)
 			limit := 1 << 30
 			if o.name == "claim" {
 				limit = most
@@ -63,12 +90,9 @@ func requestsOf(b testing.TB, s scale, k kind, c process.Config, server *process
 			if err != nil {
 				b.Fatalf("%s %s: %v", k.name, o.name, err)
 			}
-			after, err := server.Peak()
-			if err != nil {
-				b.Fatal(err)
-			}
+			stop()
 			o.load.add(l)
-			o.cpu += after.CPU - before.CPU
+			o.cpu += cpuOf(b, server) - before
 		}
 	}
 	bare := &ops[0].load

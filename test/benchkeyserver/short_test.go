@@ -2,7 +2,9 @@ package benchkeyserver
 
 import "testing"
 
-// TestShort: the benchmark runs at all.
-func TestShort(t *testing.T) {
-	requests(t, short())
-}
+// The benchmark runs at all.
+
+func TestShortRequests(t *testing.T)      { requests(t, short()) }
+func TestShortObjectsStored(t *testing.T) { objectsStored(t, short()) }
+func TestShortMemory(t *testing.T)        { memory(t, short()) }
+func TestShortProcesses(t *testing.T)     { processes(t, short()) }

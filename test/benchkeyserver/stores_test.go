@@ -21,8 +21,27 @@ type kind struct {
 	bare func(b testing.TB, c process.Config, clients int) func(client int) error
 }
 
-// stores gives both; PostgreSQL runs until the end of the benchmark.
+// stores gives both, or the one that BENCH_KEYSERVER_STORE names; PostgreSQL runs
+// until the end of the benchmark.
 func stores(b testing.TB) []kind {
+	b.Helper()
+	file := kind{
+		name: "file",
+		config: func(b testing.TB) process.Config {
+			return config(process.Config{File: filepath.Join(b.TempDir(), "keyserver.db")})
+		},
+		bare: func(b testing.TB, _ process.Config, clients int) func(int) error { return bareBolt(b, clients) },
+	}
+	switch os.Getenv("BENCH_KEYSERVER_STORE") {
+	case file.name:
+		return []kind{file}
+	case "postgresql":
+		return []kind{postgresql(b)}
+	}
+	return []kind{file, postgresql(b)}
+}
+
+func postgresql(b testing.TB) kind {
 	b.Helper()
 	pg, err := postgres.Start()
 	if err != nil {
@@ -33,14 +52,7 @@ func stores(b testing.TB) []kind {
 			b.Error(err)
 		}
 	})
-	file := kind{
-		name: "file",
-		config: func(b testing.TB) process.Config {
-			return config(process.Config{File: filepath.Join(b.TempDir(), "keyserver.db")})
-		},
-		bare: func(b testing.TB, _ process.Config, clients int) func(int) error { return bareBolt(b, clients) },
-	}
-	database := kind{
+	return kind{
 		name: "postgresql",
 		config: func(b testing.TB) process.Config {
 			dsn, err := pg.NewDatabase()
@@ -53,7 +65,6 @@ func stores(b testing.TB) []kind {
 			return barePostgres(b, c.DSN, clients)
 		},
 	}
-	return []kind{file, database}
 }
 
 // connections of a server to PostgreSQL: 0, the default of the store, unless
@@ -90,14 +101,12 @@ func start(b testing.TB, c process.Config) *process.Process {
 	return p
 }
 
+// dialMany gives connections that are made when they are used.
 func dialMany(b testing.TB, address string, n int) []*wire {
 	b.Helper()
 	wires := make([]*wire, n)
 	for i := range wires {
-		var err error
-		if wires[i], err = dial(address); err != nil {
-			b.Fatal(err)
-		}
+		wires[i] = &wire{address: address}
 		b.Cleanup(wires[i].close)
 	}
 	return wires
@@ -116,10 +125,14 @@ type scale struct {
 }
 
 func full() scale {
-	return scale{
+	s := scale{
 		clients: []int{1, 16, 128}, each: 2 * time.Second, rounds: 3, stock: 200,
 		objects: []int{1_000, 1_000_000}, pairs: 1_000, users: 10_000, polls: 2_000,
 	}
+	if n, err := strconv.Atoi(os.Getenv("BENCH_KEYSERVER_CLIENTS")); err == nil { // one number in place of three
+		s.clients = []int{n}
+	}
+	return s
 }
 
 func short() scale {
