@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/internal/crashpoint"
@@ -28,9 +29,10 @@ type change struct {
 	add    map[Account]*mls.KeyPackage
 	remove []Account
 	renew  bool // a fresh signature key for the own leaf
-	// untold: those who are removed are not sent the Commit, for their inbox
-	// takes nothing. It must not keep them in.
-	untold bool
+	// untold are members who are not sent the Commit, for their inbox takes
+	// nothing. It must keep nobody in, and nobody else out.
+	untold []Account
+	full   bool // they have one: those who stay are let in again once it has room
 }
 
 // makeError: a Commit could not be made of a change.
@@ -55,7 +57,8 @@ func (*movedError) Error() string { return "the group moved to another epoch" }
 // dropped, the winner's is processed and plan asked again. The caller holds
 // the conversation's lock.
 func (c *Client) commit(ctx context.Context, self Account, id ConversationID, plan func(*conversationRecord) (*change, error)) (*conversationRecord, error) {
-	untold, unseen := false, 0
+	var untold []Account
+	full, unseen := false, 0
 	for range maxAttempts {
 		conv, err := c.member(ctx, self, id)
 		if err != nil {
@@ -66,13 +69,19 @@ func (c *Client) commit(ctx context.Context, self Account, id ConversationID, pl
 			return conv, err
 		}
 		ch.removeLeavers(self, conv)
-		ch.untold = untold
+		ch.untold, ch.full = untold, full
 		next, err := c.commitOnce(ctx, self, conv, ch)
 		if err == nil {
 			return next, nil
 		}
-		if undeliverable(err) && len(ch.remove) > 0 && !untold {
-			untold = true
+		if more := ch.unreached(self, conv, err); len(more) > 0 {
+			untold, full = append(untold, more...), full || isCode(err, keyapi.CodeQuota)
+			continue
+		}
+		if isCode(err, keyapi.CodeInstanceConflict) {
+			if err := c.elsewhere(ctx, self, conv, err); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		var moved *movedError
@@ -120,6 +129,41 @@ func (c *Client) lostState(ctx context.Context, self Account, conv *conversation
 		return c.breakDown(v, now, &refusal{kind: ProblemLostState, err: err}, nil, NoticeBroken, result)
 	})
 	return errors.Join(err, e)
+}
+
+// unreached lists members whose inbox kept a Commit from being accepted: those
+// whom the key server names, or, where it names nobody, those who are removed.
+// Nobody who is to be let in is among them.
+func (ch *change) unreached(self Account, conv *conversationRecord, err error) []Account {
+	var p *keyapi.Problem
+	if !undeliverable(err) || !errors.As(err, &p) {
+		return nil
+	}
+	named := p.Accounts
+	if len(named) == 0 {
+		named = ch.remove
+	}
+	var list []Account
+	for _, a := range named {
+		_, member := rosterFind(conv.Members, a)
+		if member && a != self && ch.add[a] == nil && !slices.Contains(ch.untold, a) && !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// owes notes members who stay and are not told that the epoch begins: they hear of
+// it by being let in again, as soon as their inbox takes something.
+func (ch *change) owes(conv *conversationRecord, now time.Time) (any bool) {
+	for _, a := range ch.untold {
+		asked := slices.ContainsFunc(conv.Wishes, func(w wishEntry) bool { return w.account() == a })
+		if ch.full && !asked && !slices.Contains(ch.remove, a) {
+			conv.Wishes = append(conv.Wishes, wishEntry{Platform: a.Platform, ID: a.ID, At: now.UnixMilli()})
+			any = true
+		}
+	}
+	return any
 }
 
 // removeLeavers makes the Commit carry out what members asked for who want to
@@ -185,9 +229,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 	if err != nil {
 		return nil, err
 	}
-	if ch.untold {
-		submission.Recipients = slices.DeleteFunc(submission.Recipients, func(a Account) bool { return slices.Contains(ch.remove, a) })
-	}
+	submission.Recipients = slices.DeleteFunc(submission.Recipients, func(a Account) bool { return slices.Contains(ch.untold, a) })
 	submission.Joiners = sortedAccounts(ch.add)
 	crashpoint.Here("commit-staged")
 	var next *conversationRecord
@@ -208,6 +250,11 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 		}
 		v.vouchFor(ch.add)
 		next.Renew = next.Renew && !ch.renew
+		if ch.owes(next, c.now()) {
+			if err := v.remind(next.ID); err != nil {
+				return err
+			}
+		}
 		if err := v.openEpoch(next, pending.Staged.Group(), signature, c.now()); err != nil {
 			return err
 		}

@@ -47,7 +47,8 @@ type ConversationState struct {
 	ID        ConversationID
 	Kind      Kind
 	Members   []Account // sorted; the own account included unless Removed
-	Epoch     uint64    // of the MLS group that serves the conversation now
+	Group     []byte    // id of the MLS group that serves the conversation now
+	Epoch     uint64    // of that group
 	Encrypted bool      // always true: a conversation that exists is never written to in clear
 	Removed   bool      // the own account is no longer in it
 	Left      bool      // Removed, by Leave; the others see it in the group until one of them opens an epoch

@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -16,7 +17,7 @@ const silentAfter = 180 * 24 * time.Hour
 // stateOf makes the caller's snapshot of a record.
 func stateOf(self Account, r *conversationRecord, contacts *contactsRecord, now time.Time) *ConversationState {
 	s := &ConversationState{
-		ID: r.ID, Kind: r.Kind, Members: rosterAccounts(r.Members), Epoch: r.Epoch, Encrypted: true,
+		ID: r.ID, Kind: r.Kind, Members: rosterAccounts(r.Members), Group: bytes.Clone(r.Group), Epoch: r.Epoch, Encrypted: true,
 		Removed: r.Removed != 0 || r.Left != 0, Left: r.Left != 0, Broken: r.Broken != "", PostQuantum: r.PostQuantum, HistoryDays: r.Days,
 		Since: time.UnixMilli(r.Since), Updated: time.UnixMilli(r.Updated),
 	}

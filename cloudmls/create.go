@@ -204,7 +204,7 @@ func (r *conversationRecord) ready(kind Kind) bool {
 // keeps history for as long.
 func (c *Client) bindingFor(p place) binding {
 	b := binding{kind: p.kind, conversation: p.id, origin: c.o.Origin, days: p.days}
-	if p.over != nil {
+	if p.over != nil && len(p.over.Group) > 0 {
 		b.days = p.over.Days
 	}
 	return b

@@ -180,7 +180,7 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 	})
 	if err != nil {
 		if wishes {
-			c.rest(self, conv.ID)
+			c.rest(self, conv.ID, err)
 		}
 		if ctx.Err() != nil || c.store.Err() != nil {
 			return nil, fmt.Errorf("refresh keys: %w", err)

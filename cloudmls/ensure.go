@@ -38,10 +38,11 @@ func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*
 	if err != nil {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
+	conv = conv.of(want.Kind)
 	if err := conv.checkHistory(want.HistoryDays); err != nil {
 		return nil, err
 	}
-	if conv != nil && conv.ready(want.Kind) && len(absent(conv, members)) == 0 {
+	if conv != nil && conv.Kind == want.Kind && conv.ready(want.Kind) && len(absent(conv, members)) == 0 {
 		return c.snapshot(ctx, self, conv), nil
 	}
 	if _, err := c.sync(ctx, self); err != nil {
@@ -98,6 +99,9 @@ func (c *Client) ensure(ctx context.Context, self Account, id ConversationID, wa
 	kind := want.Kind
 	claimed := map[Account]*mls.KeyPackage{}
 	var taken *takenError
+	if err := c.evict(ctx, self, id, kind); err != nil {
+		return nil, err
+	}
 	for attempt := 0; ; attempt++ {
 		conv, err := c.reader(ctx, self).conversation(id)
 		if err != nil {

@@ -23,6 +23,7 @@ type forger struct {
 	classic  bool        // of the suite without post-quantum protection
 	groupID  mls.GroupID // of groups; "" is a random one
 	epochs   int         // that a group has before the victims join
+	beside   []mls.Extension
 }
 
 func (f *forger) suite() mls.CipherSuite {
@@ -79,7 +80,7 @@ func (f *forger) welcome(claims Account, b binding, victims ...*device) (*keyapi
 	g, err := mls.NewGroup(mls.GroupOptions{
 		CipherSuite: f.suite(), Credential: credential, SignatureKey: signature, Lifetime: life,
 		Capabilities: &capabilities, Validate: validateCredential, LeafExtensions: ballast, GroupID: f.groupID,
-		Extensions: []mls.Extension{{Type: extensionBinding, Data: b.marshal()}},
+		Extensions: append([]mls.Extension{{Type: extensionBinding, Data: b.marshal()}}, f.beside...),
 	})
 	if err != nil {
 		f.t.Fatal(err)

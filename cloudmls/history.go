@@ -128,7 +128,7 @@ func (r *conversationRecord) instance(group []byte) *instance {
 // checkHistory refuses a policy that a conversation does not have; 0 is any, and
 // so is one of a conversation that does not exist.
 func (r *conversationRecord) checkHistory(want uint32) error {
-	if r == nil || want == 0 || want == r.Days {
+	if r == nil || len(r.Group) == 0 || want == 0 || want == r.Days {
 		return nil
 	}
 	return &HistoryError{Have: r.Days, Want: want}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
 
@@ -79,10 +80,21 @@ func (c *Client) proposeLeaving(ctx context.Context, self Account, id Conversati
 		if err != nil {
 			return fmt.Errorf("conversation: %w", err)
 		}
-		if conv == nil || conv.Removed != 0 || conv.Broken != "" || conv.Left != 0 && conv.LeftEpoch >= conv.Epoch {
+		switch {
+		case conv == nil, conv.Removed != 0:
+			return nil
+		case conv.Broken != "":
+			return c.askToLeave(ctx, self, conv)
+		case conv.Left != 0 && conv.LeftEpoch >= conv.Epoch:
 			return nil
 		}
 		err = c.proposeLeavingOnce(ctx, self, conv)
+		if isCode(err, keyapi.CodeInstanceConflict) {
+			if err := c.elsewhere(ctx, self, conv, err); err != nil {
+				return err
+			}
+			continue
+		}
 		var moved *movedError
 		if !errors.As(err, &moved) {
 			return err

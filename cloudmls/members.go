@@ -37,7 +37,7 @@ func (c *Client) Create(ctx context.Context, self Account, want Conversation) (*
 	if err != nil {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
-	if conv != nil {
+	if conv.of(want.Kind) != nil {
 		return nil, ErrConversationExists
 	}
 	if conv, err = c.ensure(ctx, self, id, want, members); err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
 
@@ -82,6 +83,16 @@ func (r *inboxRecord) remember(ids []ConversationID) {
 	}
 }
 
+// remind makes mend look at a conversation.
+func (v *view) remind(id ConversationID) error {
+	inbox, err := v.inbox()
+	if err != nil {
+		return err
+	}
+	inbox.remember([]ConversationID{id})
+	return v.put(inboxKey(v.self), inbox)
+}
+
 // mendOne does what waits in one conversation; finished says that nothing does
 // any more.
 func (c *Client) mendOne(ctx context.Context, self Account, id ConversationID) (finished bool, err error) {
@@ -97,6 +108,9 @@ func (c *Client) mendOne(ctx context.Context, self Account, id ConversationID) (
 	switch {
 	case conv == nil, conv.Removed != 0, conv.Broken != "" && conv.Kind == KindSelf:
 		return true, nil
+	case conv.Broken != "" && conv.Left != 0: // to be let in again is not what it wants
+		err = c.askToLeave(ctx, self, conv)
+		return err == nil, err
 	case conv.Broken != "":
 		if c.sinceMilli(conv.Asked) >= askAgain {
 			err = c.askToRejoin(ctx, self, conv)
@@ -114,7 +128,7 @@ func (c *Client) mendOne(ctx context.Context, self Account, id ConversationID) (
 	}
 	_, err = c.commit(ctx, self, id, c.grant(ctx, self))
 	if err != nil {
-		c.rest(self, id)
+		c.rest(self, id, err)
 	}
 	return false, err // the next look sees whether something is left
 }
@@ -145,22 +159,27 @@ func turn(self Account, conv *conversationRecord) time.Duration {
 	return min(time.Duration(rank)*turnStep, maxTurn)
 }
 
-// rest and restsFrom keep what failed from being tried again and again.
-func (c *Client) rest(self Account, id ConversationID) {
+// rest and restsFrom keep what failed from being tried again and again: each try
+// may use up a KeyPackage of somebody whose inbox stays full for weeks.
+func (c *Client) rest(self Account, id ConversationID, failed error) {
+	pause := mendBackOff
+	if undeliverable(failed) {
+		pause = askAgain
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.resting) >= maxTodo {
 		clear(c.resting)
 	}
-	c.resting[conversationLock(self, id)] = c.now()
+	c.resting[conversationLock(self, id)] = c.now().Add(pause)
 }
 
 func (c *Client) restsFrom(self Account, id ConversationID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t, ok := c.resting[conversationLock(self, id)]
-	since := c.now().Sub(t)
-	return ok && since >= 0 && since < mendBackOff
+	until, ok := c.resting[conversationLock(self, id)]
+	left := until.Sub(c.now())
+	return ok && left > 0 && left <= askAgain // more: the clock was set back
 }
 
 // grant plans a Commit that does what members ask for: it removes those who want
@@ -187,7 +206,7 @@ func (c *Client) grant(ctx context.Context, self Account) func(*conversationReco
 				kp, err := c.claimAgain(ctx, self, m, conv.suite())
 				if err != nil {
 					c.o.Logger.WarnContext(ctx, "a member was not let in again", slog.Any("err", err))
-					c.rest(self, conv.ID)
+					c.rest(self, conv.ID, err)
 				}
 				claimed[a] = kp
 			}
@@ -204,7 +223,7 @@ func (c *Client) grant(ctx context.Context, self Account) func(*conversationReco
 }
 
 // claimAgain takes a KeyPackage for a member: of the very identity that is in
-// the group.
+// the group, or one that it has rotated to.
 func (c *Client) claimAgain(ctx context.Context, self Account, m memberEntry, cs mls.CipherSuite) (*mls.KeyPackage, error) {
 	a := m.account()
 	claimed := map[Account]*mls.KeyPackage{}
@@ -215,7 +234,7 @@ func (c *Client) claimAgain(ctx context.Context, self Account, m memberEntry, cs
 	if err != nil {
 		return nil, &BadKeyPackageError{Account: a, Err: err}
 	}
-	if string(cert.IdentityKey) != string(m.IdentityKey) {
+	if string(cert.IdentityKey) != string(m.IdentityKey) && !keyapi.RotationLeads(cert.Rotations, m.IdentityKey) {
 		return nil, &IdentityChangedError{Account: a, Pinned: m.IdentityKey, Key: cert.IdentityKey}
 	}
 	return claimed[a], nil

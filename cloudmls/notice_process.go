@@ -98,12 +98,20 @@ func (c *Client) processRepairRequest(v *view, conv *conversationRecord, d *keya
 		return refuse(ProblemGarbage, err)
 	}
 	entry, ok := rosterFind(conv.Members, r.account)
+	contacts, err := v.contacts()
+	if err != nil {
+		return err
+	}
+	key := entry.IdentityKey
+	if p := contacts.find(r.account); p != nil && !p.Unconfirmed && p.retired(key) {
+		key = p.Key // a leaf that it lost track of cannot follow its identity key
+	}
 	switch {
 	case r.origin != c.o.Origin || r.conversation != conv.ID:
 		return refuse(ProblemForbidden, errors.New("repair request for another conversation"))
 	case !ok || r.account == v.self:
 		return refuse(ProblemForbidden, errors.New("repair request of somebody who is not in the group"))
-	case !r.verify(entry.IdentityKey, signature):
+	case !r.verify(key, signature):
 		return refuse(ProblemForbidden, errors.New("repair request that the member did not sign"))
 	}
 	if bytes.Equal(r.group, conv.Group) {

@@ -148,6 +148,11 @@ func parseCommit(d *keyapi.Delivery) (*mls.Message, error) {
 	return m, nil
 }
 
+// errExtensions: nothing is agreed on in a group but what conversation it serves;
+// external_senders, say, would let strangers make proposals (RFC 9420 section
+// 12.1.8.1).
+var errExtensions = errors.New("the group has a GroupContext extension beside the binding")
+
 // checkNext holds a new epoch against the rules of design section 4.
 func checkNext(self Account, conv *conversationRecord, before, next *mls.Group) error {
 	if _, ended := next.Reinitialized(); ended {
@@ -157,6 +162,9 @@ func checkNext(self Account, conv *conversationRecord, before, next *mls.Group) 
 	now, hasNow := next.Extension(extensionBinding)
 	if !hadOld || !hasNow || !bytes.Equal(old, now) {
 		return errors.New("it changes what conversation the group serves")
+	}
+	if len(next.Extensions()) != 1 { // the binding
+		return errExtensions
 	}
 	members := next.Members()
 	list, err := roster(members)
@@ -280,6 +288,19 @@ func (c *Client) withheld(ctx context.Context, self Account, conv *conversationR
 	return c.changeConversation(ctx, self, conv, func(v *view, now *conversationRecord, result *SyncResult) error {
 		r := &refusal{kind: ProblemWithheld, err: fmt.Errorf("the key server says that an epoch after %d was opened and does not deliver the Commit", now.Epoch)}
 		return c.breakDown(v, now, r, nil, NoticeStalled, result)
+	})
+}
+
+// elsewhere follows the key server's word that another group serves the
+// conversation. Where nothing shows by whose doing, whoever made it left this
+// account out, or the Welcome did not come or was refused: the conversation is
+// broken, so that the others are asked.
+func (c *Client) elsewhere(ctx context.Context, self Account, conv *conversationRecord, word error) error {
+	if _, err := c.sync(ctx, self); err != nil {
+		return fmt.Errorf("follow the group that was replaced: %w", err)
+	}
+	return c.changeConversation(ctx, self, conv, func(v *view, now *conversationRecord, result *SyncResult) error {
+		return c.breakDown(v, now, &refusal{kind: ProblemUnknownGroup, err: word}, nil, NoticeBroken, result)
 	})
 }
 

@@ -77,12 +77,24 @@ func TestBindingNeverChanges(t *testing.T) {
 	id := newID(t)
 	alice.ensureGroup(id, bob)
 	bob.cleanSync()
+	const ours, strangers = extensionBinding, mls.ExtensionExternalSenders
+	same := binding{kind: KindGroup, origin: w.ks.Origin}
 	other := binding{kind: KindGroup, conversation: newID(t), origin: w.ks.Origin}
-	for name, extensions := range map[string][]mls.Extension{
-		"changed": {{Type: extensionBinding, Data: other.marshal()}},
-		"removed": nil,
+	for name, make := range map[string]func() mls.Proposal{
+		"changed": func() mls.Proposal {
+			return &mls.GroupContextExtensions{Extensions: []mls.Extension{{Type: ours, Data: other.marshal()}}}
+		},
+		"removed": func() mls.Proposal { return &mls.GroupContextExtensions{} },
+		"with strangers who may propose": func() mls.Proposal {
+			same.conversation = id
+			return &mls.GroupContextExtensions{Extensions: []mls.Extension{{Type: ours, Data: same.marshal()}, {Type: strangers, Data: []byte{0}}}}
+		},
+		"ended by ReInit": func() mls.Proposal {
+			same.conversation = id
+			return &mls.ReInit{GroupID: mls.GroupID("next"), Version: mls.MLS10, CipherSuite: suitePQ, Extensions: []mls.Extension{{Type: ours, Data: same.marshal()}}}
+		},
 	} {
-		err := bob.rogueCommit(id, mls.CommitOptions{Proposals: []mls.Proposal{&mls.GroupContextExtensions{Extensions: extensions}}})
+		err := bob.rogueCommit(id, mls.CommitOptions{Proposals: []mls.Proposal{make()}})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

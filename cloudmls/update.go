@@ -96,10 +96,11 @@ func (c *Client) Update(ctx context.Context, self Account, want Conversation) (*
 	if err != nil {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
+	conv = conv.of(want.Kind)
 	if err := conv.checkHistory(want.HistoryDays); err != nil {
 		return nil, err
 	}
-	if conv != nil && conv.ready(want.Kind) && len(absent(conv, members)) == 0 && len(u.omitted(conv)) == 0 {
+	if conv != nil && conv.Kind == want.Kind && conv.ready(want.Kind) && len(absent(conv, members)) == 0 && len(u.omitted(conv)) == 0 {
 		return u.result(ctx, conv), nil // without the network
 	}
 	if _, err := c.sync(ctx, self); err != nil {
@@ -143,7 +144,7 @@ func (u *updating) run(ctx context.Context) (*Membership, error) {
 	if err != nil {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
-	if conv == nil || u.want.Kind != KindGroup && conv.blocked() != nil {
+	if conv = conv.of(u.want.Kind); conv == nil || u.want.Kind != KindGroup && conv.blocked() != nil {
 		conv, err = u.c.ensure(ctx, u.self, u.id, u.want, u.members)
 		if err != nil {
 			return u.notMade(ctx, err)
@@ -267,7 +268,7 @@ func (u *updating) notMade(ctx context.Context, err error) (*Membership, error) 
 	if err != nil {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
-	return u.result(ctx, conv), nil
+	return u.result(ctx, conv.of(u.want.Kind)), nil
 }
 
 // result compares a conversation, nil for none, with the list.

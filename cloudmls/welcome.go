@@ -136,8 +136,16 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, signer mls.Mem
 	if err != nil {
 		return nil, refuse(ProblemForbidden, err)
 	}
+	if conv.usurps(b.kind) {
+		if err := v.evict(conv, b.kind, now); err != nil {
+			return nil, err
+		}
+	}
 	if err := mayReplace(conv, b.kind, g, list, by, contacts); err != nil {
 		return nil, refuse(ProblemForbidden, err)
+	}
+	if b.kind == KindGroup && b.days != conv.Days {
+		return nil, refuse(ProblemForbidden, errors.New("a new group for a known conversation must keep its history policy"))
 	}
 	if conv.PostQuantum && g.CipherSuite() != suitePQ {
 		return nil, refuse(ProblemForbidden, ErrDowngrade)
@@ -146,7 +154,7 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, signer mls.Mem
 		result.Repaired = append(result.Repaired, conv.ID)
 		result.tell(c, conv.ID, NoticeRepaired, Account{}, "this account was let in again")
 	}
-	if !bytes.Equal(conv.Group, []byte(g.ID())) {
+	if len(conv.Group) > 0 && !bytes.Equal(conv.Group, []byte(g.ID())) {
 		result.Replaced = append(result.Replaced, conv.ID)
 		result.tell(c, conv.ID, NoticeReplaced, d.Sender, "another group serves the conversation now")
 	}
@@ -166,9 +174,11 @@ func (v *view) retire(conv *conversationRecord, joinEpoch uint64, now int64) err
 		}
 		closed = now
 	}
-	conv.Past = append(conv.Past, pastInstance{
-		Group: conv.Group, Epoch: conv.Epoch, JoinEpoch: conv.JoinEpoch, Closed: closed, Days: conv.Days,
-	})
+	if len(conv.Group) > 0 { // none: see evict
+		conv.Past = append(conv.Past, pastInstance{
+			Group: conv.Group, Epoch: conv.Epoch, JoinEpoch: conv.JoinEpoch, Closed: closed, Days: conv.Days,
+		})
+	}
 	conv.JoinEpoch, conv.Removed, conv.Left, conv.LeftEpoch = joinEpoch, 0, 0, 0
 	conv.Broken, conv.BrokenKind, conv.BrokenCommit, conv.Asked = "", "", nil, 0
 	conv.Wishes, conv.Members = nil, nil // what follows tells who is in it, and nobody's leaf is known
@@ -194,6 +204,9 @@ func (c *Client) checkBound(self Account, d *keyapi.Delivery, g *mls.Group) (bin
 		return fail(errors.New("the group serves another conversation than the key server says"))
 	case string(g.ID()) != string(d.Group) || uint64(g.Epoch()) != d.Epoch:
 		return fail(errors.New("the group or its epoch is not the one that the key server says"))
+	}
+	if len(g.Extensions()) != 1 {
+		return fail(errExtensions)
 	}
 	members := g.Members()
 	list, err := roster(members)

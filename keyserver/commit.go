@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"net/http"
 	"slices"
 
@@ -211,24 +212,42 @@ func unique(list []keyapi.Account) []keyapi.Account {
 }
 
 func (s *Server) deliverTo(w Writer, u UserID, d *keyapi.Delivery, to []keyapi.Account) error {
-	size := int64(len(d.Message))
+	var refused *problem // with all for whom it is the reason
 	for _, a := range to {
-		have, err := w.Account(a)
-		if err != nil {
+		err := s.takes(w, u, a, int64(len(d.Message)))
+		var p *problem
+		switch {
+		case err == nil:
+			continue
+		case !errors.As(err, &p):
 			return err
+		case refused == nil:
+			refused = p
 		}
-		if have == nil {
-			return notFound(keyapi.CodeNoAccount, "nobody has the account "+a.String())
-		}
-		use, err := w.InboxUsage(a, u)
-		if err != nil {
-			return err
-		}
-		if err := s.fits(&use, have.User == u, size, a); err != nil {
-			return err
+		if p.Code == refused.Code {
+			refused.Accounts = append(refused.Accounts, a)
 		}
 	}
+	if refused != nil {
+		return refused
+	}
 	return w.Deliver(d, u, to)
+}
+
+// takes tells, by a problem, that an account cannot be delivered to.
+func (s *Server) takes(r Reader, u UserID, a keyapi.Account, size int64) error {
+	have, err := r.Account(a)
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		return notFound(keyapi.CodeNoAccount, "nobody has the account "+a.String())
+	}
+	use, err := r.InboxUsage(a, u)
+	if err != nil {
+		return err
+	}
+	return s.fits(&use, have.User == u, size, a)
 }
 
 type conversationPath struct {

@@ -153,7 +153,7 @@ func canonicalOr(username string) string {
 
 func (g *Gateway) accountStatus(ctx context.Context, p *place) AccountStatus {
 	a := p.now.Load()
-	f, err := readFacts(ctx, a.client, a.self, a.health.journal)
+	f, err := readFacts(ctx, a.client, a.self, a.health.journal, a.now())
 	if err != nil {
 		a.log.Warn("status of an account is incomplete", "err", err)
 	}
@@ -196,7 +196,7 @@ func LocalStatus(ctx context.Context, client *cloudmls.Client, address string) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	f, err := readFacts(ctx, client, mailAccount(id), newJournal(client, id))
+	f, err := readFacts(ctx, client, mailAccount(id), newJournal(client, id), time.Now())
 	if err != nil {
 		return AccountStatus{}, err
 	}
@@ -206,8 +206,8 @@ func LocalStatus(ctx context.Context, client *cloudmls.Client, address string) (
 }
 
 // readFacts reads the local state. With an error it holds what could be read.
-func readFacts(ctx context.Context, client *cloudmls.Client, self cloudmls.Account, j *journal) (*facts, error) {
-	f := &facts{journal: &journalRecord{}}
+func readFacts(ctx context.Context, client *cloudmls.Client, self cloudmls.Account, j *journal, now time.Time) (*facts, error) {
+	f := &facts{journal: &journalRecord{}, now: now}
 	var errs [4]error
 	f.conversations, errs[0] = client.Conversations(ctx, self)
 	if errors.Is(errs[0], cloudmls.ErrNoAccount) {

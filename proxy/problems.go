@@ -19,6 +19,7 @@ const (
 	ProblemIdentity    ProblemKind = "identity-changed"    // somebody's identity key is another one
 	ProblemFork        ProblemKind = "fork"                // members hold different states of a group
 	ProblemBroken      ProblemKind = "conversation-broken" // its group broke its rules
+	ProblemReplaced    ProblemKind = "group-replaced"      // another group serves a conversation now
 	ProblemInvitation  ProblemKind = "invitation-refused"  // a Welcome could not be followed
 	ProblemKeyPackages ProblemKind = "no-keypackages"      // nobody can begin a conversation with the account
 	ProblemFull        ProblemKind = "mailbox-full"        // the provider stores nothing more
@@ -26,11 +27,15 @@ const (
 )
 
 var gravity = []ProblemKind{
-	ProblemIdentity, ProblemFork, ProblemBroken, ProblemInvitation, ProblemKeyPackages, ProblemFull, ProblemRenumbered,
+	ProblemIdentity, ProblemFork, ProblemBroken, ProblemReplaced, ProblemInvitation, ProblemKeyPackages, ProblemFull, ProblemRenumbered,
 }
 
-// renumberedFor is how long a renumbered mailbox is told.
-const renumberedFor = 7 * 24 * time.Hour
+// renumberedFor and replacedFor are how long a renumbered mailbox and a replaced
+// group are told.
+const (
+	renumberedFor = 7 * 24 * time.Hour
+	replacedFor   = 7 * 24 * time.Hour
+)
 
 // Problem is something that is wrong and stands until somebody acts. Fields
 // that do not apply are zero.
@@ -51,6 +56,7 @@ type facts struct {
 	contacts      []cloudmls.Contact
 	sdk           cloudmls.Status
 	journal       *journalRecord
+	now           time.Time
 }
 
 // standing gives the problems that still stand.
@@ -75,6 +81,7 @@ func (f *facts) standing() []Problem {
 				Text: "a message shows that its sender holds another state of the group; somebody may be interfering"})
 		}
 	}
+	out = append(out, f.replaced(byID)...)
 	out = append(out, f.invitations(byID)...)
 	if s := f.sdk; !s.Counted.IsZero() && s.KeyPackages == 0 && !s.LastResort {
 		out = append(out, Problem{Kind: ProblemKeyPackages, Since: s.Counted,
@@ -90,6 +97,23 @@ func brokenText(c *cloudmls.ConversationState) string {
 		text = oneLine(c.Blocked.Error())
 	}
 	return text
+}
+
+// replaced are conversations that another group has served for less than a week:
+// whoever made it started anew, which people should have heard of.
+func (f *facts) replaced(byID map[groupid.ID]*cloudmls.ConversationState) []Problem {
+	var out []Problem
+	seen := make(map[groupid.ID]bool)
+	for _, n := range f.sdk.Notices { // newest first
+		c := byID[n.Conversation]
+		if n.Kind != cloudmls.NoticeReplaced || seen[n.Conversation] || c == nil || c.Removed || f.now.Sub(n.At) > replacedFor {
+			continue
+		}
+		seen[n.Conversation] = true
+		out = append(out, Problem{Kind: ProblemReplaced, Conversation: n.Conversation, Contact: n.Account.ID, Since: n.At,
+			Text: "a conversation was begun anew with another group, of the same people: " + oneLine(n.Text)})
+	}
+	return out
 }
 
 // invitations are refused Welcomes whose conversation did not come about since.

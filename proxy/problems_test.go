@@ -27,6 +27,11 @@ func TestProblemsThatStand(t *testing.T) {
 			{At: early, Conversation: id, Kind: kind},
 		}}
 	}
+	told := func(kind cloudmls.NoticeKind) cloudmls.Status {
+		return cloudmls.Status{Notices: []cloudmls.Notice{
+			{At: late, Conversation: id, Kind: kind, Text: "why\r\nnot"}, {At: early, Conversation: id, Kind: kind},
+		}}
+	}
 	forked := &journalRecord{Forks: map[string]time.Time{id.String(): late}}
 	bob := cloudmls.Contact{Account: mailAccount("bob@b.example"), State: cloudmls.ContactChanged, VerifiedAt: early}
 	known := bob
@@ -46,6 +51,10 @@ func TestProblemsThatStand(t *testing.T) {
 		"invitation, forbidden":  {facts{sdk: noted(cloudmls.ProblemForbidden)}, []ProblemKind{ProblemInvitation}},
 		"invitation, back again": {facts{conversations: conversation(func(c *cloudmls.ConversationState) { c.Removed = true }), sdk: noted(cloudmls.ProblemNoKeyPackage)}, []ProblemKind{ProblemInvitation}},
 		"invitation, in now":     {facts{conversations: whole, sdk: noted(cloudmls.ProblemNoKeyPackage)}, nil},
+		"replaced":               {facts{conversations: whole, sdk: told(cloudmls.NoticeReplaced), now: late.Add(replacedFor)}, []ProblemKind{ProblemReplaced}},
+		"replaced long ago":      {facts{conversations: whole, sdk: told(cloudmls.NoticeReplaced), now: late.Add(replacedFor + 1)}, nil},
+		"replaced, and left":     {facts{conversations: conversation(func(c *cloudmls.ConversationState) { c.Removed = true }), sdk: told(cloudmls.NoticeReplaced), now: late}, nil},
+		"repaired":               {facts{conversations: whole, sdk: told(cloudmls.NoticeRepaired), now: late}, nil},
 		"noise of strangers":     {facts{sdk: noted(cloudmls.ProblemGarbage)}, nil},
 		"no KeyPackages":         {facts{sdk: cloudmls.Status{Counted: early}}, []ProblemKind{ProblemKeyPackages}},
 		"last resort left":       {facts{sdk: cloudmls.Status{Counted: early, LastResort: true}}, nil},

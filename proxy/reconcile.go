@@ -142,7 +142,7 @@ func (a *account) existing(ctx context.Context, others groupid.Participants, th 
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case state.Removed || state.Broken || !a.exactly(state, others):
+	case state.Kind != p.kind || state.Removed || state.Broken || !a.exactly(state, others):
 		return nil, nil
 	}
 	return state, nil

@@ -242,12 +242,12 @@ func (a *account) encryptFor(ctx context.Context, plaintext []byte, others group
 	if err != nil {
 		return nil, fmt.Errorf("check own ciphertext: %w", err)
 	}
-	_, epoch, ok := m.Group()
+	group, epoch, ok := m.Group()
 	now, err := a.client.Conversation(ctx, a.self, id)
 	switch {
 	case err != nil:
 		return nil, err
-	case !ok || uint64(epoch) != now.Epoch || !a.exactly(now, others):
+	case !ok || string(group) != string(now.Group) || uint64(epoch) != now.Epoch || !a.exactly(now, others):
 		return nil, errMembersChanged
 	}
 	return ciphertext, nil

@@ -66,8 +66,9 @@ func (s *syncer) report(r cloudmls.SyncResult) {
 		s.a.log.Warn("handshake message refused", "conversation", p.Conversation, "kind", p.Kind, "seq", p.Seq)
 		s.a.log.Debug("cause of the refused handshake message", "seq", p.Seq, "err", p.Err)
 	}
-	for _, id := range r.Replaced {
-		s.a.log.Warn("a conversation's group was replaced by a new one", "conversation", id)
+	for _, n := range r.Notices {
+		s.a.log.Warn("a conversation's group", "conversation", n.Conversation, "kind", n.Kind)
+		s.a.log.Debug("what was told of it", "conversation", n.Conversation, "why", oneLine(n.Text))
 	}
 	for _, a := range r.Rotated {
 		s.a.log.Warn("somebody's identity key was replaced, by a signed statement; compare the new one", "platform", a.Platform)

@@ -39,6 +39,7 @@ type Problem struct {
 	Have     []Expect   `json:"have,omitempty"`     // conflict: what the server has for the objects that differ
 	Instance *Instance  `json:"current,omitempty"`  // epoch_conflict, instance_conflict
 	Winner   *Delivery  `json:"winner,omitempty"`   // epoch_conflict: the Commit that opened the next epoch
+	Accounts []Account  `json:"accounts,omitempty"` // no_account, quota_exceeded: recipients who cannot be delivered to
 	MovedTo  string     `json:"moved_to,omitempty"` // moved: URL of the store that has the objects; none: not yet known
 	Now      *time.Time `json:"now,omitempty"`      // clock: the server's time
 }
