@@ -235,3 +235,37 @@ func TestSignOutStaysWiped(t *testing.T) {
 		}
 	}
 }
+
+// TestThreat21_ForkedSenderObject: the key server takes two devices' changes of
+// one sender object and shows each of them its own. When it shows one what the
+// other wrote, at the same counter or at the next, that is an alarm.
+func TestThreat21_ForkedSenderObject(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]int{"same counter": 0, "next counter": 1} {
+		t.Run(name, func(t *testing.T) {
+			f := setUp(t)
+			a, b := f.device(t, 0), f.device(t, 1)
+			fill(t, a)
+			refresh(t, b)
+			before := f.server.objects(username)
+			write := func(s *Store, text string) {
+				t.Helper()
+				if err := s.Swap(t.Context(), sending, func([]byte) ([]byte, error) { return []byte(text), nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(a, "8")
+			f.server.setObjects(username, before)
+			for range more + 1 {
+				write(b, "other")
+			}
+			var alarm *RollbackError
+			if _, err := a.Get(t.Context(), sending); !errors.As(err, &alarm) {
+				t.Errorf("got %v", err)
+			}
+			if _, err := b.Get(t.Context(), sending); err != nil {
+				t.Errorf("the other device: %v", err)
+			}
+		})
+	}
+}
