@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/cloudmls/gateway/mls/internal/labeled"
 )
 
 // What checking only the changes of a tree finds is what checking all of it
@@ -216,6 +218,9 @@ func TestIndexFollowsTheTree(t *testing.T) {
 		}
 		checkIndex(t, next)
 		checkIndex(t, tr)
+		if rnd.IntN(3) > 0 { // hashes are kept, so that later changes can leave stale ones
+			checkHashes(t, step, next)
+		}
 		if !bytes.Equal(before, encode(tr)) {
 			t.Fatalf("step %d: the tree before has changed", step)
 		}
@@ -223,6 +228,23 @@ func TestIndexFollowsTheTree(t *testing.T) {
 	}
 	if rebuilt == 0 || rebuilt > 200 {
 		t.Errorf("index was made anew %d times", rebuilt)
+	}
+}
+
+// checkHashes compares the hash of a tree, of which parts are kept, with that of
+// the same nodes without any.
+func checkHashes(t *testing.T, step int, tr *ratchetTree) {
+	t.Helper()
+	s, ok := labeled.ByID(1)
+	if !ok {
+		t.Fatal("no suite 1")
+	}
+	fresh := tr.clone()
+	for n := range fresh.width() {
+		fresh.nodes.change(int(n)).hash = nil
+	}
+	if !bytes.Equal(tr.rootHash(s), fresh.rootHash(s)) {
+		t.Fatalf("step %d: a hash of the tree is stale", step)
 	}
 }
 
