@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -40,6 +41,11 @@ func (c *Client) rotateIdentity(ctx context.Context, self Account, round int64) 
 			return err
 		})
 		if isCode(err, keyapi.CodeConflict) {
+			if past, e := c.identityIsPast(ctx, self, next); e != nil {
+				return errors.Join(e, err)
+			} else if past {
+				continue
+			}
 			return fmt.Errorf("%w: %w", ErrIdentityTaken, err)
 		}
 		if err != nil {
@@ -84,6 +90,19 @@ func (c *Client) prepareIdentity(ctx context.Context, self Account, round int64)
 		return nil
 	})
 	return next, err
+}
+
+// identityIsPast tells whether another device of the user has taken a key to come
+// into use meanwhile: then it is no stranger's that the key server has now.
+func (c *Client) identityIsPast(ctx context.Context, self Account, next *nextIdentity) (bool, error) {
+	if _, err := c.store.Refresh(ctx); err != nil {
+		return false, err
+	}
+	id, err := c.identity(ctx, self)
+	if err != nil || id == nil {
+		return false, err
+	}
+	return id.Next == nil || !bytes.Equal(id.Next.Seed, next.Seed), nil
 }
 
 // takeIdentity puts the key to come in place of the present one, whose private
