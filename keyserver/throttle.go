@@ -40,6 +40,7 @@ func (t *throttle) take(key string, now time.Time) (wait time.Duration, ok bool)
 	}
 	full = full.Add(t.rate.Every)
 	if over := full.Sub(now) - time.Duration(t.rate.Burst)*t.rate.Every; over > 0 {
+		t.buckets.put(key, have) // whoever asks is not forgotten
 		return over, false
 	}
 	t.buckets.put(key, bucket{full})
