@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -17,17 +18,18 @@ type apart struct {
 	*world
 	delivery, store *keyservertest.Server
 	storeWire       *wire
+	authWire        *wire
 }
 
 func newApart(t *testing.T) *apart {
 	t.Helper()
 	w := &world{t: t, clock: &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, wire: &wire{}}
-	a := &apart{world: w, storeWire: &wire{}}
+	a := &apart{world: w, storeWire: &wire{}, authWire: &wire{}}
 	start := func(wire *wire, o keyserver.Options) *keyservertest.Server {
 		o.Now = w.clock.now
 		return keyservertest.NewServer(t, keyservertest.Options{Server: o, Wrap: wire.wrap})
 	}
-	w.ks = start(&wire{}, keyserver.Options{Roles: []keyserver.Role{keyserver.RoleAuth}})
+	w.ks = start(a.authWire, keyserver.Options{Roles: []keyserver.Role{keyserver.RoleAuth}})
 	remote := func() *keyserver.RemoteAuth { return &keyserver.RemoteAuth{URL: w.ks.URL, Origin: w.ks.Origin} }
 	a.delivery = start(w.wire, keyserver.Options{Roles: []keyserver.Role{keyserver.RoleDelivery}, Auth: remote(), Origin: "https://delivery.test.example"})
 	a.store = start(a.storeWire, keyserver.Options{Roles: []keyserver.Role{keyserver.RoleStore}, Auth: remote(), Origin: "https://store.test.example"})
@@ -294,5 +296,70 @@ func TestThreat25_TwoDevicesStage(t *testing.T) {
 			to.reads(b, "agreed", from)
 		}
 		from.nothingStaged()
+	}
+}
+
+// TestPasswordChangeApart: sign-in and sealed objects at two servers. Wherever the change is
+// cut off, the password that signs in opens the state, and the change can be made
+// again.
+func TestPasswordChangeApart(t *testing.T) {
+	t.Parallel()
+	const next = "another horse, another battery"
+	for _, moment := range []string{"", "not sent", "answer lost once", "answer lost"} {
+		t.Run(moment, func(t *testing.T) {
+			t.Parallel()
+			a := newApart(t)
+			alice := a.user("alice")
+			lost := 0
+			is := func(e *exchange) bool { return moment != "" && e.is("POST", "/v1/auth/password") }
+			a.authWire.set(func(e *exchange) bool { return is(e) && moment == "not sent" }, func(e *exchange) {
+				if is(e) && (lost == 0 || moment == "answer lost") {
+					lost++
+					e.status = 0
+					if moment == "answer lost" {
+						alice.Close()
+					}
+				}
+			})
+			err := alice.ChangePassword(t.Context(), password, next)
+			a.authWire.set(nil, nil)
+			if done := moment == "" || moment == "answer lost once"; done != (err == nil) {
+				t.Fatal(err)
+			}
+			good, bad := next, password
+			if moment == "not sent" {
+				good, bad = bad, good
+			}
+			open := func(p string) error {
+				c, err := Open(t.Context(), alice.username, p, a.options(NewMemoryStore()))
+				if err == nil {
+					defer c.Close()
+					_, err = c.Sync(t.Context(), alice.self)
+				}
+				return err
+			}
+			if err := open(good); err != nil {
+				t.Fatalf("the password that signs in: %v", err)
+			}
+			if err := open(bad); !errors.Is(err, ErrCredentials) {
+				t.Fatalf("the other one: %v", err)
+			}
+			alice.crash()
+			if moment == "answer lost" { // this device has not heard of the new parameters
+				alice.Close()
+				if alice.Client, err = Open(t.Context(), alice.username, good, a.options(alice.store)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := alice.ChangePassword(t.Context(), good, "a third one, to go on with"); err != nil {
+				t.Fatal(err)
+			}
+			if err := open("a third one, to go on with"); err != nil {
+				t.Fatal(err)
+			}
+			if code, err := alice.ReplaceRecoveryCode(t.Context(), "a third one, to go on with"); err != nil || code == nil || code.Code == "" {
+				t.Fatalf("recovery code: %v", err)
+			}
+		})
 	}
 }

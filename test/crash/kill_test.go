@@ -40,7 +40,7 @@ var (
 	// Those that take months to come to: TestMaintainIsKilled of package cloudmls.
 	historyPoints = []string{"archive-packed", "archive-replaced", "history-due", "history-deleted"}
 	// Those of three servers: TestThreat24_CrashAroundACommitApart of package cloudmls.
-	apartPoints = []string{"commit-stored", "commit-accepted", "notice-submitted"}
+	apartPoints = []string{"commit-stored", "commit-accepted", "notice-submitted", "secrets-wrapped", "secrets-replaced"}
 )
 
 // killing is one moment: a crash point, or a kill from outside.

@@ -127,7 +127,7 @@ func TestCrashPointsAreAll(t *testing.T) {
 	}
 	// The model has one server. The points of three are tried by
 	// TestThreat24_CrashAroundACommitApart of package cloudmls.
-	have := []string{"commit-stored", "commit-accepted", "notice-submitted"}
+	have := []string{"commit-stored", "commit-accepted", "notice-submitted", "secrets-wrapped", "secrets-replaced"}
 	for _, list := range crashPoints {
 		have = append(have, list...)
 	}

@@ -224,12 +224,12 @@ func ParseWraps(b []byte) ([]Wrap, error) {
 	return wraps, nil
 }
 
-// Find returns the wrap of w's recipient and opens it; ErrUnwrap where there is
-// none or it does not open.
+// Find opens the wrap of w's recipient; ErrUnwrap where there is none that opens.
+// While a password is being replaced there are two of its kind.
 func (w *Wrapper) Find(wraps []Wrap) (root []byte, version uint32, err error) {
 	for _, x := range wraps {
-		if x.Kind == w.recipient.Kind && x.ID == w.recipient.ID {
-			return w.Root(x)
+		if root, version, err = w.Root(x); err == nil {
+			return root, version, nil
 		}
 	}
 	return nil, 0, ErrUnwrap

@@ -148,6 +148,9 @@ func (s *Store) replaceSecrets(ctx context.Context, oldAuth []byte, x *secrets, 
 		}
 		return t.wrapRoot()
 	})
+	if errors.Is(err, keyapi.ErrSplit) && oldAuth != nil {
+		err = s.replaceApart(ctx, oldAuth, x, also)
+	}
 	if problemCode(err) == keyapi.CodeForbidden {
 		return ErrCredentials
 	}

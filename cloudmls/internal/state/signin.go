@@ -301,14 +301,13 @@ func (t *Tx) wrapRoot() error {
 	return nil
 }
 
+// setRecipient makes n the only recipient of its kind and id.
 func (r *keyring) setRecipient(n keys.Recipient) {
-	for i, o := range r.Recipients {
-		if o.Kind == n.Kind && o.ID == n.ID {
-			r.Recipients[i] = n
-			return
-		}
-	}
+	r.Recipients = slices.DeleteFunc(r.Recipients, func(o keys.Recipient) bool { return o.Kind == n.Kind && o.ID == n.ID })
 	r.Recipients = append(r.Recipients, n)
 }
+
+// addRecipient leaves those of its kind and id as they are.
+func (r *keyring) addRecipient(n keys.Recipient) { r.Recipients = append(r.Recipients, n) }
 
 var errSession = errors.New("key server answered with a session of another user")
