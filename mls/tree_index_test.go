@@ -206,6 +206,9 @@ func TestIndexFollowsTheTree(t *testing.T) {
 				next.setLeaf(l, leaf())
 			}
 		}
+		if step%20 == 19 {
+			shrinkTwice(t, step, next)
+		}
 		probe := next.changed
 		for _, c := range probe {
 			if k := next.key(c.node); k != nil && !next.hasKey(k) {
@@ -228,6 +231,26 @@ func TestIndexFollowsTheTree(t *testing.T) {
 	}
 	if rebuilt == 0 || rebuilt > 200 {
 		t.Errorf("index was made anew %d times", rebuilt)
+	}
+}
+
+// shrinkTwice removes all leaves but the first quarter and the last one, and
+// then the last one: the tree halves more than once in one step.
+func shrinkTwice(t *testing.T, step int, tr *ratchetTree) {
+	t.Helper()
+	last := LeafIndex(tr.size() - 1)
+	for tr.leaf(last) == nil {
+		last--
+	}
+	for l := LeafIndex(max(1, tr.size()/4)); l < last; l++ {
+		if tr.leaf(l) != nil {
+			tr.remove(l)
+		}
+	}
+	checkHashes(t, step, tr)
+	if last > 0 {
+		tr.remove(last)
+		tr.truncate()
 	}
 }
 
