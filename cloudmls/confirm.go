@@ -16,7 +16,7 @@ import (
 const (
 	// confirmPage is how many accounts one Sync asks the key server about.
 	confirmPage = 64
-	// confirmAgain is when it asks again about one that it got no key for.
+	// confirmAgain is when it asks again about a key that it got no word on.
 	confirmAgain = time.Hour
 )
 
@@ -42,7 +42,7 @@ func (c *Client) followPins(ctx context.Context, self Account, wanted []Account)
 		if len(named) == confirmPage {
 			break
 		}
-		if wanted == nil && !c.mayAsk(self, a) {
+		if wanted == nil && !c.mayAsk(self, a, contacts.find(a).doubtful()) {
 			continue
 		}
 		answer, err := c.askAccount(ctx, a)
@@ -137,13 +137,21 @@ func (c *Client) askIdentity(ctx context.Context, a Account) ([]byte, error) {
 	return r.IdentityKey, err
 }
 
-// mayAsk tells whether it is time to ask about an account, and notes that it
-// was asked.
-func (c *Client) mayAsk(self, a Account) bool {
+// doubtful is the key that waits for the key server's word.
+func (p *pinEntry) doubtful() []byte {
+	if p.Next != nil {
+		return p.Next
+	}
+	return p.Key
+}
+
+// mayAsk tells whether it is time to ask whether a key is an account's, and notes
+// that it was asked. What was said of the key before says nothing of another.
+func (c *Client) mayAsk(self, a Account, key []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, name := c.now(), self.String()+"\x00"+a.String()
-	if last, ok := c.asked[name]; ok && now.Sub(last) < confirmAgain {
+	now, name := c.now(), self.String()+"\x00"+a.String()+"\x00"+string(key)
+	if last, ok := c.asked[name]; ok && now.Sub(last).Abs() < confirmAgain {
 		return false
 	}
 	if len(c.asked) >= maxUnconfirmed {

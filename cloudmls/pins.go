@@ -190,7 +190,5 @@ func (p *pinEntry) vouches(key []byte, opened time.Time) bool {
 	if bytes.Equal(p.Key, key) {
 		return true
 	}
-	return slices.ContainsFunc(p.Former, func(f formerKey) bool {
-		return bytes.Equal(f.Key, key) && opened.UnixMilli() <= f.Until
-	})
+	return slices.ContainsFunc(p.Former, func(f formerKey) bool { return f.counts(key, opened) })
 }

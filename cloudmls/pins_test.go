@@ -60,3 +60,25 @@ func TestThreat52_RotationOfAnotherKeyIsNotFollowed(t *testing.T) {
 		t.Errorf("the pin does not follow a key that it has signed: %+v", p)
 	}
 }
+
+// TestAnotherKeyIsAskedAboutAtOnce: that the key server was just asked about an
+// account's key keeps nobody waiting for its word on the next one, and a clock
+// that was set back keeps nobody waiting for longer than the hour.
+func TestAnotherKeyIsAskedAboutAtOnce(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	c := &Client{asked: map[string]time.Time{}, o: Options{Now: func() time.Time { return now }}}
+	alice, bob := account("alice"), account("bob")
+	pin := &pinEntry{Key: []byte("first"), Unconfirmed: true}
+	if !c.mayAsk(alice, bob, pin.doubtful()) || c.mayAsk(alice, bob, pin.doubtful()) {
+		t.Fatal("a key is not asked about once")
+	}
+	pin.Next = []byte("second")
+	if !c.mayAsk(alice, bob, pin.doubtful()) || c.mayAsk(alice, bob, pin.doubtful()) {
+		t.Error("the next key is not asked about once")
+	}
+	now = now.Add(-400 * 24 * time.Hour)
+	if !c.mayAsk(alice, bob, pin.doubtful()) {
+		t.Error("after a clock was set right, nothing is asked")
+	}
+}

@@ -190,7 +190,8 @@ type pinEntry struct {
 	Former []formerKey `json:"former,omitempty"`
 }
 
-// formerKey is an identity key that counts for epochs that began before Until.
+// formerKey is an identity key that counts for epochs that began before Until:
+// see counts.
 type formerKey struct {
 	Key     []byte `json:"key"`
 	Until   int64  `json:"until"`
