@@ -244,6 +244,9 @@ func (f *frame) check(what string, err error, allowed ...error) bool {
 	if (errors.As(err, &none) || errors.As(err, &bad)) && (w.skewed || w.away >= aged) {
 		return false // KeyPackages end, and some devices' calendars are wrong
 	}
+	if errors.As(err, &none) && w.rotated && !w.healthy {
+		return false // whose rotation was cut off has none until it is finished
+	}
 	if f.d.skew.Abs() > time.Hour && knowsNoTime(err) {
 		return false
 	}

@@ -118,7 +118,7 @@ func random(seed uint64) history {
 	for range 8 + r.IntN(20) {
 		h.Steps = append(h.Steps, randomStep(r, &h, true))
 	}
-	h.Forget = r.IntN(5) == 0
+	h.Forget = r.IntN(10) == 0
 	return h
 }
 

@@ -31,6 +31,13 @@ func TestRegressions(t *testing.T) {
 			{Op: "remove", U: 4, V: []int{1}, N: 1},
 			{Op: "group", U: 4, V: []int{2, 3, 1}},
 		}},
+		// MODEL_SEED=8092. Whoever had asked the key server for somebody's key within
+		// the hour did not ask about the one that replaced it, and could not write.
+		"two keys within the hour": {Users: 5, Devices: 1, Steps: []step{
+			{Op: "group", U: 4, V: []int{0, 3}},
+			{Op: "read", C: 3},
+			{Op: "rotate", Faults: []fault{{delayed, 5}}},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

@@ -540,7 +540,7 @@ func (w *world) update(f *frame) {
 		f.blur()
 		return
 	}
-	if !w.skewed && w.away < aged && (!m.Complete || !slices.Equal(m.State.Members, sorted(all))) {
+	if !w.skewed && !w.rotated && w.away < aged && (!m.Complete || !slices.Equal(m.State.Members, sorted(all))) {
 		w.fail("%s: update to %v left %+v", f.d.name, all, m)
 	}
 	for _, u := range w.users {
