@@ -22,7 +22,8 @@ state, your identity, and your part in every conversation; the devices that are 
 out. It is not done in one step: until it is, groups that it has not reached can still be read with what was stolen. Cut
 off, it is finished by the gateway of any of your devices.
 
-Change the password first ('cloudmls password'). People who have compared codes with you do so again. The gateway must not
+First change the password ('cloudmls password') and make another recovery code ('cloudmls recovery-code'): whoever had the
+device may have put their own in the place of yours. People who have compared codes with you do so again. The gateway must not
 run meanwhile.`,
 		RunE: func(c *cobra.Command, args []string) error { return lost(c, file, args) },
 	}
@@ -64,6 +65,6 @@ func lost(c *cobra.Command, file string, ids []string) (err error) {
 	if err := client.Rotate(c.Context(), o); err != nil {
 		return fmt.Errorf("%w (what is left is done when a gateway of yours runs)", err)
 	}
-	fmt.Fprintln(c.OutOrStdout(), "all keys are new. Make another recovery code as well: cloudmls recovery-code")
+	fmt.Fprintln(c.OutOrStdout(), "all keys are new")
 	return nil
 }
