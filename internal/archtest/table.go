@@ -104,6 +104,10 @@ var Rules = []Rule{
 	{Package: "internal/mailtest", Others: []string{"github.com/emersion/go-imap/v2", "github.com/emersion/go-smtp", "github.com/emersion/go-sasl", "github.com/emersion/go-message"}},
 	{Package: "test/bench"},
 	{Package: "test/postgres", Never: []string{"net/http"}},
+	// A key server as a process of its own, for measurements and attacks.
+	{Package: "test/benchkeyserver"},
+	{Package: "test/benchkeyserver/process", Ours: []string{"keyserver", "keyserver/boltstore", "keyserver/pgstore", "keyserver/keyservertest"}},
+	{Package: "test/hostile"},
 	{Package: "test/report", Never: []string{"net", "net/http", "os/exec"}},
 	{Package: "test/corpus", Never: []string{"net", "net/http", "os", "os/exec"}},
 	{Package: "test/stack", Never: []string{"net/http"}},
