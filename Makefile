@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 VECTORS  := mls/testdata/vectors
 VECTORS_REPO   := https://github.com/mlswg/mls-implementations
 
-.PHONY: all build demo test race check fuzz vectors interop e2e bench bench-mls bench-state bench-keyserver microbench soak soak-model soak-keyserver screenshots govulncheck clean
+.PHONY: all build demo test race check fuzz vectors interop e2e bench bench-mls bench-state bench-keyserver apidiff microbench soak soak-model soak-keyserver screenshots govulncheck clean
 
 all: build
 
@@ -58,6 +58,10 @@ bench-state: ## what the cloud state costs: octets, round trips, time; some ten 
 bench-keyserver: ## the key server over HTTP beside its stores, up to a million objects (Debian, root)
 	./test/postgres/install
 	CLOUDMLS_E2E=require $(GO) test -count=1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/benchkeyserver/ | grep target=
+
+apidiff: ## what changed for programs that import us since BASE=REVISION
+	@test -n "$(BASE)" || { echo "say make apidiff BASE=REVISION"; exit 2; }
+	./test/apidiff $(BASE)
 
 microbench: ## benchmarks of single primitives and of the mail format
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./mls/internal/labeled/ ./internal/mailseal/
