@@ -255,6 +255,9 @@ func (f *frame) check(what string, err error, allowed ...error) bool {
 			return false
 		}
 	}
+	if (errors.Is(err, cloudmls.ErrNotMember) || errors.Is(err, cloudmls.ErrNoConversation)) && w.shutOut(f.d.u) {
+		return false
+	}
 	if !f.troubled {
 		w.fail("%s: %s, though nothing went wrong: %v", f.d.name, what, err)
 	}

@@ -38,6 +38,13 @@ func TestRegressions(t *testing.T) {
 			{Op: "read", C: 3},
 			{Op: "rotate", Faults: []fault{{delayed, 5}}},
 		}},
+		// MODEL_SEED=1047169447753341039. Removed, and added again by somebody who came
+		// meanwhile: that is refused, and the others go on.
+		"added again by a stranger": {Users: 4, Devices: 1, Steps: []step{
+			{Op: "group", U: 2, V: []int{1}},
+			{Op: "send", U: 3, C: 1, N: 9, Faults: []fault{{meanwhile, 0}}, Meanwhile: &step{Op: "update", U: 1, D: 2, C: 3, V: []int{3}, N: 5}},
+			{Op: "group", U: 3, D: 2, V: []int{2}, N: 6},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

@@ -283,7 +283,7 @@ func (w *world) readable(f *frame, m *message, p *cloudmls.Plaintext, err error)
 		w.judge(f.d, m, p, !f.troubled)
 	case errors.Is(err, cloudmls.ErrSignedOut), errors.Is(err, cloudmls.ErrDropped):
 		f.check("read", err)
-	case w.talks[m.id].left[f.d.u.self]:
+	case w.shutOut(f.d.u) && w.talks[m.id].shut[f.d.u.self], w.talks[m.id].left[f.d.u.self]:
 		f.note("%s: %v", m, err)
 	case errors.As(err, &never) && never.Reason == cloudmls.NeverDeleted && m.due(w):
 		f.note("%s: %v", m, err)

@@ -32,6 +32,8 @@ type talk struct {
 	// left are those who have ever left by themselves: the others may go on
 	// writing to them for a while, and they do not follow.
 	left map[cloudmls.Account]bool
+	// shut are those who refuse to be let in again by people unknown to them.
+	shut map[cloudmls.Account]bool
 	// parted: somebody has left, or was to be removed, or the group to be replaced.
 	parted bool
 }
@@ -68,7 +70,7 @@ func groupID(n int) cloudmls.ConversationID {
 func (w *world) talk(id cloudmls.ConversationID, kind cloudmls.Kind) *talk {
 	t := w.talks[id]
 	if t == nil {
-		t = &talk{id: id, kind: kind, members: map[cloudmls.Account]membership{}, left: map[cloudmls.Account]bool{}}
+		t = &talk{id: id, kind: kind, members: map[cloudmls.Account]membership{}, left: map[cloudmls.Account]bool{}, shut: map[cloudmls.Account]bool{}}
 		if id == groupID(brief) {
 			t.days = briefDays
 		}
