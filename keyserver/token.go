@@ -100,6 +100,17 @@ func (g *signer) issue(id identity, now time.Time) (string, time.Time, error) {
 // token.
 var errKeysUnknown = errors.New("token keys are not available")
 
+func (t *tokens) publicKey(ctx context.Context, id string) (ed25519.PublicKey, error) {
+	k, err := t.keys.public(ctx, id)
+	if err != nil {
+		return nil, errors.Join(errKeysUnknown, err)
+	}
+	if k == nil {
+		return nil, errors.New("key id is not known")
+	}
+	return k, nil
+}
+
 // check verifies a token by itself; whether its session still exists is for
 // the store to say. Its error is errKeysUnknown, or says why the token is bad.
 func (t *tokens) check(ctx context.Context, token string) (identity, error) {
@@ -108,26 +119,21 @@ func (t *tokens) check(ctx context.Context, token string) (identity, error) {
 		return id, errors.New("access token is too long")
 	}
 	now := t.now()
-	if known, ok := t.checked.find(token, now); ok {
-		return known, nil
+	if known, key, ok := t.checked.find(token, now); ok {
+		_, err := t.publicKey(ctx, key)
+		return known, err
 	}
+	var kid string
 	var c claims
 	_, err := t.parser.ParseWithClaims(token, &c, func(tok *jwt.Token) (any, error) {
 		if typ, ok := tok.Header["typ"].(string); !ok || typ != tokenType {
 			return nil, errors.New("not an access token")
 		}
-		kid, ok := tok.Header["kid"].(string)
-		if !ok || len(kid) > 64 {
+		var ok bool
+		if kid, ok = tok.Header["kid"].(string); !ok || len(kid) > 64 {
 			return nil, errors.New("key id is not known")
 		}
-		k, err := t.keys.public(ctx, kid)
-		if err != nil {
-			return nil, errors.Join(errKeysUnknown, err)
-		}
-		if k == nil {
-			return nil, errors.New("key id is not known")
-		}
-		return k, nil
+		return t.publicKey(ctx, kid)
 	})
 	if err != nil {
 		return id, err
@@ -141,6 +147,6 @@ func (t *tokens) check(ctx context.Context, token string) (identity, error) {
 	if err := id.session.UnmarshalText([]byte(c.Session)); err != nil {
 		return id, err
 	}
-	t.checked.remember(id, now, c.ExpiresAt.Time)
+	t.checked.remember(id, kid, now, c.ExpiresAt.Time)
 	return id, nil
 }
