@@ -120,7 +120,9 @@ func (s *Server) Up() error {
 }
 
 // Crash ends the server as a power cut would: without a checkpoint. Up recovers.
-func (s *Server) Crash() error { return s.run("pg_ctl", "-D", s.data(), "-m", "immediate", "-w", "stop") }
+func (s *Server) Crash() error {
+	return s.run("pg_ctl", "-D", s.data(), "-m", "immediate", "-w", "stop")
+}
 
 // Down ends the server in good order, with its connections.
 func (s *Server) Down() error { return s.run("pg_ctl", "-D", s.data(), "-m", "fast", "-w", "stop") }
