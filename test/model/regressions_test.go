@@ -45,6 +45,12 @@ func TestRegressions(t *testing.T) {
 			{Op: "send", U: 3, C: 1, N: 9, Faults: []fault{{meanwhile, 0}}, Meanwhile: &step{Op: "update", U: 1, D: 2, C: 3, V: []int{3}, N: 5}},
 			{Op: "group", U: 3, D: 2, V: []int{2}, N: 6},
 		}},
+		// MODEL_SEED=40022. A device that crashed in the midst of its first sign-in went
+		// on without the sign-in parameters.
+		"a first sign-in that crashes": {Users: 2, Devices: 1, Steps: []step{
+			{Op: "open", C: 3, N: 11, Faults: []fault{{crashBefore, 5}}},
+			{Op: "password", D: 1, C: 1, N: 11},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

@@ -48,10 +48,12 @@ func Open(ctx context.Context, username, password string, c Config) (*Store, err
 	if err := s.findRoot(ctx, wrapper, known); err != nil {
 		return nil, err
 	}
-	if err := s.enrol(ctx, wrapper); err != nil {
+	// A device that has a vault has pins: else one that crashed between the two
+	// would take other parameters at its next sign-in.
+	if err := s.pin(p.KDF); err != nil {
 		return nil, fmt.Errorf("sign in: %w", err)
 	}
-	if err := s.pin(p.KDF); err != nil {
+	if err := s.enrol(ctx, wrapper); err != nil {
 		return nil, fmt.Errorf("sign in: %w", err)
 	}
 	return s, nil
