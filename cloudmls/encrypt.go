@@ -62,15 +62,18 @@ func (c *Client) encrypt(ctx context.Context, self Account, id ConversationID, s
 		return nil, err
 	}
 	defer unlock()
-	err = c.syncSince(ctx, self, since)
-	if err != nil && !unreachable(ctx, err) {
-		return nil, err
+	away := c.syncSince(ctx, self, since)
+	if away != nil && !unreachable(ctx, away) {
+		return nil, away
 	}
-	online := err == nil
+	online := away == nil
 	if !online {
-		c.o.Logger.DebugContext(ctx, "encrypting without the key server", slog.Any("err", err))
+		c.o.Logger.DebugContext(ctx, "encrypting without the key server", slog.Any("err", away))
 	}
 	conv, err := c.sendable(ctx, self, id)
+	if !online && errors.Is(err, ErrNoConversation) {
+		return nil, away // who could not ask does not know that there is none
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -148,7 +148,17 @@ func (c *Client) ensure(ctx context.Context, self Account, id ConversationID, wa
 // other side, or a sibling device, was faster.
 const maxReplacements = 6
 
+// addMissing adds members who are not in the group, those included whom the
+// Commit itself takes out because they had asked to leave: they are wanted anew.
 func (c *Client) addMissing(ctx context.Context, self Account, id ConversationID, members []Account, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
+	conv, err := c.addAbsent(ctx, self, id, members, claimed)
+	if err == nil && len(absent(conv, members)) > 0 {
+		conv, err = c.addAbsent(ctx, self, id, members, claimed)
+	}
+	return conv, err
+}
+
+func (c *Client) addAbsent(ctx context.Context, self Account, id ConversationID, members []Account, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
 	return c.commit(ctx, self, id, func(conv *conversationRecord) (*change, error) {
 		missing := absent(conv, members)
 		if len(missing) == 0 {

@@ -51,6 +51,20 @@ func TestRegressions(t *testing.T) {
 			{Op: "open", C: 3, N: 11, Faults: []fault{{crashBefore, 5}}},
 			{Op: "password", D: 1, C: 1, N: 11},
 		}},
+		// MODEL_SEED=60087. Who had left was not added again by somebody who wanted
+		// them in the group, and Ensure said that all was well.
+		"added again after leaving": {Users: 4, Devices: 1, Steps: []step{
+			{Op: "group", U: 3, V: []int{3, 1}},
+			{Op: "leave", U: 1, D: 1, C: 2, N: 15},
+			{Op: "group", U: 3, C: 3, V: []int{2, 1}, N: 5},
+		}},
+		// MODEL_SEED=60231. A device that a rotation had put out, and that could not
+		// ask any more, said that there was no such conversation.
+		"a device that could not ask": {Users: 2, Devices: 2, Steps: []step{
+			{Op: "group", D: 1, V: []int{1}},
+			{Op: "rotate", U: 1, D: 2, N: 6, Crash: "rotation-begun"},
+			{Op: "send", U: 1, D: 1, C: 1},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
