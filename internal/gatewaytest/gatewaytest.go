@@ -132,10 +132,18 @@ func (w *World) Refused(name string, l world.Letter, code int) string {
 	return reply.Message
 }
 
+// patience is how long Read waits for a message: what needs several
+// transactions is accepted once it is in the outbox, and sent behind the answer.
+const patience = 20 * time.Second
+
 // Read gives a message as the person's mail program sees it.
 func (w *World) Read(name, mailbox, messageID string) *world.Mail {
 	w.TB.Helper()
 	m, err := w.Program(name).Find(w.TB.Context(), mailbox, messageID)
+	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+		m, err = w.Program(name).Find(w.TB.Context(), mailbox, messageID)
+	}
 	if err != nil {
 		w.TB.Fatalf("%s reads: %v", name, err)
 	}
