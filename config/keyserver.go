@@ -20,7 +20,7 @@ type KeyServerFile struct {
 	MailProof      Mail     `toml:"mail_proof" doc:"How mail addresses are proven: a message with a secret is sent to them."`
 	ACME           ACME     `toml:"acme" doc:"A certificate that the server obtains and renews by itself, in place of tls_cert."`
 	Metrics        Metrics  `toml:"metrics" doc:"Figures for Prometheus."`
-	Limits         Limits   `toml:"limits" doc:"What one user may store. 0 or nothing means the server's default."`
+	Limits         Limits   `toml:"limits" doc:"What one user may store, and how many may be connected. 0 or nothing means the server's default."`
 	Log            Log      `toml:"log" doc:"What is logged."`
 }
 
@@ -71,7 +71,8 @@ type Metrics struct {
 	Listen string `toml:"listen" example:"127.0.0.1:9464" doc:"Address of /metrics, without TLS and login: a loopback address, or one of a network that only you can reach. Nothing means none. They name no user."`
 }
 
-// Limits is what one user may store on a key server; 0 means its default.
+// Limits is what one user may store on a key server, and how many may be
+// connected; 0 means its default.
 type Limits struct {
 	Objects     int   `toml:"objects" doc:"Sealed objects of one user."`
 	ObjectBytes int64 `toml:"object_bytes" doc:"Octets of these objects."`
@@ -80,4 +81,8 @@ type Limits struct {
 	KeyPackages int   `toml:"keypackages" doc:"KeyPackages in one account's pool."`
 	Inbox       int   `toml:"inbox" doc:"Messages that wait for one account."`
 	InboxBytes  int64 `toml:"inbox_bytes" doc:"Octets of these messages."`
+
+	Connections     int `toml:"connections" doc:"Connections at once, of everybody. -1 means no limit."`
+	ConnectionsFrom int `toml:"connections_from" doc:"Connections at once from one network (IPv4 /24, IPv6 /64), trusted_proxies aside. -1 means no limit."`
+	LongPollsFrom   int `toml:"long_polls_from" doc:"Clients of one network that wait for news at once. -1 means no limit."`
 }

@@ -422,5 +422,15 @@ func (c *checks) keyServer(k *KeyServerFile) {
 			c.failf("limits."+l.key, "must not be negative")
 		}
 	}
+	for _, l := range []struct {
+		key   string
+		value int
+	}{
+		{"connections", k.Limits.Connections}, {"connections_from", k.Limits.ConnectionsFrom}, {"long_polls_from", k.Limits.LongPollsFrom},
+	} {
+		if l.value < -1 {
+			c.failf("limits."+l.key, "must be -1 (no limit), 0 (the default) or a number")
+		}
+	}
 	c.log("log", &k.Log)
 }

@@ -40,6 +40,7 @@ func keyServerOptions(f *config.KeyServerFile, log *slog.Logger) (*keyserver.Opt
 		Limits: keyserver.Limits{
 			Objects: f.Limits.Objects, ObjectBytes: f.Limits.ObjectBytes, Accounts: f.Limits.Accounts, Sessions: f.Limits.Sessions,
 			KeyPackages: f.Limits.KeyPackages, Inbox: f.Limits.Inbox, InboxBytes: f.Limits.InboxBytes,
+			Connections: f.Limits.Connections, ConnectionsFrom: f.Limits.ConnectionsFrom, LongPollsFrom: f.Limits.LongPollsFrom,
 		},
 	}
 	for _, r := range f.Roles {
