@@ -1,14 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/config"
-	"github.com/cloudmls/gateway/internal/control"
 	"github.com/cloudmls/gateway/internal/device"
 )
 
@@ -31,40 +29,20 @@ run meanwhile.`,
 	return c
 }
 
-func lost(c *cobra.Command, file string, ids []string) (err error) {
+func lost(c *cobra.Command, file string, ids []string) error {
 	g, err := config.LoadGateway(file)
 	if err != nil {
 		return configError{err}
 	}
-	running, err := control.Dial(c.Context(), controlSocket(g))
-	if err == nil {
-		return errors.Join(errors.New("the gateway runs; end it first"), running.Close())
-	} else if !errors.Is(err, control.ErrNotRunning) {
+	return alone(c, g, func(_ *device.Device, client *cloudmls.Client) error {
+		tell := progress(c)
+		o := cloudmls.RotateOptions{Devices: ids, Progress: func(p cloudmls.RotationProgress) {
+			tell("%s: %d of %d", p.Stage, p.Done, p.Total)
+		}}
+		if err := client.Rotate(c.Context(), o); err != nil {
+			return fmt.Errorf("%w (what is left is done when a gateway of yours runs)", err)
+		}
+		_, err := fmt.Fprintln(c.OutOrStdout(), "all keys are new")
 		return err
-	}
-	log := newLogger(c.ErrOrStderr(), g.Log)
-	stopKeyServer, err := localKeyServer(c, g, log)
-	if err != nil {
-		return err
-	}
-	defer stopKeyServer()
-	d, err := device.Open(g, device.Options{Passphrase: passphrase(c, g), Logger: log})
-	if err != nil {
-		return err
-	}
-	defer closing(&err, "local store", d.Close)
-	client, err := d.Resume(c.Context())
-	if err != nil {
-		return fmt.Errorf("this device is not signed in: %w (run 'cloudmls setup' or 'cloudmls run')", err)
-	}
-	defer closing(&err, "client", client.Close)
-	tell := progress(c)
-	o := cloudmls.RotateOptions{Devices: ids, Progress: func(p cloudmls.RotationProgress) {
-		tell("%s: %d of %d", p.Stage, p.Done, p.Total)
-	}}
-	if err := client.Rotate(c.Context(), o); err != nil {
-		return fmt.Errorf("%w (what is left is done when a gateway of yours runs)", err)
-	}
-	fmt.Fprintln(c.OutOrStdout(), "all keys are new")
-	return nil
+	})
 }

@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/config"
-	"github.com/cloudmls/gateway/internal/control"
 	"github.com/cloudmls/gateway/internal/device"
 )
 
@@ -55,48 +54,31 @@ The gateway must not run meanwhile.`,
 	return c
 }
 
-func prove(c *cobra.Command, file string, args []string, from secretSource, ask bool) (err error) {
+func prove(c *cobra.Command, file string, args []string, from secretSource, ask bool) error {
 	g, a, err := oneAccount(file, args)
 	if err != nil {
 		return err
 	}
-	running, err := control.Dial(c.Context(), controlSocket(g))
-	if err == nil {
-		return errors.Join(errors.New("the gateway runs, and answers the key server by itself; end it first to do it here"), running.Close())
-	} else if !errors.Is(err, control.ErrNotRunning) {
-		return err
-	}
-	log := newLogger(c.ErrOrStderr(), g.Log)
-	stopKeyServer, err := localKeyServer(c, g, log)
-	if err != nil {
-		return err
-	}
-	defer stopKeyServer()
-	d, err := device.Open(g, device.Options{Passphrase: passphrase(c, g), Logger: log})
-	if err != nil {
-		return err
-	}
-	defer closing(&err, "local store", d.Close)
-	client, err := d.Resume(c.Context())
-	if err != nil {
-		return fmt.Errorf("this device is not signed in: %w (run 'cloudmls setup' or 'cloudmls run')", err)
-	}
-	defer closing(&err, "client", client.Close)
-	if from.given() || ask {
-		code, err := oneSecret(newStdinLines(c.InOrStdin()), from, "code in the key server's message", newTerminal(c).Secret)
-		if err != nil {
+	return alone(c, g, func(d *device.Device, client *cloudmls.Client) error {
+		if err := proveAddress(c, g, a, d, client, from, ask); err != nil {
 			return err
 		}
-		if err := device.ProveByCode(c.Context(), client, a.Address, code.RevealString()); err != nil {
-			return err
-		}
-	} else {
+		_, err := fmt.Fprintf(c.OutOrStdout(), "%s is yours at the key server %s\n", a.Address, g.KeyServer.Origin)
+		return err
+	})
+}
+
+// proveAddress takes the code from a person, or waits for the key server's
+// message by itself.
+func proveAddress(c *cobra.Command, g *config.Gateway, a *config.Account, d *device.Device, client *cloudmls.Client, from secretSource, ask bool) error {
+	if !from.given() && !ask {
 		only := *g
 		only.Accounts = []config.Account{*a}
-		if err := device.AddAccounts(c.Context(), client, &only, prover(c, g, d)); err != nil {
-			return err
-		}
+		return device.AddAccounts(c.Context(), client, &only, prover(c, g, d))
 	}
-	fmt.Fprintf(c.OutOrStdout(), "%s is yours at the key server %s\n", a.Address, g.KeyServer.Origin)
-	return nil
+	code, err := oneSecret(newStdinLines(c.InOrStdin()), from, "code in the key server's message", newTerminal(c).Secret)
+	if err != nil {
+		return err
+	}
+	return device.ProveByCode(c.Context(), client, a.Address, code.RevealString())
 }

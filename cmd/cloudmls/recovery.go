@@ -1,13 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/config"
-	"github.com/cloudmls/gateway/internal/control"
 	"github.com/cloudmls/gateway/internal/device"
 )
 
@@ -28,15 +27,12 @@ server. Other devices stay yours, and ask for the password when they sign in aga
 	return c
 }
 
-func newRecoveryCode(c *cobra.Command, file, to string, from secretSource) (err error) {
+func newRecoveryCode(c *cobra.Command, file, to string, from secretSource) error {
 	g, err := config.LoadGateway(file)
 	if err != nil {
 		return configError{err}
 	}
-	running, err := control.Dial(c.Context(), controlSocket(g))
-	if err == nil {
-		return errors.Join(errors.New("the gateway runs; end it first"), running.Close())
-	} else if !errors.Is(err, control.ErrNotRunning) {
+	if err := notRunning(c, g); err != nil { // before anything is asked
 		return err
 	}
 	into, err := newSecretFile(to)
@@ -48,28 +44,14 @@ func newRecoveryCode(c *cobra.Command, file, to string, from secretSource) (err 
 	if err != nil {
 		return err
 	}
-	log := newLogger(c.ErrOrStderr(), g.Log)
-	stopKeyServer, err := localKeyServer(c, g, log)
-	if err != nil {
-		return err
-	}
-	defer stopKeyServer()
-	d, err := device.Open(g, device.Options{Passphrase: passphrase(c, g), Logger: log})
-	if err != nil {
-		return err
-	}
-	defer closing(&err, "local store", d.Close)
-	client, err := d.Resume(c.Context())
-	if err != nil {
-		return fmt.Errorf("this device is not signed in: %w (run 'cloudmls setup' or 'cloudmls run')", err)
-	}
-	defer closing(&err, "client", client.Close)
-	code, err := d.NewCode(c.Context(), client, password)
-	if err != nil {
-		return err
-	}
-	if err := showRecovery(c, false, into, code); err != nil {
-		return fmt.Errorf("the recovery code could not be handed over (run this again, it makes another one): %w", err)
-	}
-	return d.CodeSeen()
+	return alone(c, g, func(d *device.Device, client *cloudmls.Client) error {
+		code, err := d.NewCode(c.Context(), client, password)
+		if err != nil {
+			return err
+		}
+		if err := showRecovery(c, false, into, code); err != nil {
+			return fmt.Errorf("the recovery code could not be handed over (run this again, it makes another one): %w", err)
+		}
+		return d.CodeSeen()
+	})
 }
