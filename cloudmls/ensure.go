@@ -17,15 +17,7 @@ import (
 // *MissingKeyPackagesError names who cannot be, *IdentityChangedError and
 // *BadKeyPackageError who must not be.
 func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*ConversationState, error) {
-	self, err := c.own(ctx, self)
-	if err != nil {
-		return nil, err
-	}
-	members, err := others(self, want.Members)
-	if err != nil {
-		return nil, err
-	}
-	id, err := conversationID(self, want, members)
+	self, members, id, err := c.wanted(ctx, self, want)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +45,21 @@ func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*
 		return nil, err
 	}
 	return c.snapshot(ctx, self, conv), nil
+}
+
+// wanted gives a wanted conversation's id and its members but the own account, in
+// canonical form.
+func (c *Client) wanted(ctx context.Context, self Account, want Conversation) (Account, []Account, ConversationID, error) {
+	self, err := c.own(ctx, self)
+	if err != nil {
+		return self, nil, ConversationID{}, err
+	}
+	members, err := others(self, want.Members)
+	if err != nil {
+		return self, nil, ConversationID{}, err
+	}
+	id, err := conversationID(self, want, members)
+	return self, members, id, err
 }
 
 // conversationID checks the wanted id against the people, or derives it.

@@ -10,15 +10,7 @@ import (
 // Create makes a group for a conversation that has none, with all of its members
 // or not at all; errors are those of Ensure, and ErrConversationExists.
 func (c *Client) Create(ctx context.Context, self Account, want Conversation) (*ConversationState, error) {
-	self, err := c.own(ctx, self)
-	if err != nil {
-		return nil, err
-	}
-	members, err := others(self, want.Members)
-	if err != nil {
-		return nil, err
-	}
-	id, err := conversationID(self, want, members)
+	self, members, id, err := c.wanted(ctx, self, want)
 	if err != nil {
 		return nil, err
 	}

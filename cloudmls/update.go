@@ -68,15 +68,7 @@ const (
 // anybody else is refused with ErrNobody: it is more likely a mistake of the
 // platform than meant, and Remove and Leave are there.
 func (c *Client) Update(ctx context.Context, self Account, want Conversation) (*Membership, error) {
-	self, err := c.own(ctx, self)
-	if err != nil {
-		return nil, err
-	}
-	members, err := others(self, want.Members)
-	if err != nil {
-		return nil, err
-	}
-	id, err := conversationID(self, want, members)
+	self, members, id, err := c.wanted(ctx, self, want)
 	if err != nil {
 		return nil, err
 	}
