@@ -51,6 +51,10 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 		return fmt.Errorf("%w: %s", ErrNoAccount, self)
 	}
 	now := c.now()
+	have, err := c.reader(ctx, self).keyPackages()
+	if err != nil {
+		return err
+	}
 	var fresh []keyPackageEntry
 	var uploads []keyapi.KeyPackageUpload
 	for _, pool := range poolsOf(count) {
@@ -58,10 +62,7 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 		if pool.Available < max(1, c.o.KeyPackages/3) {
 			need = min(c.o.KeyPackages-pool.Available, maxUpload)
 		}
-		lastResort, err := c.needsLastResort(ctx, self, pool)
-		if err != nil {
-			return err
-		}
+		lastResort := have.needsLastResort(pool, now)
 		if need == 0 && !lastResort {
 			continue
 		}
@@ -121,12 +122,7 @@ func (c *Client) lookAtPool(ctx context.Context, self Account, force bool) error
 
 // needsLastResort tells whether a pool's last-resort KeyPackage is to be
 // replaced: it is missing, old, or was used a while ago.
-func (c *Client) needsLastResort(ctx context.Context, self Account, pool keyapi.SuiteCount) (bool, error) {
-	r, err := c.reader(ctx, self).keyPackages()
-	if err != nil {
-		return false, err
-	}
-	now := c.now()
+func (r *keyPackagesRecord) needsLastResort(pool keyapi.SuiteCount, now time.Time) bool {
 	var newest *keyPackageEntry
 	for i := range r.Packages {
 		// One of the future was made by a device whose clock was ahead: the key
@@ -137,10 +133,10 @@ func (c *Client) needsLastResort(ctx context.Context, self Account, pool keyapi.
 		}
 	}
 	if newest == nil || !pool.LastResort {
-		return true, nil
+		return true
 	}
 	return now.Sub(time.UnixMilli(newest.Created)) >= lastResortAge ||
-		newest.Used != 0 && now.Sub(time.UnixMilli(newest.Used)) >= lastResortUsed, nil
+		newest.Used != 0 && now.Sub(time.UnixMilli(newest.Used)) >= lastResortUsed
 }
 
 func (e *keyPackageEntry) suite() uint16 {

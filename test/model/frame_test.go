@@ -31,6 +31,9 @@ type frame struct {
 	after func()
 }
 
+// crashed begins the name of the count of crashes at a place.
+const crashed = "crash "
+
 // crash unwinds the operation of a device that crashed.
 type crash struct{ f *frame }
 
@@ -42,7 +45,7 @@ func (f *frame) note(format string, args ...any) {
 
 func (f *frame) crash(where string) {
 	f.note("crash: %s", where)
-	f.d.w.counts["crash "+where]++
+	f.d.w.counts[crashed+where]++
 	f.crashed, f.troubled = true, true
 	f.d.disk.dead = true // whatever is deferred stores nothing
 	panic(crash{f})
@@ -63,7 +66,7 @@ func (w *world) point(name string) {
 	}
 	if strings.HasPrefix(name, "tx-") || name == "keypackage-taken" {
 		f.note("crash of the key server: %s", name)
-		w.counts["crash "+name]++
+		w.counts[crashed+name]++
 		panic(http.ErrAbortHandler)
 	}
 	f.crash(name)

@@ -16,8 +16,10 @@ type history struct {
 	Users   int `json:"users"`
 	Devices int `json:"devices"` // of each user, signed in long ago
 	// Forget: at the end, time passes until what is kept for a while is gone.
-	Forget bool   `json:"forget,omitempty"`
-	Steps  []step `json:"steps"`
+	Forget bool `json:"forget,omitempty"`
+	// JSON: bodies travel as JSON, not as CBOR, which takes half the time.
+	JSON  bool   `json:"json,omitempty"`
+	Steps []step `json:"steps"`
 }
 
 // step is one operation, and what goes wrong during it.
@@ -85,7 +87,7 @@ var crashPoints = map[string][]string{
 
 func (h history) String() string {
 	var s strings.Builder
-	head, _ := json.Marshal(history{Users: h.Users, Devices: h.Devices, Forget: h.Forget})
+	head, _ := json.Marshal(history{Users: h.Users, Devices: h.Devices, Forget: h.Forget, JSON: h.JSON})
 	s.Write(head)
 	for _, x := range h.Steps {
 		s.WriteString("\n\t" + x.String())
@@ -111,7 +113,7 @@ var weights = map[string]int{
 // random makes the history of a seed.
 func random(seed uint64) history {
 	r := rand.New(rand.NewPCG(seed, 1))
-	h := history{Users: 2 + r.IntN(maxUsers-1), Devices: 1 + r.IntN(maxDevices)}
+	h := history{Users: 2 + r.IntN(maxUsers-1), Devices: 1 + r.IntN(maxDevices), JSON: seed%8 == 0}
 	for n := range 1 + r.IntN(2) { // something to work with
 		h.Steps = append(h.Steps, step{Op: "group", U: r.IntN(h.Users), D: r.IntN(h.Devices), C: n, V: r.Perm(h.Users)[1:]})
 	}

@@ -3,6 +3,7 @@
 package model
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -23,7 +24,7 @@ const firstSeed = 50000
 // -short; MODEL_SHARDS the number of processes that share them, 2 by default;
 // MODEL_SEED the seed of the first one: the same one by default, so that where a
 // history fails it is a change that is to blame; "random" draws others ('make
-// soak-model').
+// soak-model'). docs/model.md.
 func TestModel(t *testing.T) {
 	var err error
 	runs, shards := number(t, "MODEL_RUNS", 400), number(t, "MODEL_SHARDS", 2)
@@ -54,15 +55,35 @@ func TestModel(t *testing.T) {
 		wg.Go(func() {
 			cmd := exec.Command(program, "-test.count=1", "-test.timeout=0", "-test.v")
 			cmd.Env = append(os.Environ(), fmt.Sprintf("MODEL_RUNS=%d", share), fmt.Sprintf("MODEL_SEED=%d", first))
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Errorf("process %d: %v\n%s", n, err, out)
-				return
+			said := &lines{prefix: fmt.Sprintf("process %d: ", n)}
+			cmd.Stdout, cmd.Stderr = said, said
+			if err := cmd.Run(); err != nil {
+				t.Errorf("process %d: %v\n%s", n, err, said.all.Bytes())
 			}
-			t.Logf("%s", out)
 		})
 	}
 	wg.Wait()
+}
+
+// lines keeps what a process says, and passes it on, line by line, as it comes.
+type lines struct {
+	prefix string
+	all    bytes.Buffer
+	at     int // what is before was passed on
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.all.Write(p)
+	for testing.Verbose() {
+		rest := l.all.Bytes()[l.at:]
+		end := bytes.IndexByte(rest, '\n')
+		if end < 0 {
+			break
+		}
+		fmt.Printf("%s%s\n", l.prefix, rest[:end])
+		l.at += end + 1
+	}
+	return len(p), nil
 }
 
 func number(t *testing.T, name string, otherwise int) int {

@@ -7,7 +7,6 @@
 package model
 
 import (
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -27,14 +26,16 @@ type bench struct {
 	t    *testing.T
 	dir  string
 	tmpl *template
-	runs int
+	runs int // those that make a failure smaller among them
 	// counts of what happened, so that a test of nothing is noticed.
-	counts map[string]int
+	counts      map[string]int
+	failed      []uint64 // seeds
+	began, told time.Time
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: folder(t), counts: map[string]int{}}
+	b := &bench{t: t, dir: folder(t), counts: map[string]int{}, began: time.Now(), told: time.Now()}
 	b.tmpl = makeTemplate(t, b.dir)
 	return b
 }
@@ -50,7 +51,7 @@ func (b *bench) run(h history) (err error, log string) {
 		if w, end, err = b.tmpl.world(path, h.Users, h.Devices); err != nil {
 			return
 		}
-		w.forget = h.Forget
+		w.forget, w.json = h.Forget, h.JSON
 		crashpoint.Hook(w.point)
 		defer crashpoint.Hook(nil)
 		for n := range h.Steps {
@@ -76,33 +77,38 @@ func (b *bench) run(h history) (err error, log string) {
 	return err, log
 }
 
-// shrinkTries bounds how long a failure is made smaller.
-const shrinkTries = 150
+const (
+	// shrinkTries bounds how often a failure is run again to make it smaller, and
+	// maxShrunk how many are.
+	shrinkTries = 150
+	maxShrunk   = 8
+)
 
-// TestModel runs MODEL_RUNS random histories, of the seeds from MODEL_SEED on.
+// TestModel runs MODEL_RUNS random histories, of the seeds from MODEL_SEED on. One
+// that fails does not keep the others from being played.
 func TestModel(t *testing.T) {
-	runs, seed := int(number(t, "MODEL_RUNS", 100)), number(t, "MODEL_SEED", rand.Uint64())
+	runs, seed := number(t, "MODEL_RUNS", 100), number(t, "MODEL_SEED", rand.Uint64())
 	debug.SetGCPercent(400) // each history leaves much behind
 	b := newBench(t)
-	began := time.Now()
 	for n := range runs {
-		h := random(seed + uint64(n))
-		err, _ := b.run(h)
+		b.tell(seed, n, runs)
+		h := random(seed + n)
+		err, log := b.run(h)
 		if err == nil {
 			continue
 		}
-		cut := shrink(h, shrinkTries, func(h history) bool {
-			err, _ := b.run(h)
-			return err != nil
-		})
-		now, log := b.run(cut)
-		t.Errorf("MODEL_SEED=%d MODEL_RUNS=1: %v\nmade smaller: %v\n%s\nwhat happened:\n%s", seed+uint64(n), err, now, cut, log)
-		break
+		failed, cut, now := seed+n, h, err
+		if b.failed = append(b.failed, failed); len(b.failed) <= maxShrunk {
+			cut = shrink(h, shrinkTries, func(h history) bool {
+				b.tell(seed, n, runs)
+				err, _ := b.run(h)
+				return err != nil
+			})
+			now, log = b.run(cut)
+		}
+		t.Errorf("%v\nplay it again: MODEL_SEED=%d MODEL_RUNS=1 go test -count=1 -v -run TestModel ./test/model/\nmade smaller: %v\n%s\nwhat happened:\n%s", err, failed, now, cut, log)
 	}
-	for _, k := range slices.Sorted(maps.Keys(b.counts)) {
-		t.Logf("%-34s %7d, %.2f in a run", k, b.counts[k], float64(b.counts[k])/float64(b.runs))
-	}
-	t.Logf("%d histories, the first of MODEL_SEED=%d, in %v", b.runs, seed, time.Since(began))
+	b.summary(seed, runs)
 }
 
 func number(t *testing.T, name string, otherwise uint64) uint64 {

@@ -46,8 +46,11 @@ func (w *world) settle() {
 	if w.broken != nil {
 		return
 	}
+	before := w.submitted
 	w.exchange(views)
-	w.syncAll()
+	if w.submitted != before {
+		w.syncAll()
+	}
 	w.readAll()
 	w.agree(w.views())
 	w.problems()
@@ -88,19 +91,14 @@ func (w *world) some(n int, fn func(f *frame, c *cloudmls.Client)) {
 	}
 }
 
-// syncAll brings everybody up to date: all devices, then one of each user, until
-// there is nothing left to be taken, and all again where there was something.
+// syncAll brings all devices up to date, until there was nothing for any of them
+// and none of them sent anything to others.
 func (w *world) syncAll() {
-	devices := maxDevices + 9
 	for range 12 {
-		quiet := true
-		w.some(devices, func(f *frame, c *cloudmls.Client) { quiet = w.bringUp(f, c) && quiet })
-		if quiet && devices == 1 || w.broken != nil {
+		quiet, before := true, w.submitted
+		w.each(func(f *frame, c *cloudmls.Client) { quiet = w.bringUp(f, c) && quiet })
+		if quiet && w.submitted == before || w.broken != nil {
 			return
-		}
-		devices = maxDevices + 9
-		if quiet {
-			devices = 1
 		}
 	}
 	w.fail("the world does not come to rest")

@@ -122,5 +122,9 @@ func (w *world) serve(l *letter, r *http.Request) (answer *http.Response, err er
 	w.server.ServeHTTP(rec, l.request())
 	answer = rec.Result()
 	answer.Request = r
+	// A transaction with a member of that name, in either encoding.
+	if answer.StatusCode == http.StatusOK && strings.HasSuffix(r.URL.Path, "/tx") && bytes.Contains(l.body, []byte("commit")) {
+		w.submitted++
+	}
 	return answer, nil
 }

@@ -3,6 +3,7 @@
 package model
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -41,13 +42,16 @@ type world struct {
 	places   map[string]*message
 	talks    map[cloudmls.ConversationID]*talk
 	log      strings.Builder
+	json     bool  // bodies travel as JSON
 	forget   bool  // at the end, time passes until what is kept for a while is gone
 	broken   error // the first thing that should not be
 	counts   map[string]int
-	rotated  bool          // somebody replaced identity keys, or tried
-	healthy  bool          // all trouble is over, and everybody was told
-	skewed   bool          // somebody's calendar is, or was, wrong
-	away     time.Duration // how much time passed in which nobody did anything
+	rotated  bool // somebody replaced identity keys, or tried
+	// submitted is how often somebody gave the key server something for others.
+	submitted int
+	healthy   bool          // all trouble is over, and everybody was told
+	skewed    bool          // somebody's calendar is, or was, wrong
+	away      time.Duration // how much time passed in which nobody did anything
 }
 
 type user struct {
@@ -76,7 +80,8 @@ type device struct {
 
 // template is a world in which everybody has signed in, made once.
 type template struct {
-	file  []byte // the key server's
+	file  []byte // the key server's, up to its last octet that is not zero
+	size  int64  // of the whole file
 	disks [maxUsers][maxDevices]map[string][]byte
 	now   time.Time
 }
@@ -138,7 +143,7 @@ func (u *user) addDevice() *device {
 }
 
 func (d *device) options() (cloudmls.Options, error) {
-	server, err := keyclient.New(keyclient.Options{URL: serverURL, HTTPClient: &http.Client{Transport: &wire{d}}})
+	server, err := keyclient.New(keyclient.Options{URL: serverURL, CBOR: !d.w.json, HTTPClient: &http.Client{Transport: &wire{d}}})
 	if err != nil {
 		return cloudmls.Options{}, err
 	}
@@ -190,12 +195,24 @@ func makeTemplate(tb testing.TB, dir string) *template {
 	if t.file, err = os.ReadFile(path); err != nil {
 		tb.Fatal(err)
 	}
+	t.size = int64(len(t.file))
+	t.file = bytes.TrimRight(t.file, "\x00")
 	return t
+}
+
+// lay puts the key server's file there. Most of it is room to grow.
+func (t *template) lay(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(t.file)
+	return errors.Join(err, f.Truncate(t.size), f.Close())
 }
 
 // world makes a copy of the template with so many users and devices.
 func (t *template) world(path string, users, devices int) (*world, func() error, error) {
-	if err := os.WriteFile(path, t.file, 0o600); err != nil {
+	if err := t.lay(path); err != nil {
 		return nil, nil, err
 	}
 	w, end, err := newWorld(path, t.now)
