@@ -3,10 +3,14 @@ package keyserver
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
+
+// noEnd is after the end of every KeyPackage.
+var noEnd = time.Unix(1<<40, 0)
 
 // baseSuite is the one whose pool has the account's own name.
 const baseSuite = mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519
@@ -18,6 +22,37 @@ func poolName(a keyapi.Account, cs mls.CipherSuite) keyapi.Account {
 		return a
 	}
 	return keyapi.Account{Platform: fmt.Sprintf("%s/%04x", a.Platform, uint16(cs)), ID: a.ID}
+}
+
+// everySuite lists each cipher suite of which a pool may hold anything: those
+// that are accepted now, and those that were under another configuration. What
+// this program cannot parse was never in one.
+func everySuite(configured []mls.CipherSuite) []mls.CipherSuite {
+	all := append(mls.CipherSuites(), configured...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// emptyPools removes all KeyPackages of an account, the last-resort ones too.
+// What was handed out or uploaded once is remembered still.
+func (s *Server) emptyPools(w Writer, of keyapi.Account) error {
+	for _, cs := range everySuite(s.CipherSuites) {
+		a := poolName(of, cs)
+		if err := w.DropEndedKeyPackages(a, noEnd); err != nil {
+			return err
+		}
+		have, err := w.KeyPackageCount(a, time.Unix(1, 0))
+		if err != nil {
+			return err
+		}
+		if !have.LastResort {
+			continue
+		}
+		if err := w.PutLastResort(a, &KeyPackage{Ref: []byte{}, NotAfter: time.Unix(0, 0), Data: []byte{}}); err != nil {
+			return err // one that has ended is none
+		}
+	}
+	return nil
 }
 
 // countPools counts an account's KeyPackages of each accepted cipher suite.

@@ -18,19 +18,7 @@ func TestPoolsOfTwoSuites(t *testing.T) {
 	alice, bob := w.person("alice"), w.person("bob")
 	pq := func(o *mls.KeyPackageOptions) {
 		o.CipherSuite = mls.CipherSuite(xwing)
-		c, err := keyapi.ParseLeafCert(o.Credential.Identity)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Suite = xwing
-		if err := c.Sign(bob.identity); err != nil {
-			t.Fatal(err)
-		}
-		b, err := c.MarshalBinary()
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.Credential = mls.NewBasicCredential(b)
+		o.Credential = ofSuite(t, bob, o.Credential, xwing)
 	}
 	pqLast := func(o *mls.KeyPackageOptions) { pq(o); o.LastResort = true }
 	reach := func(want ...uint16) {
@@ -82,4 +70,60 @@ func TestPoolsOfTwoSuites(t *testing.T) {
 		t.Fatal(err)
 	}
 	reach()
+}
+
+// TestThreat44_RotationEmptiesPoolsOfFormerSuites: a suite that the operator
+// has struck from the configuration since has a pool still, and would be served
+// from it again when the suite comes back.
+func TestThreat44_RotationEmptiesPoolsOfFormerSuites(t *testing.T) {
+	store, clock := newStore(t), newClock()
+	with := func(suites ...mls.CipherSuite) *world {
+		return newNode(t, keyserver.Options{Store: store, Now: clock.now, CipherSuites: suites}).at(t, clock)
+	}
+	both := with(suite, mls.CipherSuite(xwing))
+	alice, bob := both.person("alice"), both.person("bob")
+	pq := func(o *mls.KeyPackageOptions) {
+		o.CipherSuite = mls.CipherSuite(xwing)
+		o.Credential = ofSuite(t, bob, o.Credential, xwing)
+	}
+	upload := keyapi.KeyPackageUpload{
+		KeyPackages: [][]byte{bob.keyPackage(nil), bob.keyPackage(pq)},
+		LastResort:  bob.keyPackage(func(o *mls.KeyPackageOptions) { pq(o); o.LastResort = true }),
+	}
+	if count, err := bob.upload(upload); err != nil || len(count.Suites) != 2 || !count.Suites[1].LastResort {
+		t.Fatalf("before: %+v, %v", count, err)
+	}
+	if _, err := bob.on(with(suite)).rotate(bob.identity, newKey()); err != nil {
+		t.Fatal(err)
+	}
+	again := with(suite, mls.CipherSuite(xwing))
+	count, err := again.c.KeyPackageCount(t.Context(), bob.token(), bob.account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range count.Suites {
+		if n.Available > 0 || n.LastResort {
+			t.Errorf("of the key before: %+v", n)
+		}
+	}
+	_, err = again.c.ClaimKeyPackageOf(t.Context(), alice.token(), bob.account, xwing)
+	wantCode(t, err, keyapi.CodeNoKeyPackage)
+}
+
+// ofSuite is a credential of a person for another cipher suite.
+func ofSuite(t *testing.T, p *person, of mls.Credential, cs uint16) mls.Credential {
+	t.Helper()
+	c, err := keyapi.ParseLeafCert(of.Identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Suite = cs
+	if err := c.Sign(p.identity); err != nil {
+		t.Fatal(err)
+	}
+	b, err := c.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mls.NewBasicCredential(b)
 }

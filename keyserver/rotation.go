@@ -3,13 +3,9 @@ package keyserver
 import (
 	"context"
 	"crypto/hmac"
-	"time"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
-
-// noEnd is after the end of every KeyPackage.
-var noEnd = time.Unix(1<<40, 0)
 
 // rotate replaces the identity key of an account by one that the key before has
 // signed. KeyPackages of the key before go in the same step, the last-resort one
@@ -45,14 +41,8 @@ func (s *Server) rotate(ctx context.Context, in *input[keyapi.RotationRequest]) 
 		next.Rotations = next.Rotations[max(0, len(next.Rotations)-keyapi.MaxRotations):]
 		next.IdentityKey = r.Rotation.Next
 		stored = &next
-		for _, cs := range s.CipherSuites {
-			a := poolName(r.Account, cs)
-			if err := w.DropEndedKeyPackages(a, noEnd); err != nil {
-				return err
-			}
-			if err := w.PutLastResort(a, &KeyPackage{Ref: []byte{}, NotAfter: time.Unix(0, 0), Data: []byte{}}); err != nil {
-				return err // one that has ended is none
-			}
+		if err := s.emptyPools(w, r.Account); err != nil {
+			return err
 		}
 		return w.PutAccount(stored)
 	})

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -223,8 +222,9 @@ func exportAccount(r Reader, a *Account, line func(string, any) error) error {
 // gives the sessions that it ended. Messages that the user has sent stay with
 // those who wait for them; conversations are not known to be anybody's. Name and
 // accounts are free for others from then on, who have other identity keys:
-// correspondents are told. The user id is nobody's again: of it a hash is kept. suites are those whose KeyPackages the server has ever
-// accepted; the seven of RFC 9420 need not be named. Answers that are kept for
+// correspondents are told. The user id is nobody's again: of it a hash is kept.
+// suites are those whose KeyPackages the server has ever accepted; those that
+// this program implements need not be named. Answers that are kept for
 // requests sent twice are not found by user, and end by themselves.
 func DeleteUser(ctx context.Context, s Store, name string, suites []mls.CipherSuite) (ended []SessionID, err error) {
 	err = s.Update(ctx, func(w Writer) error {
@@ -280,12 +280,8 @@ func deleteAccounts(w Writer, u UserID, suites []mls.CipherSuite) error {
 	if err != nil {
 		return err
 	}
-	all := slices.Clone(suites)
-	for cs := range mls.CipherSuite(8) {
-		all = append(all, cs)
-	}
 	for i := range accounts {
-		for _, cs := range all {
+		for _, cs := range everySuite(suites) {
 			if err := w.DeleteAccount(poolName(accounts[i].Account, cs)); err != nil {
 				return err
 			}
