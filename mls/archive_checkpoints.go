@@ -8,7 +8,8 @@ const (
 	// that once its sender was seen at the same or a later generation.
 	checkpointEvery = 32
 	// maxCheckpoints bounds what a record remembers of all senders together, in
-	// secrets: half a megabyte if they have 32 bytes.
+	// secrets, and one more for each sender: half a megabyte if they have 32 bytes,
+	// and at most as much again.
 	maxCheckpoints = 1 << 14
 )
 
@@ -19,32 +20,42 @@ type checkpoints struct {
 	mu      sync.Mutex
 	senders map[LeafIndex][]byte // secrets of generations 0, checkpointEvery, …, one after the other
 	count   int                  // secrets of all senders
+	// latest is where each of the senders was seen last: messages mostly come, and
+	// go, one after the other.
+	latest map[LeafIndex]ratchetSecret
+}
+
+// ratchetSecret is the secret that the key of a generation, and the secret of
+// the next one, are derived from.
+type ratchetSecret struct {
+	generation uint32
+	secret     []byte
 }
 
 // of returns the secrets of a sender, which the caller may append to but not
-// change.
-func (c *checkpoints) of(l LeafIndex) []byte {
+// change, and the latest one, if any; those before it are among the first.
+func (c *checkpoints) of(l LeafIndex) (known []byte, latest ratchetSecret) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known := c.senders[l]
-	return known[:len(known):len(known)]
+	known = c.senders[l]
+	return known[:len(known):len(known)], c.latest[l]
 }
 
 // keep remembers the secrets of a sender, each of size bytes, unless there are
-// more of them already. When there would be too many in all, those of the
-// others are forgotten.
-func (c *checkpoints) keep(l LeafIndex, secrets []byte, size int) {
+// more of them already, and the latest one. When there would be too many in all,
+// those of the others are forgotten.
+func (c *checkpoints) keep(l LeafIndex, secrets []byte, latest ratchetSecret) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	more := (len(secrets) - len(c.senders[l])) / size
-	if more <= 0 {
-		return
+	size := len(latest.secret)
+	if more := (len(secrets) - len(c.senders[l])) / size; more > 0 {
+		if c.senders == nil || c.count+more > maxCheckpoints {
+			c.senders, c.latest, c.count, more = map[LeafIndex][]byte{}, map[LeafIndex]ratchetSecret{}, 0, len(secrets)/size
+		}
+		c.senders[l] = secrets
+		c.count += more
 	}
-	if c.senders == nil || c.count+more > maxCheckpoints {
-		c.senders, c.count, more = map[LeafIndex][]byte{}, 0, len(secrets)/size
-	}
-	c.senders[l] = secrets
-	c.count += more
+	c.latest[l] = latest
 }
 
 // key derives the application key of a generation from the record's secret, or
@@ -54,7 +65,7 @@ func (a *ArchiveRecord) key(l LeafIndex, generation uint32) (messageKey, error) 
 		return messageKey{}, ErrGenerationTooFar
 	}
 	nh := a.suite.Nh
-	known := a.checkpoints.of(l)
+	known, latest := a.checkpoints.of(l)
 	if len(known) == 0 {
 		use, err := newSecretTree(a.encryptionSecret, a.leaves).open(a.suite, l)
 		if err != nil {
@@ -63,8 +74,11 @@ func (a *ArchiveRecord) key(l LeafIndex, generation uint32) (messageKey, error) 
 		known = use.ratchets[applicationRatchet].secret
 	}
 	at := min(int(generation)/checkpointEvery, len(known)/nh-1)
-	secret := known[at*nh : (at+1)*nh]
-	for g := uint32(at) * checkpointEvery; g < generation; {
+	g, secret := uint32(at)*checkpointEvery, known[at*nh:(at+1)*nh]
+	if latest.secret != nil && latest.generation > g && latest.generation <= generation {
+		g, secret = latest.generation, latest.secret
+	}
+	for g < generation {
 		var err error
 		if secret, err = a.suite.DeriveTreeSecret(secret, "secret", g, nh); err != nil {
 			return messageKey{}, err
@@ -73,6 +87,6 @@ func (a *ArchiveRecord) key(l LeafIndex, generation uint32) (messageKey, error) 
 			known = append(known, secret...)
 		}
 	}
-	a.checkpoints.keep(l, known, nh)
+	a.checkpoints.keep(l, known, ratchetSecret{generation, secret})
 	return ratchetKey(a.suite, secret, generation)
 }

@@ -35,9 +35,13 @@ func TestCheckpointsChangeNoKey(t *testing.T) {
 	var all sync.WaitGroup
 	for seed := range uint64(4) {
 		all.Go(func() {
-			random := rand.New(rand.NewPCG(seed, 0))
-			for range 500 {
+			random, last := rand.New(rand.NewPCG(seed, 0)), [leaves]int{}
+			for range 1000 {
 				l, n := LeafIndex(random.IntN(leaves)), random.IntN(generations)
+				if random.IntN(2) == 0 { // near the one before, on either side
+					n = min(max(last[l]+random.IntN(5)-2, 0), generations-1)
+				}
+				last[l] = n
 				key, err := record.key(l, uint32(n))
 				if err != nil || !bytes.Equal(key.key, want[l][n].key) || !bytes.Equal(key.nonce, want[l][n].nonce) {
 					t.Errorf("seed %d: leaf %d, generation %d: another key: %v", seed, l, n, err)
@@ -68,18 +72,45 @@ func TestCheckpointsAreBounded(t *testing.T) {
 		for _, secrets := range c.senders {
 			sum += len(secrets) / suite.Nh
 		}
-		if got := len(c.senders[l]) / suite.Nh; got != perSender || sum != c.count || sum > maxCheckpoints {
-			t.Fatalf("leaf %d: %d secrets, %d of all senders, counted as %d", l, got, sum, c.count)
+		if got := len(c.senders[l]) / suite.Nh; got != perSender || sum != c.count || sum > maxCheckpoints || len(c.latest) > len(c.senders) {
+			t.Fatalf("leaf %d: %d secrets, %d of all senders, counted as %d, and %d", l, got, sum, c.count, len(c.latest))
 		}
 	}
 	// Who computed less at the same time does not take anything back.
 	count := record.checkpoints.count
-	record.checkpoints.keep(leaves-1, make([]byte, suite.Nh), suite.Nh)
+	record.checkpoints.keep(leaves-1, make([]byte, suite.Nh), ratchetSecret{secret: make([]byte, suite.Nh)})
 	if got := len(record.checkpoints.senders[leaves-1]); got != perSender*suite.Nh || record.checkpoints.count != count {
 		t.Errorf("%d bytes are left, %d secrets are counted", got, record.checkpoints.count)
 	}
 	if _, err := record.key(0, MaxGeneration); err == nil {
 		t.Error("generation beyond the maximum was derived")
+	}
+}
+
+// The next message of a sender goes on from the latest secret, an earlier one does
+// not.
+func TestCheckpointsGoOnFromTheLatest(t *testing.T) {
+	suite, err := testSuite.suite()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := &ArchiveRecord{suite: suite, leaves: 2, encryptionSecret: randomBytes(suite.Nh)}
+	record := &ArchiveRecord{suite: suite, leaves: 2, encryptionSecret: fresh.encryptionSecret}
+	const n = 3*checkpointEvery - 3
+	for g := range uint32(n + 1) {
+		must[messageKey](t)(record.key(1, g))
+	}
+	want := must[messageKey](t)(fresh.key(1, n+1))
+	if got := must[messageKey](t)(record.key(1, n+1)); !bytes.Equal(got.key, want.key) {
+		t.Error("another key of the generation after")
+	}
+	record.checkpoints.keep(1, nil, ratchetSecret{n, randomBytes(suite.Nh)}) // shows in what is derived from it
+	if got := must[messageKey](t)(record.key(1, n+1)); bytes.Equal(got.key, want.key) {
+		t.Error("the latest secret was not used for the generation after")
+	}
+	want = must[messageKey](t)(fresh.key(1, n-1))
+	if got := must[messageKey](t)(record.key(1, n-1)); !bytes.Equal(got.key, want.key) {
+		t.Error("another key of the generation before")
 	}
 }
 
