@@ -225,3 +225,13 @@ func FuzzDecodeRecord(f *testing.F) {
 		}
 	})
 }
+
+// TestPlaceName: devices find again what they noted before.
+func TestPlaceName(t *testing.T) {
+	t.Parallel()
+	self := Account{Platform: "email", ID: "alice@example.org"}
+	const want = "email\x00alice@example.org\x0000ff10/18446744073709551615/7/16383"
+	if got := placeName(self, []byte{0, 0xff, 0x10}, 1<<64-1, 7, 16383); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -21,9 +22,8 @@ import (
 // Archive records open messages any number of times, so this takes the place
 // of the used-up keys that stop replays in MLS itself (RFC 9420 section 9.2).
 func (c *Client) checkPlace(ctx context.Context, self Account, group []byte, r *epochRecord, app *mls.Application, p *Plaintext) error {
-	seen := c.store.Cache("sdk/seen")
-	name := fmt.Sprintf("%s\x00%s\x00%s/%d/%d/%d", self.Platform, self.ID, hex.EncodeToString(group), p.Epoch, app.Sender, app.Generation)
-	b, err := seen.Get(name)
+	seen := c.store.Cache("sdk/seen").Entry(placeName(self, group, p.Epoch, app.Sender, app.Generation))
+	b, err := seen.Get()
 	if err != nil {
 		return fmt.Errorf("seen messages: %w", err)
 	}
@@ -50,10 +50,20 @@ func (c *Client) checkPlace(ctx context.Context, self Account, group []byte, r *
 	} else {
 		b = append(b, 0)
 	}
-	if err := seen.Defer(name, b); err != nil {
+	if err := seen.Defer(b); err != nil {
 		return fmt.Errorf("seen messages: %w", err)
 	}
 	return nil
+}
+
+// placeName names a place of a sender's sequence, in what devices have stored.
+func placeName(self Account, group []byte, epoch uint64, sender mls.LeafIndex, generation uint32) string {
+	b := make([]byte, 0, len(self.Platform)+len(self.ID)+2*len(group)+48)
+	b = append(append(append(append(b, self.Platform...), 0), self.ID...), 0)
+	b = append(hex.AppendEncode(b, group), '/')
+	b = append(strconv.AppendUint(b, epoch, 10), '/')
+	b = append(strconv.AppendUint(b, uint64(sender), 10), '/')
+	return string(strconv.AppendUint(b, uint64(generation), 10))
 }
 
 // isLate tells whether a message first seen now should have been seen before:

@@ -51,24 +51,37 @@ func (c *Cache) usable() error {
 
 func (c *Cache) name(key string) string { return mac(c.names, c.bucket, key) }
 
+// Entry is a record of a Cache, there or not: who reads and then writes one has
+// its name hidden once.
+type Entry struct {
+	cache     *Cache
+	key, name string
+}
+
+// Entry gives the record under a key.
+func (c *Cache) Entry(key string) Entry { return Entry{c, key, c.name(key)} }
+
 // Get returns nil, nil where there is no such record. The caller owns the
 // result.
-func (c *Cache) Get(key string) ([]byte, error) {
+func (c *Cache) Get(key string) ([]byte, error) { return c.Entry(key).Get() }
+
+// Get is Cache.Get.
+func (e Entry) Get() ([]byte, error) {
+	c := e.cache
 	if err := c.usable(); err != nil {
 		return nil, err
 	}
-	k := c.name(key)
-	b := c.store.deferred.get(place{c.bucket, k})
+	b := c.store.deferred.get(place{c.bucket, e.name})
 	if b == nil {
 		var err error
-		if b, err = c.store.cfg.Local.Get(c.bucket, k); err != nil {
+		if b, err = c.store.cfg.Local.Get(c.bucket, e.name); err != nil {
 			return nil, fmt.Errorf("read cache: %w", err)
 		}
 	}
 	if b == nil {
 		return nil, nil
 	}
-	_, v, err := c.open(k, b)
+	_, v, err := c.open(e.name, b)
 	return v, err
 }
 
@@ -87,7 +100,7 @@ func (c *Cache) open(k string, b []byte) (string, []byte, error) {
 // Put stores a record durably, and all that was deferred with it. v is not kept
 // after the call.
 func (c *Cache) Put(key string, v []byte) error {
-	p, b, err := c.seal(key, v)
+	p, b, err := c.Entry(key).seal(v)
 	if err != nil {
 		return err
 	}
@@ -96,8 +109,12 @@ func (c *Cache) Put(key string, v []byte) error {
 
 // Defer stores a record for whoever reads it from now on; it is durable once
 // Store.Flush, or a Put, returned nil. v is not kept after the call.
-func (c *Cache) Defer(key string, v []byte) error {
-	p, b, err := c.seal(key, v)
+func (c *Cache) Defer(key string, v []byte) error { return c.Entry(key).Defer(v) }
+
+// Defer is Cache.Defer.
+func (e Entry) Defer(v []byte) error {
+	c := e.cache
+	p, b, err := e.seal(v)
 	if err != nil {
 		return err
 	}
@@ -107,17 +124,17 @@ func (c *Cache) Defer(key string, v []byte) error {
 	return nil
 }
 
-func (c *Cache) seal(key string, v []byte) (place, []byte, error) {
+func (e Entry) seal(v []byte) (place, []byte, error) {
+	c := e.cache
 	if err := c.usable(); err != nil {
 		return place{}, nil, err
 	}
-	k := c.name(key)
-	pt := append(binary.BigEndian.AppendUint32(nil, uint32(len(key))), key...)
-	b, err := envelope.Seal(c.key, localContext(c.store.cfg.Origin, typeCache, c.bucket, k), envelope.Header{}, append(pt, v...))
+	pt := append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(e.key)+len(v)), uint32(len(e.key))), e.key...)
+	b, err := envelope.Seal(c.key, localContext(c.store.cfg.Origin, typeCache, c.bucket, e.name), envelope.Header{}, append(pt, v...))
 	if err != nil {
 		return place{}, nil, fmt.Errorf("write cache: %w", err)
 	}
-	return place{c.bucket, k}, b, nil
+	return place{c.bucket, e.name}, b, nil
 }
 
 // Delete of an absent record is no error.

@@ -171,6 +171,6 @@ func (s *Store) Version(k Key) (uint64, bool) {
 	if n == nil {
 		return 0, false
 	}
-	v, ok := n.view.find(objectID(n.ring.Index, k))
+	v, ok := n.view.find(s.ids.of(n.ring.Index, k))
 	return v.counter, ok
 }

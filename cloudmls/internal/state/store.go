@@ -88,6 +88,7 @@ type Store struct {
 	refreshes  lock
 	publishing sync.Mutex
 	now        atomic.Pointer[snapshot]
+	ids        idCache
 	alarm      atomic.Pointer[RollbackError]
 	closed     atomic.Bool
 	// wiped: SignOut has deleted this device's records; what a call that was under
