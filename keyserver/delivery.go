@@ -22,12 +22,15 @@ func (in *deliveriesInput) account() keyapi.Account { return accountPath{in.Plat
 // deliveries reads an inbox after a cursor. Reading removes nothing: messages
 // stay until they are acknowledged.
 func (s *Server) deliveries(ctx context.Context, in *deliveriesInput) (*output[keyapi.Deliveries], error) {
-	who, a := caller(ctx), in.account()
+	who, a := bearer(ctx), in.account()
 	if in.Limit == 0 {
 		in.Limit = defaultDeliveries
 	}
-	if in.Wait == 0 {
-		return s.readInbox(ctx, who, in)
+	// Who may not read the inbox does not wait either: that would take room from
+	// who may.
+	page, err := s.readInbox(ctx, who, in)
+	if err != nil || in.Wait == 0 || len(page.Body.Messages) > 0 {
+		return page, err
 	}
 	w := s.waiting.enter(who, a, network(ctx), &s.Limits)
 	if w == nil {
@@ -60,9 +63,8 @@ func (s *Server) readInbox(ctx context.Context, who identity, in *deliveriesInpu
 	if _, err := s.remoteSession(ctx, who); err != nil {
 		return nil, err
 	}
-	err := s.Store.View(ctx, func(r Reader) error {
-		_, err := s.localSession(r, who)
-		if err != nil {
+	err := s.Store.View(ctx, func(r Reader) (err error) {
+		if err := s.present(r, who); err != nil {
 			return err
 		}
 		if _, err := owned(r, who.user, in.account()); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cloudmls/gateway/internal/crashpoint"
@@ -212,7 +213,7 @@ func (in *claimInput) account() keyapi.Account { return accountPath{in.Platform,
 // claimKeyPackage hands out one KeyPackage. It is gone from the pool before it
 // is on the wire: a lost answer costs a KeyPackage, never its single use.
 func (s *Server) claimKeyPackage(ctx context.Context, in *claimInput) (*output[keyapi.ClaimedKeyPackage], error) {
-	u, a := caller(ctx).user, in.account()
+	who, a := bearer(ctx), in.account()
 	if err := a.Check(); err != nil {
 		return nil, invalid(err.Error())
 	}
@@ -220,18 +221,22 @@ func (s *Server) claimKeyPackage(ctx context.Context, in *claimInput) (*output[k
 	if err != nil {
 		return nil, err
 	}
-	if wait, ok := s.limits.lookUps.take(u.String(), s.Now()); !ok { // the answer tells who exists
-		return nil, rateLimited(wait)
-	}
-	if wait, ok := s.limits.claims.take(u.String()+bucketKey(a), s.Now()); !ok {
-		return nil, rateLimited(wait)
-	}
-	once, err := s.once(ctx, in.Key, "claim", u[:], []byte(bucketKey(poolName(a, cs))))
+	admitted := sync.OnceValue(func() error { return s.admitClaim(who.user, a, s.Now()) })
+	once, err := s.once(ctx, in.Key, "claim", who.user[:], []byte(bucketKey(poolName(a, cs))))
 	if err != nil {
 		return nil, err
 	}
 	var claimed keyapi.ClaimedKeyPackage
 	err = s.Store.Update(ctx, func(w Writer) error {
+		if err := w.Foresee(&Plan{User: who.user, Session: who.session}); err != nil {
+			return err
+		}
+		if err := s.present(w, who); err != nil {
+			return err
+		}
+		if err := admitted(); err != nil {
+			return err
+		}
 		if found, err := once.replay(w, &claimed); err != nil || found {
 			return err
 		}
@@ -254,6 +259,17 @@ func (s *Server) claimKeyPackage(ctx context.Context, in *claimInput) (*output[k
 		return once.keep(w, claimed)
 	})
 	return &output[keyapi.ClaimedKeyPackage]{claimed}, err
+}
+
+// admitClaim counts a claim, of a session that exists.
+func (s *Server) admitClaim(u UserID, a keyapi.Account, now time.Time) error {
+	if wait, ok := s.limits.lookUps.take(u.String(), now); !ok { // the answer tells who exists
+		return rateLimited(wait)
+	}
+	if wait, ok := s.limits.claims.take(u.String()+bucketKey(a), now); !ok {
+		return rateLimited(wait)
+	}
+	return nil
 }
 
 // reachable is the only place that says that an account does not exist.

@@ -105,9 +105,9 @@ func (s *Server) hold(ctx context.Context, n int64) error {
 	return nil
 }
 
-// gateAnswer is a middleware behind authenticate, for routes that call hold.
+// gateAnswer is a middleware behind authenticate or recognise, for routes that call hold.
 func (s *Server) gateAnswer(c huma.Context, next func(huma.Context)) {
-	h := &held{user: caller(c.Context()).user}
+	h := &held{user: bearer(c.Context()).user}
 	defer func() {
 		s.large.mu.Lock()
 		defer s.large.mu.Unlock()
@@ -116,7 +116,7 @@ func (s *Server) gateAnswer(c huma.Context, next func(huma.Context)) {
 	next(huma.WithValue(c, heldKey{}, h))
 }
 
-// gateLarge is a middleware behind authenticate. A body of unknown length
+// gateLarge is a middleware behind authenticate or recognise. A body of unknown length
 // counts as the longest one.
 func (s *Server) gateLarge(c huma.Context, next func(huma.Context)) {
 	r, w := humachi.Unwrap(c)
@@ -124,7 +124,7 @@ func (s *Server) gateLarge(c huma.Context, next func(huma.Context)) {
 	if n < 0 || n > keyapi.MaxTxSize {
 		n = keyapi.MaxTxSize
 	}
-	u := caller(c.Context()).user
+	u := bearer(c.Context()).user
 	if !s.large.enter(u, n) {
 		writeProblem(w, newRateLimited(time.Second))
 		return

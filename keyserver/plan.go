@@ -6,7 +6,8 @@ import "github.com/cloudmls/gateway/keyserver/keyapi"
 // nothing.
 type Plan struct {
 	User     UserID
-	Body     Hash // of TxResult, with User
+	Body     Hash      // of TxResult, with User
+	Session  SessionID // of the User
 	Objects  []keyapi.ObjectID
 	Kind     keyapi.Kind // with Conversation
 	Conv     ConversationID
@@ -23,8 +24,8 @@ type Planner interface {
 }
 
 // planOf is the Plan of a transaction of the API.
-func planOf(u UserID, body Hash, t *keyapi.Tx) *Plan {
-	p := &Plan{User: u, Body: body}
+func planOf(who identity, body Hash, t *keyapi.Tx) *Plan {
+	p := &Plan{User: who.user, Session: who.session, Body: body}
 	for _, list := range [][]keyapi.Expect{t.Expect, t.Delete} {
 		for _, e := range list {
 			p.Objects = append(p.Objects, e.ID)

@@ -52,6 +52,9 @@ func (s *Server) routes() (http.Handler, error) {
 	// What a session can do that was opened with the recovery code.
 	recovering := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(true)}}
 	signedIn := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(false)}}
+	// What is asked all the time: the session is looked up in the transaction
+	// that does the work.
+	busy := router{server: s, api: api, middlewares: huma.Middlewares{s.recognise}}
 	if s.has(RoleAuth) {
 		s.authRoutes(open, recovering, signedIn)
 	}
@@ -59,10 +62,10 @@ func (s *Server) routes() (http.Handler, error) {
 		s.storeRoutes(recovering, signedIn)
 	}
 	if s.has(RoleDelivery) {
-		s.deliveryRoutes(signedIn)
+		s.deliveryRoutes(signedIn, busy)
 	}
 	if s.has(RoleStore) || s.has(RoleDelivery) {
-		add(signedIn.behind(s.gateLarge), "POST /v1/tx", keyapi.MaxTxSize, s.tx)
+		add(busy.behind(s.gateLarge), "POST /v1/tx", keyapi.MaxTxSize, s.tx)
 	}
 	return r, addDocs(r, api.OpenAPI())
 }
@@ -89,17 +92,17 @@ func (s *Server) storeRoutes(recovering, signedIn router) {
 	add(signedIn.behind(s.gateLarge), "POST /v1/store/import", keyapi.MaxTxSize, s.importObjects)
 }
 
-func (s *Server) deliveryRoutes(signedIn router) {
+func (s *Server) deliveryRoutes(signedIn, busy router) {
 	add(signedIn, "POST /v1/accounts/verify", smallBody, s.verify)
 	add(signedIn, "POST /v1/accounts", smallBody, s.addAccount)
 	add(signedIn, "GET /v1/accounts", 0, s.accounts)
 	add(signedIn, "POST /v1/accounts/rotate", smallBody, s.rotate)
 	add(signedIn.behind(s.gateLarge), "POST /v1/keypackages/{platform}/{id}", uploadBody, s.uploadKeyPackages)
 	add(signedIn, "GET /v1/keypackages/{platform}/{id}", 0, s.countKeyPackages)
-	add(signedIn, "POST /v1/keypackages/{platform}/{id}/claim", 0, s.claimKeyPackage)
+	add(busy, "POST /v1/keypackages/{platform}/{id}/claim", 0, s.claimKeyPackage)
 	add(signedIn, "GET /v1/reachable/{platform}/{id}", 0, s.reachable)
 	add(signedIn, "GET /v1/conversations/{conversation}", 0, s.instance)
-	add(signedIn.behind(s.gateAnswer), "GET /v1/delivery/{platform}/{id}", 0, s.deliveries)
+	add(busy.behind(s.gateAnswer), "GET /v1/delivery/{platform}/{id}", 0, s.deliveries)
 	add(signedIn, "POST /v1/delivery/{platform}/{id}/ack", smallBody, s.acknowledge)
 }
 
@@ -185,114 +188,6 @@ func problemResponse(api huma.API) *huma.Response {
 		Description: "A problem (RFC 9457). Clients branch on its code.",
 		Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema}},
 	}
-}
-
-// authenticate lets requests with a valid token of an existing session pass;
-// whether one that was opened with the recovery code does too, recovering says.
-func (s *Server) authenticate(recovering bool) func(huma.Context, func(huma.Context)) {
-	return func(c huma.Context, next func(huma.Context)) {
-		id, err := s.identify(c)
-		if err == nil && id.recovering && !recovering {
-			err = forbidden("signed in with the recovery code: set a new password first")
-		}
-		var p *problem
-		switch {
-		case err == nil:
-			next(huma.WithValue(c, identityKey{}, id))
-			return
-		case errors.As(err, &p):
-		default:
-			p = s.asProblem("authenticate", err).(*problem)
-		}
-		_, w := humachi.Unwrap(c)
-		writeProblem(w, p)
-	}
-}
-
-func (s *Server) identify(c huma.Context) (identity, error) {
-	if cookie := s.cookieToken(c); cookie != "" {
-		return s.whose(c.Context(), cookie)
-	}
-	scheme, token, ok := strings.Cut(c.Header("Authorization"), " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return identity{}, unauthorized("no access token")
-	}
-	return s.whose(c.Context(), token)
-}
-
-// cookieToken is the access token of a web page.
-func (s *Server) cookieToken(c huma.Context) string {
-	if !s.Browsers || c.Header("Authorization") != "" {
-		return ""
-	}
-	cookie, err := huma.ReadCookie(c, accessCookie)
-	if err != nil {
-		return ""
-	}
-	return cookie.Value
-}
-
-// whose checks a token and its session, here or where the sessions are.
-func (s *Server) whose(ctx context.Context, token string) (identity, error) {
-	id, err := s.tokens.check(ctx, token)
-	switch {
-	case errors.Is(err, errKeysUnknown):
-		s.log.Warn("access token cannot be checked", "error", err)
-		return identity{}, unavailable("access tokens cannot be checked at the moment")
-	case err != nil:
-		return identity{}, unauthorized("access token is not valid")
-	case s.remote != nil:
-		id.recovering, err = s.remoteSession(ctx, id)
-		return id, err
-	}
-	err = s.Store.View(ctx, func(r Reader) (err error) {
-		id.recovering, err = s.localSession(r, id)
-		return err
-	})
-	return id, err
-}
-
-// localSession tells whether a session that exists was opened with the recovery
-// code; nothing where the sessions are elsewhere.
-func (s *Server) localSession(r Reader, id identity) (recovering bool, err error) {
-	if s.remote != nil {
-		return false, nil
-	}
-	session, err := r.Session(id.session)
-	if err != nil {
-		return false, err
-	}
-	if session == nil || session.User != id.user {
-		return false, unauthorized("session has ended")
-	}
-	return session.Recovering, nil
-}
-
-// remoteSession is localSession for sessions that are elsewhere.
-func (s *Server) remoteSession(ctx context.Context, id identity) (recovering bool, err error) {
-	if s.remote == nil {
-		return false, nil
-	}
-	state, err := s.remote.session(ctx, id)
-	if err != nil {
-		s.log.Warn("session cannot be checked", "error", err)
-		return false, unavailable("sessions cannot be checked at the moment")
-	}
-	if state == nil {
-		return false, unauthorized("session has ended")
-	}
-	return state.Recovering, nil
-}
-
-type identityKey struct{}
-
-// caller is who makes the request; routes behind authenticate only.
-func caller(ctx context.Context) identity {
-	id, ok := ctx.Value(identityKey{}).(identity)
-	if !ok {
-		panic("keyserver: route without authentication asks who calls")
-	}
-	return id
 }
 
 // network is the prefix that the client of a request is counted by.

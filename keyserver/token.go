@@ -54,6 +54,7 @@ type identity struct {
 	// recovering: the session may do nothing before it has set a password. Its
 	// token does not say so, the session does.
 	recovering bool
+	confirmed  bool   // the session was looked up, and exists
 	token      string // as it came; nodes without sessions of their own ask with it
 }
 

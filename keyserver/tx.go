@@ -3,6 +3,7 @@ package keyserver
 import (
 	"context"
 	"crypto/sha256"
+	"sync"
 	"time"
 
 	"github.com/cloudmls/gateway/internal/crashpoint"
@@ -23,27 +24,27 @@ type txInput struct {
 // tx carries out one transaction: objects, Commit, deliveries and
 // acknowledgements in one transaction of the store, or none of them.
 func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult], error) {
-	u, t, now := caller(ctx).user, &in.Body, s.Now()
+	who, t, now := bearer(ctx), &in.Body, s.Now()
+	u := who.user
 	if err := checkTx(t); err != nil {
 		return nil, err
 	}
 	if err := s.rolesOfTx(t); err != nil {
 		return nil, err
 	}
-	if wait, ok := s.limits.writes.take(u.String(), now); !ok {
-		return nil, rateLimited(wait)
-	}
-	if t.Commit != nil {
-		if wait, ok := s.limits.commits.take(u.String(), now); !ok {
-			return nil, rateLimited(wait)
-		}
-	}
+	admitted := sync.OnceValue(func() error { return s.admitTx(u, t, now) })
 	body := Hash(sha256.Sum256(in.RawBody))
 	var result *keyapi.TxResult
 	var woken []keyapi.Account
 	err := s.Store.Update(ctx, func(w Writer) (err error) {
 		woken = nil
-		if err := w.Foresee(planOf(u, body, t)); err != nil {
+		if err := w.Foresee(planOf(who, body, t)); err != nil {
+			return err
+		}
+		if err := s.present(w, who); err != nil {
+			return err
+		}
+		if err := admitted(); err != nil {
 			return err
 		}
 		if result, err = w.TxResult(u, body, now); err != nil || result != nil {
@@ -68,6 +69,20 @@ func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult],
 	crashpoint.Here("tx-durable")
 	s.waiting.wake(woken)
 	return &output[keyapi.TxResult]{*result}, nil
+}
+
+// admitTx counts a transaction. A session that has ended takes nothing from its
+// user, so this is asked once it is known that it has not.
+func (s *Server) admitTx(u UserID, t *keyapi.Tx, now time.Time) error {
+	if wait, ok := s.limits.writes.take(u.String(), now); !ok {
+		return rateLimited(wait)
+	}
+	if t.Commit != nil {
+		if wait, ok := s.limits.commits.take(u.String(), now); !ok {
+			return rateLimited(wait)
+		}
+	}
+	return nil
 }
 
 // apply does the work of a transaction that was not seen before. Stale objects

@@ -14,6 +14,7 @@ import (
 type cache struct {
 	objects  map[objectName]*keyapi.ObjectVersion // nil: there is none
 	usage    map[keyserver.UserID]*counts
+	sessions map[keyserver.SessionID]*keyserver.Session
 	accounts map[string]*keyserver.Account // by accountKey; nil: there is none
 	inboxes  map[string]*inboxState        // by accountKey
 	senders  map[senderName]*counts
@@ -60,7 +61,7 @@ type inboxState struct {
 func newCache() cache {
 	return cache{
 		objects: map[objectName]*keyapi.ObjectVersion{}, usage: map[keyserver.UserID]*counts{},
-		accounts: map[string]*keyserver.Account{}, inboxes: map[string]*inboxState{}, senders: map[senderName]*counts{},
+		sessions: map[keyserver.SessionID]*keyserver.Session{}, accounts: map[string]*keyserver.Account{}, inboxes: map[string]*inboxState{}, senders: map[senderName]*counts{},
 		notes: map[noteName]*storedNote{}, groups: map[string]bool{}, results: map[resultName]*result{}, talks: map[talkName]*keyserver.Conversation{},
 	}
 }

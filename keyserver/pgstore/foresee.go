@@ -24,6 +24,9 @@ func (t *tx) Foresee(p *keyserver.Plan) error {
 		if t.writing {
 			reads = append(reads, t.readUsage(p.User)...)
 		}
+		if p.Session != (keyserver.SessionID{}) {
+			reads = append(reads, t.readSession(p.User, p.Session)...)
+		}
 		if p.Body != (keyserver.Hash{}) {
 			reads = append(reads, t.readResult(p.User, p.Body)...)
 		}
@@ -60,6 +63,23 @@ func (t *tx) readUsage(u keyserver.UserID) []read {
 	t.cache.usage[u] = c
 	return []read{{sql: "SELECT objects, octets FROM usage WHERE user_id = $1", args: []any{u[:]}, scan: func(rows pgx.Rows) error {
 		return fromDatabase(rows.Scan(&c.n, &c.octets))
+	}}}
+}
+
+// readSession reads a session under the lock of the user whose it is said to be;
+// one of another user stays unknown.
+func (t *tx) readSession(u keyserver.UserID, id keyserver.SessionID) []read {
+	if _, known := t.cache.sessions[id]; known {
+		return nil
+	}
+	sql := "SELECT record FROM sessions WHERE id = $1 AND user_id = $2"
+	return []read{{sql: sql, args: []any{id[:], u[:]}, scan: func(rows pgx.Rows) error {
+		var s *keyserver.Session
+		err := one(&s)(rows)
+		if err == nil {
+			t.cache.sessions[id] = s
+		}
+		return err
 	}}}
 }
 

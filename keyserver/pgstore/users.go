@@ -89,6 +89,10 @@ func (t *tx) forget(id keyserver.UserID) {
 }
 
 func (t *tx) Session(id keyserver.SessionID) (*keyserver.Session, error) {
+	if s := t.cache.sessions[id]; s != nil { // foreseen
+		own := *s
+		return &own, nil
+	}
 	return t.session("SELECT user_id FROM sessions WHERE id = $1", "SELECT record FROM sessions WHERE id = $1", id[:])
 }
 
@@ -129,6 +133,7 @@ func (t *tx) PutSession(s *keyserver.Session) error {
 	if err != nil {
 		return err
 	}
+	delete(t.cache.sessions, s.ID)
 	t.write(1, "INSERT INTO sessions (id, user_id, record) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET record = excluded.record",
 		s.ID[:], s.User[:], record)
 	if s.Generation >= keyserver.MaxOldTokens {
@@ -144,6 +149,7 @@ func (t *tx) DeleteSession(id keyserver.SessionID) error {
 	if err != nil || s == nil {
 		return err
 	}
+	delete(t.cache.sessions, id)
 	t.write(1, "DELETE FROM sessions WHERE id = $1", id[:])
 	t.write(anyRows, "DELETE FROM tokens WHERE session = $1", id[:])
 	t.topics = append(t.topics, keyserver.SessionTopic(id))

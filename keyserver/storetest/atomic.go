@@ -184,11 +184,11 @@ func foresee(s *suite) {
 	u, a := userID(1), account("a")
 	s.update(everything)
 	plan := &keyserver.Plan{
-		User: u, Body: hash(1), Objects: []keyapi.ObjectID{objectID(1), objectID(2), objectID(1)}, Kind: keyapi.KindGroup, Group: []byte("g"),
+		User: u, Session: keyserver.SessionID{1}, Body: hash(1), Objects: []keyapi.ObjectID{objectID(1), objectID(2), objectID(1)}, Kind: keyapi.KindGroup, Group: []byte("g"),
 		Accounts: []keyapi.Account{account("b"), a, account("nobody"), a},
 	}
 	check := func(r keyserver.Reader) error {
-		return errors.Join(r.Foresee(plan), found("object", version(object(objectID(1), 1, "o")))(r.ObjectVersion(u, objectID(1))),
+		return errors.Join(r.Foresee(plan), found("session", *session(1, u, 0))(r.Session(keyserver.SessionID{1})), found("object", version(object(objectID(1), 1, "o")))(r.ObjectVersion(u, objectID(1))),
 			absent[keyapi.ObjectVersion]("object")(r.ObjectVersion(u, objectID(2))), found("account", *accountOf(a, u))(r.Account(a)),
 			absent[keyserver.Account]("account")(r.Account(account("nobody"))), is("last", uint64(1))(r.LastSeq(a)),
 			found("result", keyapi.TxResult{Applied: true})(r.TxResult(u, hash(1), start)), is("group", true)(r.GroupUsed([]byte("g"))),
@@ -216,7 +216,27 @@ func foresee(s *suite) {
 		return errors.Join(w.Foresee(plan), quota(w, ""), w.PutNote(note(keyserver.NoteQuota, string(u[:]), "", "q", time.Time{})), quota(w, "q"), w.Foresee(plan), quota(w, "q"))
 	})
 	s.view(func(r keyserver.Reader) error { return errors.Join(r.Foresee(plan), quota(r, "q")) })
+	foreseeSession(s, plan)
 	s.update(func(w keyserver.Writer) error {
 		return errors.Join(w.Foresee(plan), w.DeleteNote(keyserver.NoteQuota, u[:], nil), quota(w, ""), w.Foresee(plan), quota(w, ""))
+	})
+}
+
+// foreseeSession: a session is what it is at its end, whoever foresaw it.
+func foreseeSession(s *suite, plan *keyserver.Plan) {
+	u, rotated := userID(1), session(1, userID(1), 1)
+	s.view(func(r keyserver.Reader) error {
+		wrong := keyserver.Plan{User: userID(2), Session: rotated.ID}
+		return errors.Join(r.Foresee(&wrong), found("of another user", *session(1, u, 0))(r.Session(rotated.ID)),
+			r.Foresee(&keyserver.Plan{User: u, Session: keyserver.SessionID{99}}), absent[keyserver.Session]("of nobody")(r.Session(keyserver.SessionID{99})))
+	})
+	s.update(func(w keyserver.Writer) error {
+		return errors.Join(w.Foresee(plan), w.PutSession(rotated), found("changed", *rotated)(w.Session(rotated.ID)),
+			w.DeleteSession(rotated.ID), absent[keyserver.Session]("ended")(w.Session(rotated.ID)),
+			w.Foresee(plan), absent[keyserver.Session]("ended, foreseen")(w.Session(rotated.ID)), w.PutSession(rotated))
+	})
+	s.update(func(w keyserver.Writer) error {
+		return errors.Join(w.Foresee(plan), found("again", *rotated)(w.Session(rotated.ID)), w.DeleteSession(rotated.ID), w.Foresee(plan),
+			absent[keyserver.Session]("ended")(w.Session(rotated.ID)), absent[keyserver.Session]("its token")(w.SessionByToken(rotated.Token)))
 	})
 }
