@@ -2,6 +2,7 @@ package keyserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -14,7 +15,7 @@ import (
 // UserInfo is what an operator sees of a user.
 type UserInfo struct {
 	ID       UserID            `json:"id"`
-	Name     string            `json:"name"`
+	Name     string            `json:"name"` // empty at a server without the role auth
 	Created  time.Time         `json:"created"`
 	Objects  int               `json:"objects"`
 	Bytes    int64             `json:"bytes"` // of the objects
@@ -47,6 +48,9 @@ func (s *Server) Users(ctx context.Context, after string, limit int) (list []Use
 		if err != nil {
 			return err
 		}
+		if len(users) == 0 && after == "" && !s.has(RoleAuth) {
+			return fmt.Errorf("%w, which knows the users: list them at %s", ErrElsewhere, s.Auth.URL)
+		}
 		list = make([]UserInfo, len(users))
 		for i := range users {
 			if list[i], err = s.userInfo(r, &users[i]); err != nil {
@@ -67,10 +71,11 @@ func (s *Server) userInfo(r Reader, u *User) (UserInfo, error) {
 	return UserInfo{ID: u.ID, Name: u.Name, Created: u.Created, Objects: use.Objects, Bytes: use.Bytes, Quota: q}, err
 }
 
-// UserInfo describes one user; ErrNoUser.
+// UserInfo describes one user, by the name as a person writes it or, at a server
+// without the role auth, by the id in hexadecimal; ErrNoUser.
 func (s *Server) UserInfo(ctx context.Context, name string) (info *UserInfo, err error) {
 	err = s.Store.View(ctx, func(r Reader) error {
-		u, err := userAsTyped(r, name)
+		u, err := s.userAsTyped(r, name)
 		if err != nil {
 			return err
 		}
@@ -99,13 +104,56 @@ func (s *Server) UserInfo(ctx context.Context, name string) (info *UserInfo, err
 	return info, err
 }
 
-// userAsTyped finds a user by a name as a person writes it.
-func userAsTyped(r Reader, name string) (*User, error) {
-	canonical, err := canonicalName(name)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %q is no user name", ErrNoUser, name)
+// ErrElsewhere: it is done at the server with the role auth.
+var ErrElsewhere = errors.New("this server has not the role auth")
+
+// userAsTyped finds a user by a name as a person writes it. A server without
+// the role auth has no names, unless it shares its store with the one that has
+// it: there it finds a user by the id, if it keeps anything of theirs.
+func (s *Server) userAsTyped(r Reader, typed string) (*User, error) {
+	if canonical, err := canonicalName(typed); err == nil {
+		u, err := r.UserByName(canonical)
+		if err != nil || u != nil {
+			return u, err
+		}
+	} else if s.has(RoleAuth) {
+		return nil, fmt.Errorf("%w: %q is no user name", ErrNoUser, typed)
 	}
-	return userNamed(r, canonical)
+	if s.has(RoleAuth) {
+		return nil, fmt.Errorf("%w: %q", ErrNoUser, typed)
+	}
+	var id UserID
+	if err := id.UnmarshalText([]byte(typed)); err != nil {
+		return nil, fmt.Errorf("%w: %q: %w and knows no names; name the user's id, 32 hexadecimal digits, which 'cloudmls keyserver admin users' shows at the server that has it, %s",
+			ErrNoUser, typed, ErrElsewhere, s.Auth.URL)
+	}
+	kept, err := s.keepsOf(r, id)
+	if err == nil && !kept {
+		err = fmt.Errorf("%w: nothing is kept here of the user with the id %s", ErrNoUser, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &User{ID: id}, nil
+}
+
+// keepsOf tells whether a server without the role auth has anything of a user.
+func (s *Server) keepsOf(r Reader, u UserID) (bool, error) {
+	use, err := r.Usage(u)
+	if err != nil || use.Objects > 0 {
+		return true, err
+	}
+	accounts, err := r.Accounts(u)
+	if err != nil || len(accounts) > 0 {
+		return true, err
+	}
+	for _, kind := range []NoteKind{NoteQuota, NoteMove} {
+		n, err := r.Note(kind, u[:], nil, s.Now())
+		if err != nil || n != nil {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // EndSessions ends one session of a user, or all of them, at once and on every
@@ -114,9 +162,12 @@ func (s *Server) EndSessions(ctx context.Context, name string, only *SessionID) 
 	var ended []SessionID
 	err = s.Store.Update(ctx, func(w Writer) error {
 		ended = nil
-		u, err := userAsTyped(w, name)
+		u, err := s.userAsTyped(w, name)
 		if err != nil {
 			return err
+		}
+		if u.Name == "" {
+			return fmt.Errorf("%w, where sessions are: end them at %s", ErrElsewhere, s.Auth.URL)
 		}
 		ended, err = endSessions(w, u.ID, only)
 		return err
@@ -148,13 +199,17 @@ func endSessions(w Writer, u UserID, only *SessionID) (ended []SessionID, err er
 }
 
 // RemoveUser is DeleteUser for a server that serves: sessions end at once, on
-// every process.
+// every process. The user is named as for UserInfo.
 func (s *Server) RemoveUser(ctx context.Context, name string) error {
-	u, err := s.UserInfo(ctx, name)
-	if err != nil {
+	var ended []SessionID
+	err := s.Store.Update(ctx, func(w Writer) error {
+		u, err := s.userAsTyped(w, name)
+		if err != nil {
+			return err
+		}
+		ended, err = deleteUser(w, u, s.CipherSuites)
 		return err
-	}
-	ended, err := DeleteUser(ctx, s.Store, u.Name, s.CipherSuites)
+	})
 	if err != nil {
 		return err
 	}
@@ -166,11 +221,13 @@ func (s *Server) RemoveUser(ctx context.Context, name string) error {
 }
 
 // ExportUser writes all that the store has of a user; see the function of this
-// name.
+// name. The user is named as for UserInfo.
 func (s *Server) ExportUser(ctx context.Context, name string, to io.Writer) error {
-	u, err := s.UserInfo(ctx, name)
-	if err != nil {
-		return err
-	}
-	return ExportUser(ctx, s.Store, u.Name, to)
+	return s.Store.View(ctx, func(r Reader) error {
+		u, err := s.userAsTyped(r, name)
+		if err != nil {
+			return err
+		}
+		return exportUser(r, u, to)
+	})
 }

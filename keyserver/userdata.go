@@ -107,6 +107,16 @@ type exportedSession struct {
 // it), account, delivery. KeyPackages, which everybody may claim, and what signs the user in,
 // hashes included, are left out: an export is no key.
 func ExportUser(ctx context.Context, s Store, name string, w io.Writer) error {
+	return s.View(ctx, func(r Reader) error {
+		u, err := userNamed(r, name)
+		if err != nil {
+			return err
+		}
+		return exportUser(r, u, w)
+	})
+}
+
+func exportUser(r Reader, u *User, w io.Writer) error {
 	out := json.NewEncoder(w)
 	line := func(sort string, v any) error {
 		return out.Encode(struct {
@@ -114,45 +124,39 @@ func ExportUser(ctx context.Context, s Store, name string, w io.Writer) error {
 			Data any    `json:"data"`
 		}{sort, v})
 	}
-	return s.View(ctx, func(r Reader) error {
-		u, err := userNamed(r, name)
-		if err != nil {
+	about, err := summarize(r, u)
+	if err != nil {
+		return err
+	}
+	if err := line("user", about); err != nil {
+		return err
+	}
+	sessions, err := r.Sessions(u.ID)
+	if err != nil {
+		return err
+	}
+	for i := range sessions {
+		x := &sessions[i]
+		if err := line("session", exportedSession{x.ID, x.Device, x.Created, x.Used}); err != nil {
 			return err
 		}
-		about, err := summarize(r, u)
-		if err != nil {
+	}
+	if err := exportNotes(r, u.ID, line); err != nil {
+		return err
+	}
+	if err := exportObjects(r, u.ID, line); err != nil {
+		return err
+	}
+	accounts, err := r.Accounts(u.ID)
+	if err != nil {
+		return err
+	}
+	for i := range accounts {
+		if err := exportAccount(r, &accounts[i], line); err != nil {
 			return err
 		}
-		if err := line("user", about); err != nil {
-			return err
-		}
-		sessions, err := r.Sessions(u.ID)
-		if err != nil {
-			return err
-		}
-		for i := range sessions {
-			x := &sessions[i]
-			if err := line("session", exportedSession{x.ID, x.Device, x.Created, x.Used}); err != nil {
-				return err
-			}
-		}
-		if err := exportNotes(r, u.ID, line); err != nil {
-			return err
-		}
-		if err := exportObjects(r, u.ID, line); err != nil {
-			return err
-		}
-		accounts, err := r.Accounts(u.ID)
-		if err != nil {
-			return err
-		}
-		for i := range accounts {
-			if err := exportAccount(r, &accounts[i], line); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // exportNotes writes what is kept of a user as notes; the values are JSON.
@@ -228,33 +232,30 @@ func exportAccount(r Reader, a *Account, line func(string, any) error) error {
 // requests sent twice are not found by user, and end by themselves.
 func DeleteUser(ctx context.Context, s Store, name string, suites []mls.CipherSuite) (ended []SessionID, err error) {
 	err = s.Update(ctx, func(w Writer) error {
-		ended = nil
 		u, err := userNamed(w, name)
 		if err != nil {
 			return err
 		}
-		sessions, err := w.Sessions(u.ID)
-		if err != nil {
-			return err
-		}
-		for i := range sessions {
-			if err := w.DeleteSession(sessions[i].ID); err != nil {
-				return err
-			}
-			ended = append(ended, sessions[i].ID)
-		}
-		if err := deleteAccounts(w, u.ID, suites); err != nil {
-			return err
-		}
-		if err := deleteNotes(w, u.ID); err != nil {
-			return err
-		}
-		if err := w.PutNote(&Note{Kind: NoteRemoved, Owner: removedName(u.ID)}); err != nil {
-			return err
-		}
-		return w.DeleteUser(u.ID)
+		ended, err = deleteUser(w, u, suites)
+		return err
 	})
 	return ended, err
+}
+
+func deleteUser(w Writer, u *User, suites []mls.CipherSuite) (ended []SessionID, err error) {
+	if ended, err = endSessions(w, u.ID, nil); err != nil {
+		return nil, err
+	}
+	if err := deleteAccounts(w, u.ID, suites); err != nil {
+		return nil, err
+	}
+	if err := deleteNotes(w, u.ID); err != nil {
+		return nil, err
+	}
+	if err := w.PutNote(&Note{Kind: NoteRemoved, Owner: removedName(u.ID)}); err != nil {
+		return nil, err
+	}
+	return ended, w.DeleteUser(u.ID)
 }
 
 // removedName is what stays of a deleted user: nobody else may get the id, or

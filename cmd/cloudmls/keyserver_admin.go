@@ -30,7 +30,9 @@ func adminSocket(f *config.KeyServerFile) string {
 func keyServerAdmin() *cobra.Command {
 	c := &cobra.Command{Use: "admin", Short: "Users, quotas, invitations, sessions, backup and check of a key server", Args: cobra.NoArgs,
 		Long: `What an operator does with a key server. A server on one file is asked over a socket beside the file while it runs, and
-its file is opened otherwise; run these commands as the server's user or as root. With PostgreSQL they go to the database.`,
+its file is opened otherwise; run these commands as the server's user or as root. With PostgreSQL they go to the database.
+
+` + aboutNames,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.PersistentFlags().StringP("config", "c", "", "the key server's configuration file (required)")
 	c.AddCommand(adminReady(), adminUsers(), adminUser(), adminQuota(), adminSessions(), adminExport(), adminDelete(),
@@ -51,6 +53,24 @@ func adminCommand(use, short string, args cobra.PositionalArgs, run func(c *cobr
 		}
 		return errors.Join(run(c, o, args), done())
 	}}
+}
+
+// aboutNames is the help on the argument NAME.
+const aboutNames = `A server without the role auth ('roles' in its configuration) knows no names: there NAME is the user's id, 32 hexadecimal
+digits, which 'admin users' shows at the server that has this role.`
+
+// withNames adds what NAME is to the help of a command about one user.
+func withNames(c *cobra.Command, more ...string) *cobra.Command {
+	c.Long = strings.Join(append(append([]string{c.Short + "."}, more...), "", aboutNames), "\n")
+	return c
+}
+
+// calls is how a user is spoken of.
+func calls(u *keyserver.UserInfo) string {
+	if u.Name == "" {
+		return u.ID.String()
+	}
+	return u.Name
 }
 
 func adminConfig(c *cobra.Command) (*config.KeyServerFile, error) {
@@ -121,9 +141,9 @@ func adminUsers() *cobra.Command {
 			after = next[page-1].Name
 		}
 		return out.print(c, list, func(w io.Writer) {
-			rows := [][]string{{"USER", "SINCE", "OBJECTS", "BYTES"}}
+			rows := [][]string{{"USER", "SINCE", "OBJECTS", "BYTES", "ID"}}
 			for _, u := range list {
-				rows = append(rows, []string{u.Name, day(u.Created), strconv.Itoa(u.Objects), strconv.FormatInt(u.Bytes, 10)})
+				rows = append(rows, []string{u.Name, day(u.Created), strconv.Itoa(u.Objects), strconv.FormatInt(u.Bytes, 10), u.ID.String()})
 			}
 			table(w, rows...)
 		})
@@ -142,13 +162,16 @@ func adminUser() *cobra.Command {
 		return out.print(c, u, func(w io.Writer) { writeUser(w, u) })
 	})
 	out.flag(c)
-	return c
+	return withNames(c)
 }
 
 func writeUser(w io.Writer, u *keyserver.UserInfo) {
-	table(w, []string{"user", u.Name}, []string{"since", day(u.Created)},
-		[]string{"objects", fmt.Sprintf("%d of %d", u.Objects, u.Quota.Objects)},
-		[]string{"bytes", fmt.Sprintf("%d of %d", u.Bytes, u.Quota.Bytes)})
+	rows := [][]string{{"id", u.ID.String()}}
+	if u.Name != "" {
+		rows = [][]string{{"user", u.Name}, {"since", day(u.Created)}, rows[0]}
+	}
+	table(w, append(rows, []string{"objects", fmt.Sprintf("%d of %d", u.Objects, u.Quota.Objects)},
+		[]string{"bytes", fmt.Sprintf("%d of %d", u.Bytes, u.Quota.Bytes)})...)
 	if len(u.Accounts) > 0 {
 		rows := [][]string{{"ACCOUNT", "PROOF", "SINCE", "WAITING"}}
 		for _, a := range u.Accounts {
@@ -185,13 +208,13 @@ func adminQuota() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%s may store %d objects of %d bytes together\n", u.Name, u.Quota.Objects, u.Quota.Bytes)
+		fmt.Fprintf(c.OutOrStdout(), "%s may store %d objects of %d bytes together\n", calls(u), u.Quota.Objects, u.Quota.Bytes)
 		return nil
 	})
-	c.Long = "Sets what one user may store beyond the limits of the configuration. Without flags the user has these again."
 	c.Flags().IntVar(&q.Objects, "objects", 0, "sealed objects; 0 means as everybody")
 	c.Flags().Int64Var(&q.Bytes, "bytes", 0, "octets of these objects; 0 means as everybody")
-	return c
+	return withNames(c, "Sets what one user may store beyond the limits of the configuration. Without flags the user has these again.",
+		"Objects lie at the server with the role store.")
 }
 
 func adminSessions() *cobra.Command {
@@ -212,17 +235,19 @@ func adminSessions() *cobra.Command {
 		return nil
 	})
 	c.Flags().StringVar(&one, "session", "", "end this one alone; 'admin user' lists them")
+	c.Long = c.Short + ". Sessions are at the server with the role auth; others hear of it within five seconds."
 	return c
 }
 
 func adminExport() *cobra.Command {
-	return adminCommand("export NAME FILE", "Write everything that is kept of a user into a new file", cobra.ExactArgs(2), func(c *cobra.Command, o admin.Operator, args []string) error {
+	c := adminCommand("export NAME FILE", "Write everything that is kept of a user into a new file", cobra.ExactArgs(2), func(c *cobra.Command, o admin.Operator, args []string) error {
 		err := intoNewFile(args[1], func(w io.Writer) error { return o.Export(c.Context(), args[0], w) })
 		if err == nil {
 			fmt.Fprintf(c.OutOrStdout(), "everything that is kept of %s is in %s, one JSON value a line\n", args[0], args[1])
 		}
 		return err
 	})
+	return withNames(c, "Where the roles are apart, each server has its own part.")
 }
 
 func adminDelete() *cobra.Command {
@@ -233,16 +258,17 @@ func adminDelete() *cobra.Command {
 			return err
 		}
 		if !yes {
-			return misuse{fmt.Errorf("%s has %d accounts and %d objects, and nothing brings them back; say so with --yes ('admin export' writes them into a file)", u.Name, len(u.Accounts), u.Objects)}
+			return misuse{fmt.Errorf("%s has %d accounts and %d objects, and nothing brings them back; say so with --yes ('admin export' writes them into a file)", calls(u), len(u.Accounts), u.Objects)}
 		}
 		if err := o.RemoveUser(c.Context(), args[0]); err != nil {
 			return err
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%s is deleted\n", u.Name)
+		fmt.Fprintf(c.OutOrStdout(), "%s is deleted\n", calls(u))
 		return nil
 	})
 	c.Flags().BoolVar(&yes, "yes", false, "really")
-	return c
+	return withNames(c, "Where the roles are apart, each server has its own part: begin with the one that has the role auth, so that nobody",
+		"can sign in and put anything there again, and go on with the others five seconds later.")
 }
 
 func adminInvite() *cobra.Command {
