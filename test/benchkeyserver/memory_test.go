@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/test/benchkeyserver/process"
 )
 
 // pollBound is what an idle long-poll may cost, in octets.
@@ -40,39 +41,45 @@ func memory(b testing.TB, s scale) {
 		parameters := fmt.Sprintf("store=%s,users=%d", k.name, s.users)
 		figure{"memory-of-users", parameters, float64(after.Total()-before.Total()) / 1024, 0, "KiB", 0, false}.print()
 		figure{"memory-of-process", parameters, float64(after.Sys) / 1024, 0, "KiB", 0, false}.print()
-		polls(b, s, k, server.Address, people, func() (int64, int) {
-			m, err := server.Memory()
-			if err != nil {
-				b.Fatal(err)
-			}
-			return m.Total(), m.Goroutines
-		})
+		polls(b, s, k, server, people)
 	}
 }
 
-// polls opens long-polls of people who wait.
-func polls(b testing.TB, s scale, k kind, address string, people []*person, measure func() (octets int64, goroutines int)) {
+// polls opens long-polls of people who wait, and as many where nothing but
+// net/http waits.
+func polls(b testing.TB, s scale, k kind, server *process.Process, people []*person) {
 	progress("memory: %s, %d long-polls", k.name, s.polls)
-	before, idle := measure()
-	wires := dialMany(b, address, s.polls)
+	ours := memoryOfPolls(b, s.polls, server, people)
+	nothing := memoryOfPolls(b, s.polls, start(b, process.Config{Exchange: true}), people)
+	parameters := fmt.Sprintf("store=%s,waiting=%d", k.name, s.polls)
+	figure{"memory-of-long-poll", parameters, ours, pollBound, "B", 1, false}.print()
+	figure{"memory-of-long-poll-beside-exchange", parameters, ours, nothing, "B", 0, false}.print()
+}
+
+// memoryOfPolls is what each of n long-polls takes.
+func memoryOfPolls(b testing.TB, n int, server *process.Process, people []*person) float64 {
+	b.Helper()
+	measure := func() process.Memory {
+		m, err := server.Memory()
+		if err != nil {
+			b.Fatal(err)
+		}
+		return m
+	}
+	before := measure()
+	wires := dialMany(b, server.Address, n)
 	for i, w := range wires {
 		p := people[i%len(people)]
 		if err := w.send("GET", "/v1/delivery/email/"+p.account.ID+"?wait=60", p.token, nil); err != nil {
 			b.Fatal(err)
 		}
 	}
-	var after int64
-	for {
-		octets, goroutines := measure()
-		if goroutines >= idle+2*s.polls { // each has one that serves and one that looks whether the client is there
-			after = octets
-			for range 3 { // a stack that has become too large shrinks by half in each collection
-				after, _ = measure()
-			}
-			break
-		}
+	for measure().Goroutines < before.Goroutines+2*n { // each has one that serves and one that looks whether the client is there
 		time.Sleep(200 * time.Millisecond)
 	}
-	each := float64(after-before) / float64(s.polls)
-	figure{"memory-of-long-poll", fmt.Sprintf("store=%s,waiting=%d", k.name, s.polls), each, pollBound, "B", 1, false}.print()
+	var after process.Memory
+	for range 3 { // a stack that has become too large shrinks by half in each collection
+		after = measure()
+	}
+	return float64(after.Total()-before.Total()) / float64(n)
 }

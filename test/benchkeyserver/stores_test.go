@@ -132,6 +132,9 @@ func full() scale {
 	if n, err := strconv.Atoi(os.Getenv("BENCH_KEYSERVER_CLIENTS")); err == nil { // one number in place of three
 		s.clients = []int{n}
 	}
+	if d, err := time.ParseDuration(os.Getenv("BENCH_KEYSERVER_EACH")); err == nil {
+		s.each = d
+	}
 	return s
 }
 

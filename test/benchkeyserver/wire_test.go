@@ -18,6 +18,7 @@ type wire struct {
 	c       net.Conn // from the first request on: the server waits for that for 10 s
 	r       *bufio.Reader
 	out     bytes.Buffer
+	got     int // octets of the last answer
 }
 
 func (w *wire) dial() (err error) {
@@ -63,6 +64,7 @@ func (w *wire) ask(method, path, token string, body []byte) (answer []byte, err 
 		return nil, err
 	}
 	status, answer, err := w.receive()
+	w.got = len(answer)
 	if err == nil && status != 200 {
 		err = fmt.Errorf("%s %s: status %d: %s", method, path, status, answer)
 	}

@@ -26,8 +26,10 @@ import (
 
 const environment = "KEYSERVER_PROCESS"
 
-// Config of a server. One of File and DSN says where its store is.
+// Config of a server. One of File and DSN says where its store is, or Exchange
+// that it has none: it answers with octets, see Process.Answer, and does no work.
 type Config struct {
+	Exchange bool
 	File     string
 	DSN      string
 	MaxConns int // to PostgreSQL; zero: the store's default
@@ -127,13 +129,18 @@ func (p *Process) Peak() (m Memory, err error) {
 	return m, err
 }
 
+// Answer sets the octets of an answer of a server with Config.Exchange.
+func (p *Process) Answer(size int) error {
+	return p.order(fmt.Sprintf("answer %d", size))
+}
+
 // StartProfile and StopProfile write Config.Profile.
-func (p *Process) StartProfile() error { return p.switchProfile("profile") }
+func (p *Process) StartProfile() error { return p.order("profile") }
 
 // StopProfile ends what StartProfile began.
-func (p *Process) StopProfile() error { return p.switchProfile("profiled") }
+func (p *Process) StopProfile() error { return p.order("profiled") }
 
-func (p *Process) switchProfile(question string) error {
+func (p *Process) order(question string) error {
 	var failed string
 	if err := p.ask(question, &failed); err != nil {
 		return err

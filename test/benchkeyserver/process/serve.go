@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
+	"strings"
 	"syscall"
 	"time"
 
@@ -48,6 +49,9 @@ func serve(config []byte) error {
 	if err := json.Unmarshal(config, &c); err != nil {
 		return err
 	}
+	if c.Exchange {
+		return c.serveExchange()
+	}
 	begin := time.Now()
 	store, err := c.Open()
 	if err != nil {
@@ -68,7 +72,7 @@ func serve(config []byte) error {
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(s.Listener(ln)) }()
 	tell(hello{Address: ln.Addr().String(), Open: opened})
-	err = c.answer()
+	err = c.answer(nil)
 	err = errors.Join(err, s.Close(), h.Close())
 	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
 		err = errors.Join(err, end)
@@ -95,10 +99,15 @@ func (c *Config) Open() (keyserver.Store, error) {
 	return pgstore.Open(ctx, pgstore.Options{DSN: c.DSN, MaxConns: c.MaxConns})
 }
 
-// answer answers the parent's questions until it closes the pipe, or is gone.
-func (c *Config) answer() error {
+// answer answers the parent's questions until it closes the pipe, or is gone; e
+// is nil in a key server.
+func (c *Config) answer(e *exchange) error {
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
+		if size, ok := strings.CutPrefix(in.Text(), "answer "); ok && e != nil {
+			tell(message(e.setSize(size)))
+			continue
+		}
 		switch in.Text() {
 		case "memory":
 			debug.FreeOSMemory()
