@@ -122,33 +122,39 @@ func TestFlaw21_InboxesAreBounded(t *testing.T) {
 }
 
 // F21: senders who work together do not fill an inbox either: each takes its
-// part of the room that the others left.
+// part of the room that the others left, and the next one has the floor of
+// messages and octets that each has.
 func TestFlaw21_ColludingSendersLeaveRoom(t *testing.T) {
 	l := keyservertest.Unlimited()
 	l.Inbox, l.InboxFrom = 100, 20
+	l.InboxBytes, l.InboxBytesFrom = 1<<20, 1<<19
 	w := newWorld(t, keyserver.Options{Limits: l})
 	bob := w.person("bob")
-	sent := 0
-	for i := range 5 { // as many as could fill it, were it for InboxFrom alone
+	send := func(p *person, octets int) error {
+		c := newGroup().commit(p.account, strings.Repeat("x", octets), bob.account)
+		c.Create = true
+		_, err := p.tx(keyapi.Tx{Commit: c})
+		return err
+	}
+	for i := range 5 { // as many as could fill it, were it for the limits for one alone
 		p := w.person(fmt.Sprint("mallory", i))
-		for {
-			c := newGroup().commit(p.account, "x", bob.account)
-			c.Create = true
-			if _, err := p.tx(keyapi.Tx{Commit: c}); err != nil {
-				wantCode(t, err, keyapi.CodeQuota)
-				break
+		for _, octets := range []int{100 << 10, 30 << 10, 1000, 1} {
+			for {
+				if err := send(p, octets); err != nil {
+					wantCode(t, err, keyapi.CodeQuota)
+					break
+				}
 			}
-			sent++
 		}
 	}
-	if sent != 20+16+12+10+8 {
-		t.Errorf("five senders put %d messages into an inbox of 100", sent)
-	}
 	alice := w.person("alice")
-	c := newGroup().commit(alice.account, "x", bob.account)
-	c.Create = true
-	if _, err := alice.tx(keyapi.Tx{Commit: c}); err != nil {
-		t.Errorf("the next sender: %v", err)
+	for i := range 4 {
+		if err := send(alice, 16<<10); err != nil {
+			t.Errorf("message %d of the next sender: %v", i, err)
+		}
+	}
+	if err := send(bob, 100<<10); err != nil {
+		t.Errorf("the inbox's own user: %v", err)
 	}
 }
 

@@ -303,25 +303,3 @@ func maySee(r Reader, u UserID, c *Conversation) (bool, error) {
 	}
 	return c.Kind == keyapi.KindGroup, nil
 }
-
-// fairShare: of the room that others have left in an inbox, one sender may take
-// this part. So no number of senders fills it up for the next one: five that
-// work together leave a third of it, and twenty a hundredth.
-const fairShare = 5
-
-// fits tells whether one more message of this size may wait in an inbox.
-func (s *Server) fits(use *InboxUsage, own bool, size int64, a keyapi.Account) error {
-	l := &s.Limits
-	if use.Messages >= l.Inbox || use.Bytes+size > l.InboxBytes {
-		return quota("the inbox of " + a.String() + " is full")
-	}
-	if own {
-		return nil
-	}
-	messages := (l.Inbox - (use.Messages - use.MessagesFrom)) / fairShare
-	octets := (l.InboxBytes - (use.Bytes - use.BytesFrom)) / fairShare
-	if use.MessagesFrom >= min(l.InboxFrom, max(messages, 1)) || use.BytesFrom+size > min(l.InboxBytesFrom, octets) {
-		return quota("too much of yours waits in the inbox of " + a.String())
-	}
-	return nil
-}
