@@ -33,9 +33,26 @@ const (
 // that this client and the key server have. Private parts are in the sealed
 // state before the upload starts; an interrupted upload wastes them and loses
 // nothing.
+//
+// Where a rotation was cut off, the key server may have the identity key already
+// that is to come, and takes KeyPackages of no other: the account's part of the
+// rotation is finished first.
 func (c *Client) fillPool(ctx context.Context, self Account) error {
+	id, err := c.identity(ctx, self)
+	if err == nil && id != nil && id.Next != nil {
+		if err := c.advanceIdentity(ctx, self, id.Next.Round); err != nil {
+			return fmt.Errorf("finish the rotation of the identity key: %w", err)
+		}
+		id, err = c.identity(ctx, self)
+	}
+	if err != nil {
+		return err
+	}
+	if id == nil {
+		return fmt.Errorf("%w: %s", ErrNoAccount, self)
+	}
 	var count keyapi.KeyPackageCount
-	err := c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
+	err = c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
 		count, err = c.o.Server.KeyPackageCount(ctx, token, self)
 		return err
 	})
@@ -43,13 +60,6 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 		return err
 	}
 	c.notePool(self, count)
-	id, err := c.identity(ctx, self)
-	if err != nil {
-		return err
-	}
-	if id == nil {
-		return fmt.Errorf("%w: %s", ErrNoAccount, self)
-	}
 	now := c.now()
 	have, err := c.reader(ctx, self).keyPackages()
 	if err != nil {

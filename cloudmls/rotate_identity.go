@@ -27,13 +27,22 @@ func (c *Client) rotateIdentity(ctx context.Context, self Account, round int64) 
 		return err
 	}
 	defer unlock()
+	if err := c.advanceIdentity(ctx, self, round); err != nil {
+		return err
+	}
+	if err := c.fillPool(ctx, self); err != nil {
+		return fmt.Errorf("publish KeyPackages: %w", err)
+	}
+	return nil
+}
+
+// advanceIdentity is rotateIdentity without the KeyPackages. The caller holds the
+// account's lock.
+func (c *Client) advanceIdentity(ctx context.Context, self Account, round int64) error {
 	for {
 		next, err := c.prepareIdentity(ctx, self, round)
-		if err != nil {
+		if err != nil || next == nil {
 			return err
-		}
-		if next == nil {
-			break
 		}
 		crashpoint.Here("identity-stored")
 		err = c.store.Authorized(ctx, func(ctx context.Context, token string) error {
@@ -57,10 +66,6 @@ func (c *Client) rotateIdentity(ctx context.Context, self Account, round int64) 
 		}
 		crashpoint.Here("identity-replaced")
 	}
-	if err := c.fillPool(ctx, self); err != nil {
-		return fmt.Errorf("publish KeyPackages: %w", err)
-	}
-	return nil
 }
 
 // prepareIdentity stores the key to come, unless one is there; nil: the round is

@@ -241,6 +241,47 @@ func TestThreat44_RotationIsCutOff(t *testing.T) {
 	second.reads(history, "history", alice)
 }
 
+// TestThreat44_AccountAddedWhileARotationIsCutOff: the key server has the new
+// identity key already, the device that was to use it crashed. AddAccount and Sync
+// of any device publish KeyPackages of the key that the key server has.
+func TestThreat44_AccountAddedWhileARotationIsCutOff(t *testing.T) {
+	t.Parallel()
+	for name, op := range map[string]func(*device) error{
+		"AddAccount": func(d *device) error { return d.AddAccount(t.Context(), d.self) },
+		"Sync":       func(d *device) error { _, err := d.Sync(t.Context(), d.self); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			alice, bob := w.user("alice"), w.user("bob")
+			before := alice.ownKey()
+			w.wire.set(nil, func(e *exchange) {
+				if e.is("POST", "/v1/accounts/rotate") {
+					e.status = 0 // no answer
+				}
+			})
+			if err := alice.Rotate(t.Context(), RotateOptions{}); err == nil {
+				t.Fatal("the fault had no effect")
+			}
+			w.wire.set(nil, nil)
+			alice.crash()
+			if err := op(alice); err != nil {
+				t.Fatal(err)
+			}
+			id := bob.ensureDialog(alice) // by a KeyPackage of the new key
+			alice.cleanSync()
+			alice.reads(bob.encrypt(id, "hello"), "hello", bob)
+			if err := alice.Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			alice.isRotated(before)
+			if id, err := alice.identity(t.Context(), alice.self); err != nil || len(id.Rotations) != 1 || id.Next != nil {
+				t.Errorf("%+v, %v", id, err)
+			}
+		})
+	}
+}
+
 // cutAt runs op on a network that dies after n requests.
 func (w *world) cutAt(n int, op func() error) error {
 	seen := 0

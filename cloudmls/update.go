@@ -64,7 +64,8 @@ const (
 // keeps anybody in. An error says that nothing is known to have changed; people
 // who cannot be added are no error.
 //
-// Somebody who lost track of the group counts as a member. A list without
+// Somebody who lost track of the group counts as a member. Who has left, and is on
+// the list, is added again. A list without
 // anybody else is refused with ErrNobody: it is more likely a mistake of the
 // platform than meant, and Remove and Leave are there.
 func (c *Client) Update(ctx context.Context, self Account, want Conversation) (*Membership, error) {
@@ -148,9 +149,11 @@ func (u *updating) run(ctx context.Context) (*Membership, error) {
 	if conv.Kind != KindGroup || conv.blocked() != nil {
 		return u.result(ctx, conv), nil
 	}
-	next, err := u.c.commit(ctx, u.self, u.id, u.plan(ctx))
-	if u.giveUpAdding(err) {
-		next, err = u.c.commit(ctx, u.self, u.id, u.plan(ctx))
+	next, err := u.commit(ctx)
+	if err == nil && len(u.wanting(next)) > 0 {
+		// The Commit itself took somebody out who had asked to leave: they are wanted
+		// anew.
+		next, err = u.commit(ctx)
 	}
 	if errors.Is(err, ErrBroken) || errors.Is(err, ErrNotMember) { // it became so meanwhile
 		next, err = u.c.reader(ctx, u.self).conversation(u.id)
@@ -159,6 +162,20 @@ func (u *updating) run(ctx context.Context) (*Membership, error) {
 		return nil, err
 	}
 	return u.result(ctx, next), nil
+}
+
+// commit does what is possible of what is wanted.
+func (u *updating) commit(ctx context.Context) (*conversationRecord, error) {
+	next, err := u.c.commit(ctx, u.self, u.id, u.plan(ctx))
+	if u.giveUpAdding(err) {
+		next, err = u.c.commit(ctx, u.self, u.id, u.plan(ctx))
+	}
+	return next, err
+}
+
+// wanting lists who is not in the group, and could be as far as is known.
+func (u *updating) wanting(conv *conversationRecord) []Account {
+	return slices.DeleteFunc(absent(conv, u.members), func(a Account) bool { return u.missing[a].Why != "" })
 }
 
 func (u *updating) plan(ctx context.Context) func(*conversationRecord) (*change, error) {

@@ -230,3 +230,24 @@ func TestUpdateRemovesWhereTheAddedCannotBeTold(t *testing.T) {
 		t.Errorf("%+v, %+v", m, m.State)
 	}
 }
+
+// TestUpdateAddsLeaversAgain: somebody who has left, and is on the list, is in the
+// group after the Update, although its Commit had to take them out.
+func TestUpdateAddsLeaversAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	id := newID(t)
+	alice.ensureGroup(id, bob)
+	bob.cleanSync()
+	if err := bob.Leave(t.Context(), bob.self, id); err != nil {
+		t.Fatal(err)
+	}
+	m := alice.updates(id, OmittedRemove, bob.self, carol.self)
+	if !m.Complete || !slices.Equal(m.State.Members, accounts(alice, bob, carol)) || len(m.State.Leaving) != 0 {
+		t.Fatalf("%+v", m)
+	}
+	bob.cleanSync()
+	carol.cleanSync()
+	bob.reads(carol.encrypt(id, "welcome back"), "welcome back", carol)
+}

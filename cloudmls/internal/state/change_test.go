@@ -135,6 +135,40 @@ func dead(op string) func(string) error {
 	}
 }
 
+// A device that could not note how the new password is stretched, for it crashed
+// or its disk was full, still knows the right password from a wrong one, and takes
+// other parameters from nobody but a device of the user.
+func TestThreat06_NewParametersWereNotNoted(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	put(t, f.device(t, 0), conv, "kept")
+	a := f.device(t, 0)
+	f.server.lose = dead("password")
+	if err := a.ChangePassword(t.Context(), password, newWord); !errors.Is(err, errLost) {
+		t.Fatalf("got %v", err)
+	}
+	f.server.lose = nil
+	again := f.device(t, 0)
+	refresh(t, again)
+	const third = "a third password, long again"
+	for _, word := range []string{password, "wrong"} {
+		if err := again.ChangePassword(t.Context(), word, third); !errors.Is(err, ErrCredentials) {
+			t.Errorf("%q: %v", word, err)
+		}
+	}
+	f.server.inParams = func(p *keyapi.AuthParams) { p.KDF.Time++ }
+	if err := again.ChangePassword(t.Context(), newWord, third); !errors.Is(err, ErrPinned) {
+		t.Errorf("parameters of the key server's own: %v", err)
+	}
+	f.server.inParams = nil
+	if err := again.ChangePassword(t.Context(), newWord, third); err != nil {
+		t.Fatalf("the right password: %v", err)
+	}
+	if f.signsIn(t, newWord) || !f.signsIn(t, third) {
+		t.Error("the wrong password works")
+	}
+}
+
 // Where only the answer is lost, the state tells that it happened.
 func TestThreat06_LostAnswerToPasswordChange(t *testing.T) {
 	t.Parallel()

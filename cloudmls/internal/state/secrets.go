@@ -68,7 +68,8 @@ func (s *Store) ReplaceRecoveryCode(ctx context.Context, password string) (strin
 
 // provePassword derives what the key server knows the present password by, and
 // finds out here, without a request that could be counted as a guess, whether
-// it is the right one.
+// it is the right one. What this device has noted of how it is stretched may be
+// old: the disk failed, or the device crashed, after the password was changed.
 func (s *Store) provePassword(ctx context.Context, password string) ([]byte, *secrets, error) {
 	if _, err := s.Refresh(ctx); err != nil {
 		return nil, nil, err
@@ -80,19 +81,58 @@ func (s *Store) provePassword(ctx context.Context, password string) ([]byte, *se
 	if pinned == nil {
 		return nil, nil, errors.New("sign-in parameters are not known on this device; sign in again")
 	}
-	x := &secrets{kdf: pinned.KDF}
-	if x.auth, x.password, err = keys.FromPassword(password, pinned.KDF, s.scope); errors.Is(err, keys.ErrPassword) {
-		return nil, nil, ErrCredentials
-	} else if err != nil {
+	x, err := s.stretch(password, pinned.KDF)
+	if errors.Is(err, ErrCredentials) {
+		x, err = s.stretchAnew(ctx, password, pinned.KDF)
+	}
+	if err != nil {
 		return nil, nil, err
+	}
+	return slices.Clone(x.auth), x, nil
+}
+
+// stretch gives what follows from the password if ROOT is wrapped for it, else
+// ErrCredentials.
+func (s *Store) stretch(password string, k keyapi.KDF) (*secrets, error) {
+	x := &secrets{kdf: k}
+	var err error
+	if x.auth, x.password, err = keys.FromPassword(password, k, s.scope); errors.Is(err, keys.ErrPassword) {
+		return nil, ErrCredentials
+	} else if err != nil {
+		return nil, err
 	}
 	is := func(r keys.Recipient) bool {
 		return r.Kind == keys.KindPassword && subtle.ConstantTimeCompare(r.Authenticator, x.password.Recipient().Authenticator) == 1
 	}
 	if !slices.ContainsFunc(s.now.Load().ring.Recipients, is) {
-		return nil, nil, ErrCredentials
+		x.clear()
+		return nil, ErrCredentials
 	}
-	return slices.Clone(x.auth), x, nil
+	return x, nil
+}
+
+// stretchAnew is stretch with the key server's parameters, where a device of the
+// user has set others than the noted ones; those are noted then.
+func (s *Store) stretchAnew(ctx context.Context, password string, noted keyapi.KDF) (*secrets, error) {
+	s.vaultMu.Lock()
+	v := *s.vault
+	s.vaultMu.Unlock()
+	p, err := signInParams(ctx, v.Username, s.cfg, s.locals, &v)
+	if err != nil {
+		return nil, err
+	}
+	if sameKDF(p.KDF, noted) {
+		return nil, ErrCredentials
+	}
+	x, err := s.stretch(password, p.KDF)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.pin(p.KDF); err != nil {
+		x.clear()
+		return nil, err
+	}
+	return x, nil
 }
 
 // newPassword stretches a new password, with a salt of its own.

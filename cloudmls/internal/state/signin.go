@@ -113,12 +113,15 @@ func (x *pins) allow(p keyapi.AuthParams, origin string) bool {
 	if x.AuthVersion != p.AuthVersion || string(x.UserID) != string(p.UserID) {
 		return false
 	}
-	same := x.KDF.Algorithm == p.KDF.Algorithm && string(x.KDF.Salt) == string(p.KDF.Salt) &&
-		x.KDF.Time == p.KDF.Time && x.KDF.MemoryKiB == p.KDF.MemoryKiB && x.KDF.Threads == p.KDF.Threads
-	if same || len(x.Key) == 0 {
+	if same := sameKDF(x.KDF, p.KDF); same || len(x.Key) == 0 {
 		return same
 	}
 	return hmac.Equal(keys.KDFTag(x.Key, keys.Scope{Origin: origin, User: x.UserID}, p.AuthVersion, p.KDF), p.KDFTag)
+}
+
+func sameKDF(a, b keyapi.KDF) bool {
+	return a.Algorithm == b.Algorithm && string(a.Salt) == string(b.Salt) &&
+		a.Time == b.Time && a.MemoryKiB == b.MemoryKiB && a.Threads == b.Threads
 }
 
 func errAuthVersion(v uint8) error {
