@@ -19,6 +19,7 @@ type frame struct {
 	step     *step
 	requests int  // so far
 	synced   bool // it asked what there is for it; what it says is not of old
+	ended    bool // the key server said that its session is over
 	writes   int
 	passes   int
 	// troubled: something went wrong, or something else happened meanwhile.

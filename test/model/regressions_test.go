@@ -65,6 +65,60 @@ func TestRegressions(t *testing.T) {
 			{Op: "rotate", U: 1, D: 2, N: 6, Crash: "rotation-begun"},
 			{Op: "send", U: 1, D: 1, C: 1},
 		}},
+		// MODEL_SEED=50400. Who does not enter a group again is still sent its Commits.
+		"Commits for one who stays out": {Users: 4, Devices: 1, Steps: []step{
+			{Op: "group", U: 1, V: []int{0}},
+			{Op: "update", U: 1, D: 1, V: []int{3}},
+			{Op: "update", U: 3, D: 1, C: 3, V: []int{0}, N: 11},
+			{Op: "group", U: 1, D: 1, V: []int{2}, N: 2},
+		}},
+		// MODEL_SEED=60433. AddAccount, in the middle of a rotation that was cut off,
+		// published KeyPackages of the identity key that the key server had replaced.
+		"an account while a rotation is cut off": {Users: 3, Devices: 1, Steps: []step{
+			{Op: "rotate", D: 1, C: 2, N: 8, Crash: "update-sealed", Passes: 2},
+			{Op: "account", N: 9},
+		}},
+		// MODEL_SEED=60087, whole. Who had left is added to another group with people
+		// who came since: that is refused.
+		"added to another group after leaving": {Users: 4, Devices: 1, Steps: []step{
+			{Op: "group", U: 3, V: []int{3, 1}},
+			{Op: "leave", U: 1, D: 1, C: 2, N: 15},
+			{Op: "replace", U: 3, D: 1, C: 2, N: 6},
+			{Op: "group", U: 3, C: 3, V: []int{2, 1}, N: 5},
+		}},
+		// MODEL_SEED=14798225854104896993. Somebody who does not enter the group again
+		// replaced the identity key: the others cannot write until they remove them.
+		"a key replaced outside": {Users: 3, Devices: 1, Steps: []step{
+			{Op: "group", D: 1, C: 1, V: []int{1}},
+			{Op: "update", U: 1, D: 2, C: 1, V: []int{2}, N: 11},
+			{Op: "group", U: 1, D: 1, C: 1, V: []int{0}, N: 14},
+			{Op: "rotate", D: 3, C: 1, N: 12},
+			{Op: "group", U: 1, D: 2, C: 3, V: []int{0}, N: 12},
+		}},
+		// MODEL_SEED=100081. Update took somebody out who had asked to leave, and was on
+		// its list, and said that they were missing for no reason.
+		"a leaver on the list": {Users: 4, Devices: 1, Steps: []step{
+			{Op: "group", U: 3, C: 1, V: []int{1}},
+			{Op: "leave", U: 1, C: 3, N: 5},
+			{Op: "update", U: 3, D: 2, C: 1, V: []int{0, 1}, N: 12},
+		}},
+		// MODEL_SEED=100280. A device that a rotation had put out read a message whose
+		// sender it could not ask about any more.
+		"a sender nobody can be asked about": {Users: 2, Devices: 1, JSON: true, Steps: []step{
+			{Op: "group", U: 1, V: []int{0}},
+			{Op: "open", C: 1, N: 10},
+			{Op: "send", U: 1, D: 1, C: 1, N: 4},
+			{Op: "late", D: 1, C: 3, N: 4, Crash: "update-sealed", Passes: 1},
+			{Op: "rotate", C: 3, N: 4},
+			{Op: "read", D: 1, C: 1, N: 1},
+		}},
+		// MODEL_SEED=100697. A device whose disk was full when it had changed the password
+		// took the right one for a wrong one from then on.
+		"a password that was not noted": {Users: 3, Devices: 1, Steps: []step{
+			{Op: "self", U: 1, C: 2},
+			{Op: "password", U: 1, D: 2, C: 1, N: 8, Faults: []fault{{diskFull, 1}}},
+			{Op: "password", U: 1, D: 2, C: 3, N: 1},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

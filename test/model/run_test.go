@@ -101,8 +101,8 @@ func TestModel(t *testing.T) {
 		if b.failed = append(b.failed, failed); len(b.failed) <= maxShrunk {
 			cut = shrink(h, shrinkTries, func(h history) bool {
 				b.tell(seed, n, runs)
-				err, _ := b.run(h)
-				return err != nil
+				smaller, _ := b.run(h)
+				return smaller != nil && sort(smaller) == sort(err)
 			})
 			now, log = b.run(cut)
 		}
@@ -110,6 +110,13 @@ func TestModel(t *testing.T) {
 	}
 	b.summary(seed, runs)
 }
+
+// named are the names and numbers of one history in an error.
+var named = regexp.MustCompile(`\b([a-e][0-9]*|[0-9]+|[0-9a-f]{32})\b`)
+
+// sort gives what goes wrong, whoever it happens to: a history is not made smaller
+// into one that shows something else.
+func sort(err error) string { return named.ReplaceAllString(err.Error(), "?") }
 
 func number(t *testing.T, name string, otherwise uint64) uint64 {
 	t.Helper()

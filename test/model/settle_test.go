@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls"
@@ -129,7 +128,7 @@ func (w *world) views() map[*device]view {
 		views[f.d] = view{}
 		for _, s := range list {
 			views[f.d][s.ID] = s
-			if s.Broken || !s.Removed && s.Blocked != nil {
+			if s.Broken || !s.Removed && s.Blocked != nil && !w.talks[s.ID].stuck(s.Blocked) {
 				w.fail("%s: conversation %s: broken %v, blocked: %v", f.d.name, s.ID, s.Broken, s.Blocked)
 			}
 		}
@@ -209,7 +208,7 @@ func (w *world) exchange(views map[*device]view) {
 		d := u.devices[n%len(u.devices)]
 		ids := make([]cloudmls.ConversationID, 0, len(views[d]))
 		for id, s := range views[d] {
-			if !s.Removed {
+			if !s.Removed && s.Blocked == nil {
 				ids = append(ids, id)
 			}
 		}
@@ -247,16 +246,21 @@ func (w *world) readAll() {
 	})
 }
 
-// problems: in an honest world no handshake is refused.
+// problems: in an honest world no handshake is refused, but by those who do not
+// enter a group again, whom its members go on sending Commits to.
 func (w *world) problems() {
 	w.each(func(f *frame, c *cloudmls.Client) {
+		w.shutOut(f.d.u)
 		s, err := c.Status(context.Background(), f.d.u.self)
 		if err != nil {
 			w.fail("%s: status: %v", f.d.name, err)
 			return
 		}
 		for _, p := range s.Problems {
-			if p.Kind == cloudmls.ProblemForbidden && strings.Contains(p.Reason, shutReason) {
+			if w.refuses(f.d.u, p) {
+				continue
+			}
+			if t := w.talks[p.Conversation]; p.Kind == cloudmls.ProblemUnknownGroup && t != nil && t.shut[f.d.u.self] {
 				continue
 			}
 			w.fail("%s: refused a handshake: %s: %s", f.d.name, p.Kind, p.Reason)

@@ -4,14 +4,28 @@ package model
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/cloudmls/gateway/cloudmls"
 )
 
-// shutReason is why somebody refuses to be added again: docs/spec/sdk.md, repair
-// requests.
-const shutReason = "entered by people unknown here"
+// Why somebody refuses to be added again: docs/spec/sdk.md, "Who lost track of a
+// group" and "Another group for a conversation".
+const (
+	shutReason    = "entered by people unknown here"
+	anotherReason = "a new group for a known conversation must not add anybody"
+)
+
+// refuses tells whether a noted problem is that the user would not be added again
+// to a conversation, which only those do who were out of it.
+func (w *world) refuses(u *user, p cloudmls.NotedProblem) bool {
+	t := w.talks[p.Conversation]
+	if t == nil || p.Kind != cloudmls.ProblemForbidden || !t.away[u.self] {
+		return false
+	}
+	return strings.Contains(p.Reason, shutReason) || t.replaced && strings.Contains(p.Reason, anotherReason)
+}
 
 // shutOut notes which conversations the user of a device refuses to enter again,
 // and tells whether there are any. The others count the user in.
@@ -25,10 +39,10 @@ func (w *world) shutOut(u *user) (any bool) {
 			continue // it is signed out, or its disk fails; others tell
 		}
 		for _, p := range s.Problems {
-			t := w.talks[p.Conversation]
-			if p.Kind != cloudmls.ProblemForbidden || !strings.Contains(p.Reason, shutReason) || t == nil {
+			if !w.refuses(u, p) {
 				continue
 			}
+			t := w.talks[p.Conversation]
 			if any = true; !t.shut[u.self] {
 				w.counts["shut out"]++
 			}
@@ -36,4 +50,12 @@ func (w *world) shutOut(u *user) (any bool) {
 		}
 	}
 	return any
+}
+
+// stuck tells whether nothing can be written because somebody who does not enter
+// the group again, and so renews no leaf in it, has replaced the identity key: the
+// others have to remove them.
+func (t *talk) stuck(blocked error) bool {
+	var changed *cloudmls.IdentityChangedError
+	return errors.As(blocked, &changed) && changed.Retired && t.shut[changed.Account]
 }

@@ -163,7 +163,7 @@ func (w *world) remove(f *frame) {
 		return
 	}
 	for _, a := range gone {
-		t.members[a] = out
+		t.members[a], t.away[a] = out, true
 	}
 }
 
@@ -280,7 +280,7 @@ func (w *world) readable(f *frame, m *message, p *cloudmls.Plaintext, err error)
 			w.fail("%s: reads %s, which is for %v", f.d.name, m, m.members)
 			return
 		}
-		w.judge(f.d, m, p, !f.troubled)
+		w.judge(f.d, m, p, !f.troubled && !f.ended)
 	case errors.Is(err, cloudmls.ErrSignedOut), errors.Is(err, cloudmls.ErrDropped):
 		f.check("read", err)
 	case w.shutOut(f.d.u) && w.talks[m.id].shut[f.d.u.self], w.talks[m.id].left[f.d.u.self]:
@@ -544,7 +544,9 @@ func (w *world) update(f *frame) {
 		w.fail("%s: update to %v left %+v", f.d.name, all, m)
 	}
 	for _, u := range w.users {
-		t.members[u.self] = out
+		if t.members[u.self] = out; !slices.Contains(all, u.self) {
+			t.away[u.self] = true
+		}
 		if slices.Contains(m.State.Members, u.self) {
 			t.sure(u.self)
 		}
@@ -565,7 +567,7 @@ func (w *world) replace(f *frame) {
 		return
 	}
 	if c := f.running(ctx); c != nil {
-		t.parted = true
+		t.parted, t.replaced = true, true
 		may := w.mayFail(t, f.d.u)
 		_, err := c.Replace(ctx, f.d.u.self, t.id)
 		f.check("replace", err, may...)

@@ -34,6 +34,10 @@ type talk struct {
 	left map[cloudmls.Account]bool
 	// shut are those who refuse to be let in again by people unknown to them.
 	shut map[cloudmls.Account]bool
+	// away are those who have ever been out of it, or may have been.
+	away map[cloudmls.Account]bool
+	// replaced: another group was to take the place of the one that serves it.
+	replaced bool
 	// parted: somebody has left, or was to be removed, or the group to be replaced.
 	parted bool
 }
@@ -70,7 +74,10 @@ func groupID(n int) cloudmls.ConversationID {
 func (w *world) talk(id cloudmls.ConversationID, kind cloudmls.Kind) *talk {
 	t := w.talks[id]
 	if t == nil {
-		t = &talk{id: id, kind: kind, members: map[cloudmls.Account]membership{}, left: map[cloudmls.Account]bool{}, shut: map[cloudmls.Account]bool{}}
+		t = &talk{
+			id: id, kind: kind, members: map[cloudmls.Account]membership{},
+			left: map[cloudmls.Account]bool{}, shut: map[cloudmls.Account]bool{}, away: map[cloudmls.Account]bool{},
+		}
 		if id == groupID(brief) {
 			t.days = briefDays
 		}
@@ -100,6 +107,7 @@ func (t *talk) blur(accounts []cloudmls.Account, to membership) {
 		if t.members[a] != to {
 			t.members[a] = maybe
 		}
+		t.away[a] = t.away[a] || to == out
 	}
 }
 

@@ -101,6 +101,9 @@ func (w *wire) serve(f *frame, l *letter, r *http.Request) (*http.Response, erro
 	if err == nil && r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/v1/delivery/") {
 		f.synced = true
 	}
+	if err == nil && answer.StatusCode == http.StatusUnauthorized && strings.HasSuffix(r.URL.Path, "/refresh") {
+		f.ended = true // it cannot ask for anything, and reads what it has
+	}
 	return answer, err
 }
 
