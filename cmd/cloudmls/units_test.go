@@ -16,7 +16,9 @@ func TestUnits(t *testing.T) {
 		}
 		t.Skip("systemd-analyze is not installed: run test/install")
 	}
+	// All are there before the first is read: a socket's unit wants its service's.
 	dir := t.TempDir()
+	files := map[string]string{}
 	for kind, name := range unitFiles {
 		text, err := unit(kind)
 		if err != nil {
@@ -25,10 +27,12 @@ func TestUnits(t *testing.T) {
 		if strings.Contains(text, "@PROGRAM@") {
 			t.Errorf("%s: the program's path is missing", name)
 		}
-		file := filepath.Join(dir, strings.Replace(name, "@.", "@alice.", 1))
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		files[kind] = filepath.Join(dir, strings.Replace(name, "@.", "@alice.", 1))
+		if err := os.WriteFile(files[kind], []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for kind, file := range files {
 		args := []string{"verify", "--man=no", file}
 		if kind == "user" {
 			args = append([]string{"--user"}, args...)
@@ -37,7 +41,7 @@ func TestUnits(t *testing.T) {
 		cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir())
 		out, err := cmd.CombinedOutput()
 		if err != nil || strings.Contains(string(out), filepath.Base(file)) {
-			t.Errorf("%s: %v\n%s", name, err, out)
+			t.Errorf("%s: %v\n%s", filepath.Base(file), err, out)
 		}
 	}
 }
