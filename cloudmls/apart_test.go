@@ -23,6 +23,12 @@ type apart struct {
 
 func newApart(t *testing.T) *apart {
 	t.Helper()
+	return newApartWith(t, keyserver.Options{})
+}
+
+// newApartWith has a delivery server with options.
+func newApartWith(t *testing.T, delivery keyserver.Options) *apart {
+	t.Helper()
 	w := &world{t: t, clock: &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, wire: &wire{}}
 	a := &apart{world: w, storeWire: &wire{}, authWire: &wire{}}
 	start := func(wire *wire, o keyserver.Options) *keyservertest.Server {
@@ -31,7 +37,8 @@ func newApart(t *testing.T) *apart {
 	}
 	w.ks = start(a.authWire, keyserver.Options{Roles: []keyserver.Role{keyserver.RoleAuth}})
 	remote := func() *keyserver.RemoteAuth { return &keyserver.RemoteAuth{URL: w.ks.URL, Origin: w.ks.Origin} }
-	a.delivery = start(w.wire, keyserver.Options{Roles: []keyserver.Role{keyserver.RoleDelivery}, Auth: remote(), Origin: "https://delivery.test.example"})
+	delivery.Roles, delivery.Auth, delivery.Origin = []keyserver.Role{keyserver.RoleDelivery}, remote(), "https://delivery.test.example"
+	a.delivery = start(w.wire, delivery)
 	a.store = start(a.storeWire, keyserver.Options{Roles: []keyserver.Role{keyserver.RoleStore}, Auth: remote(), Origin: "https://store.test.example"})
 	w.dial = func() Server {
 		c, err := keyclient.New(keyclient.Options{URL: w.ks.URL, DeliveryURL: a.delivery.URL, StoreURL: a.store.URL})

@@ -153,17 +153,30 @@ func (ch *change) unreached(self Account, conv *conversationRecord, err error) [
 	return list
 }
 
-// owes notes members who stay and are not told that the epoch begins: they hear of
-// it by being let in again, as soon as their inbox takes something.
-func (ch *change) owes(conv *conversationRecord, now time.Time) (any bool) {
+// owed lists members who stay and are not told that the epoch begins.
+func (ch *change) owed() (list []Account) {
 	for _, a := range ch.untold {
-		asked := slices.ContainsFunc(conv.Wishes, func(w wishEntry) bool { return w.account() == a })
-		if ch.full && !asked && !slices.Contains(ch.remove, a) {
-			conv.Wishes = append(conv.Wishes, wishEntry{Platform: a.Platform, ID: a.ID, At: now.UnixMilli()})
-			any = true
+		if ch.full && !slices.Contains(ch.remove, a) {
+			list = append(list, a)
 		}
 	}
-	return any
+	return list
+}
+
+// owe notes members who were not told that an epoch begins: they hear of it by
+// being let in again, as soon as their inbox takes something.
+func (v *view) owe(conv *conversationRecord, owed []Account, now time.Time) error {
+	noted := false
+	for _, a := range owed {
+		if !slices.ContainsFunc(conv.Wishes, func(w wishEntry) bool { return w.account() == a }) {
+			conv.Wishes = append(conv.Wishes, wishEntry{Platform: a.Platform, ID: a.ID, At: now.UnixMilli()})
+			noted = true
+		}
+	}
+	if !noted {
+		return nil
+	}
+	return v.remind(conv.ID)
 }
 
 // removeLeavers makes the Commit carry out what members asked for who want to
@@ -250,10 +263,8 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 		}
 		v.vouchFor(ch.add)
 		next.Renew = next.Renew && !ch.renew
-		if ch.owes(next, c.now()) {
-			if err := v.remind(next.ID); err != nil {
-				return err
-			}
+		if err := v.owe(next, ch.owed(), c.now()); err != nil {
+			return err
 		}
 		if err := v.openEpoch(next, pending.Staged.Group(), signature, c.now()); err != nil {
 			return err
@@ -263,6 +274,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 	if errors.Is(err, keyapi.ErrSplit) {
 		var s *stagedRecord
 		if s, err = stageGroup(*submission, pending.Staged.Group(), signature, ch.add, ch.renew); err == nil {
+			s.Owed = ch.owed()
 			next, err = c.commitApart(ctx, self, s, still)
 		}
 	}

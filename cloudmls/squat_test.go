@@ -216,7 +216,18 @@ func TestThreat43_AnotherGroupKeepsThePolicy(t *testing.T) {
 // whose inbox takes nothing. It is let in again when there is room.
 func TestFullInboxKeepsNobodyOut(t *testing.T) {
 	t.Parallel()
-	w := newWorldWith(t, keyserver.Options{Limits: keyserver.Limits{InboxFrom: 2}})
+	limits := keyserver.Options{Limits: keyserver.Limits{InboxFrom: 2}}
+	t.Run("one server", func(t *testing.T) {
+		t.Parallel()
+		fullInboxKeepsNobodyOut(t, newWorldWith(t, limits))
+	})
+	t.Run("three servers", func(t *testing.T) {
+		t.Parallel()
+		fullInboxKeepsNobodyOut(t, newApartWith(t, limits).world)
+	})
+}
+
+func fullInboxKeepsNobodyOut(t *testing.T, w *world) {
 	alice, bob, carol, dave := w.user("alice"), w.user("bob"), w.user("carol"), w.user("dave")
 	id := newID(t)
 	alice.ensureGroup(id, bob, carol)

@@ -27,6 +27,7 @@ type stagedRecord struct {
 	Next       []byte                  `json:"next"`      // the group in the epoch that it opens
 	Signature  []byte                  `json:"signature"` // of the own leaf in it
 	Vouched    []Account               `json:"vouched,omitempty"`
+	Owed       []Account               `json:"owed,omitempty"`    // members who stay and are not sent it: their inboxes are full
 	Renewed    bool                    `json:"renewed,omitempty"` // the Commit did what conversationRecord.Renew asks for
 }
 
@@ -171,6 +172,9 @@ func (c *Client) promote(v *view, s *stagedRecord) (*conversationRecord, error) 
 		conv.Broken, conv.BrokenKind, conv.Asked = "", "", 0
 	}
 	conv.Renew = conv.Renew && !s.Renewed
+	if err := v.owe(conv, s.Owed, c.now()); err != nil {
+		return nil, err
+	}
 	v.vouched = map[Account]bool{}
 	for _, a := range s.Vouched {
 		v.vouched[a] = true

@@ -16,6 +16,9 @@ func (s *Server) Waiting() int {
 // DecodeStrict is decodeStrict, for the fuzz target.
 var DecodeStrict = decodeStrict
 
+// FreeAtOnce is how many objects one transaction deletes.
+const FreeAtOnce = freeAtOnce
+
 // CheckTx is checkTx, for the fuzz target.
 var CheckTx = checkTx
 

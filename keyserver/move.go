@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"slices"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -15,12 +14,13 @@ import (
 // (they are read still, and written nowhere), lets them arrive there, copies
 // them, opens the new store, and lets them be gone here, with the new store's
 // URL for the other devices. Each step can be repeated by any device; until the
-// last one the old store has everything. docs/spec/keyserver-api.md section 8.
+// last one the old store has everything. Objects that are gone are deleted, and
+// may arrive again. docs/spec/keyserver-api.md section 8.
 
 // place is where a user's objects are; no note means here.
 type place struct {
 	Place string `json:"place"`
-	To    string `json:"to,omitempty"`
+	To    string `json:"to,omitempty"` // arriving: where they were gone to before, for abandon
 }
 
 func (s *Server) placeOf(r Reader, u UserID) (place, error) {
@@ -91,7 +91,13 @@ func (s *Server) describe(r Reader, u UserID) (keyapi.StorePlace, error) {
 		return keyapi.StorePlace{}, err
 	}
 	index, err := r.ObjectVersions(u)
-	return keyapi.StorePlace{Place: p.Place, To: p.To, Objects: use.Objects, Bytes: use.Bytes, IndexHash: keyapi.IndexHash(index)}, err
+	if err != nil {
+		return keyapi.StorePlace{}, err
+	}
+	d, err := s.directionsOf(r, u)
+	return keyapi.StorePlace{
+		Place: p.Place, To: p.To, Objects: use.Objects, Bytes: use.Bytes, IndexHash: keyapi.IndexHash(index), Directions: d,
+	}, err
 }
 
 // moveStore takes one step of a move.
@@ -104,6 +110,11 @@ func (s *Server) moveStore(ctx context.Context, in *input[keyapi.StoreMove]) (*o
 	}
 	if wait, ok := s.limits.writes.take(u.String(), s.Now()); !ok {
 		return nil, rateLimited(wait)
+	}
+	if m.Change == keyapi.MoveArrive { // what an earlier move left here
+		if err := s.freeObjects(ctx, u); err != nil {
+			return nil, err
+		}
 	}
 	var answer keyapi.StorePlace
 	err := s.Store.Update(ctx, func(w Writer) error {
@@ -124,17 +135,56 @@ func (s *Server) moveStore(ctx context.Context, in *input[keyapi.StoreMove]) (*o
 		answer.Place, answer.To = next.Place, next.To
 		return nil
 	})
-	return &output[keyapi.StorePlace]{answer}, err
+	if err != nil || answer.Place != keyapi.PlaceGone {
+		return &output[keyapi.StorePlace]{answer}, err
+	}
+	// Decided: from here on it is nobody's to stop.
+	if err := s.freeObjects(context.WithoutCancel(ctx), u); err != nil {
+		s.log.Warn("objects that are gone were not deleted; the step deletes them when it is repeated", "error", err)
+	}
+	return &output[keyapi.StorePlace]{answer}, nil
+}
+
+// freeAtOnce is how many objects one transaction deletes.
+const freeAtOnce = 256
+
+// freeObjects deletes objects that are gone, in as many transactions as it takes.
+func (s *Server) freeObjects(ctx context.Context, u UserID) error {
+	for more := true; more; {
+		err := s.Store.Update(ctx, func(w Writer) error {
+			more = false
+			if p, err := s.placeOf(w, u); err != nil || p.Place != keyapi.PlaceGone {
+				return err
+			}
+			list, err := w.ObjectVersions(u)
+			if err != nil {
+				return err
+			}
+			more = len(list) > freeAtOnce
+			for _, v := range list[:min(len(list), freeAtOnce)] {
+				if err := w.DeleteObject(u, v.ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moves are the steps: from where, to where. The first place is where a step
-// begins, the second where it has been taken already.
+// begins, the second where it has been taken already. Objects arrive where none
+// are, or were.
 var moves = map[string][2]string{
-	keyapi.MoveLeave:  {keyapi.PlaceHere, keyapi.PlaceLeaving},
-	keyapi.MoveStay:   {keyapi.PlaceLeaving, keyapi.PlaceHere},
-	keyapi.MoveGo:     {keyapi.PlaceLeaving, keyapi.PlaceGone},
-	keyapi.MoveArrive: {keyapi.PlaceHere, keyapi.PlaceArriving},
-	keyapi.MoveOpen:   {keyapi.PlaceArriving, keyapi.PlaceHere},
+	keyapi.MoveLeave:   {keyapi.PlaceHere, keyapi.PlaceLeaving},
+	keyapi.MoveStay:    {keyapi.PlaceLeaving, keyapi.PlaceHere},
+	keyapi.MoveGo:      {keyapi.PlaceLeaving, keyapi.PlaceGone},
+	keyapi.MoveArrive:  {keyapi.PlaceHere, keyapi.PlaceArriving},
+	keyapi.MoveOpen:    {keyapi.PlaceArriving, keyapi.PlaceHere},
+	keyapi.MoveAbandon: {keyapi.PlaceArriving, keyapi.PlaceGone},
 }
 
 func step(have *keyapi.StorePlace, m *keyapi.StoreMove) (place, error) {
@@ -142,18 +192,22 @@ func step(have *keyapi.StorePlace, m *keyapi.StoreMove) (place, error) {
 	move, ok := moves[m.Change]
 	switch {
 	case !ok:
-		return now, invalid("change must be leave, stay, go, arrive or open")
+		return now, invalid("change must be leave, stay, go, arrive, open or abandon")
+	case m.Change == keyapi.MoveGo && have.Place == keyapi.PlaceGone: // of what was deleted there is no hash
+		return now, nil
 	case (m.Change == keyapi.MoveGo || m.Change == keyapi.MoveOpen) && !bytes.Equal(m.IndexHash, have.IndexHash):
 		return now, conflict(keyapi.CodeConflict, "index_hash is not that of the objects here")
 	case have.Place == move[1] && (m.Change != keyapi.MoveLeave || m.To == have.To):
 		return now, nil
+	case m.Change == keyapi.MoveArrive && have.Place == keyapi.PlaceGone && have.Objects == 0:
+		return place{move[1], have.To}, nil
 	case have.Place != move[0]:
 		return now, conflict(keyapi.CodeConflict, "the objects are "+have.Place+" here: this step does not follow")
 	case m.Change == keyapi.MoveArrive && have.Objects > 0:
 		return now, conflict(keyapi.CodeConflict, "there are objects here already")
 	case m.Change == keyapi.MoveLeave:
 		return place{move[1], m.To}, nil
-	case m.Change == keyapi.MoveGo:
+	case m.Change == keyapi.MoveGo, m.Change == keyapi.MoveAbandon:
 		return place{move[1], have.To}, nil
 	}
 	return place{Place: move[1]}, nil
@@ -167,57 +221,6 @@ func checkStoreURL(to string) error {
 	if err != nil || len(to) > maxStoreURL || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
 		u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
 		return invalid("to must be an https URL of scheme, host and path")
-	}
-	return nil
-}
-
-// importObjects takes objects with the counters that they have elsewhere.
-func (s *Server) importObjects(ctx context.Context, in *input[keyapi.StoreImport]) (*output[keyapi.StorePlace], error) {
-	u := caller(ctx).user
-	if err := checkTx(&keyapi.Tx{Put: in.Body.Objects}); err != nil {
-		return nil, err
-	}
-	if wait, ok := s.limits.writes.take(u.String(), s.Now()); !ok {
-		return nil, rateLimited(wait)
-	}
-	var answer keyapi.StorePlace
-	err := s.Store.Update(ctx, func(w Writer) error {
-		p, err := s.placeOf(w, u)
-		if err != nil {
-			return err
-		}
-		if p.Place != keyapi.PlaceArriving {
-			return conflict(keyapi.CodeConflict, "no objects are arriving here")
-		}
-		before, err := w.Usage(u)
-		if err != nil {
-			return err
-		}
-		for i := range in.Body.Objects {
-			if err := importObject(w, u, &in.Body.Objects[i]); err != nil {
-				return err
-			}
-		}
-		if err := s.checkUsage(w, u, before); err != nil {
-			return err
-		}
-		answer, err = s.describe(w, u)
-		return err
-	})
-	return &output[keyapi.StorePlace]{answer}, err
-}
-
-func importObject(w Writer, u UserID, o *keyapi.Object) error {
-	have, err := w.Object(u, o.ID)
-	switch {
-	case err != nil:
-		return err
-	case have == nil:
-		return w.PutObject(u, o)
-	case have.Counter != o.Counter || !slices.Equal(have.Data, o.Data):
-		p := conflict(keyapi.CodeConflict, "an object is here with another counter or other octets")
-		p.Have = []keyapi.Expect{{ID: have.ID, Counter: have.Counter}}
-		return p
 	}
 	return nil
 }

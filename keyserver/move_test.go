@@ -51,7 +51,7 @@ func (m *mover) must(c *keyclient.Client, change string, hash []byte) keyapi.Sto
 	for range 2 { // each step may be repeated
 		if p, err := m.step(c, change, hash); err != nil {
 			m.w.t.Fatalf("%s: %v", change, err)
-		} else if change == keyapi.MoveOpen || change == keyapi.MoveGo || change == keyapi.MoveStay {
+		} else if change == keyapi.MoveOpen || change == keyapi.MoveAbandon || change == keyapi.MoveGo || change == keyapi.MoveStay {
 			return p
 		}
 	}
@@ -185,4 +185,124 @@ func TestPasswordAfterAMove(t *testing.T) {
 	if _, err := m.login(newKey(), fresh); err != nil {
 		t.Errorf("the new password: %v", err)
 	}
+}
+
+// copy brings all objects of one store to the other.
+func (m *mover) copy(from, to *keyclient.Client) {
+	m.w.t.Helper()
+	token := func(c *keyclient.Client) string {
+		return map[bool]string{true: m.there.token(), false: m.token()}[c == m.next]
+	}
+	index, err := from.ObjectIndex(m.w.t.Context(), token(from))
+	if err != nil {
+		m.w.t.Fatal(err)
+	}
+	for _, v := range index.Objects {
+		got, err := from.Objects(m.w.t.Context(), token(from), []keyapi.ObjectID{v.ID})
+		if err == nil {
+			_, err = to.ImportObjects(m.w.t.Context(), token(to), keyapi.StoreImport{Objects: got.Objects})
+		}
+		if err != nil {
+			m.w.t.Fatal(err)
+		}
+	}
+}
+
+// What is gone is deleted, in transactions of a bounded size, and may come back:
+// a store is no dead end.
+func TestStateMovesBack(t *testing.T) {
+	const n = keyserver.FreeAtOnce + 9
+	m := newMover(t, n)
+	leaving := m.must(m.old, keyapi.MoveLeave, nil)
+	m.must(m.next, keyapi.MoveArrive, nil)
+	m.copy(m.old, m.next)
+	m.must(m.next, keyapi.MoveOpen, leaving.IndexHash)
+	m.must(m.old, keyapi.MoveGo, leaving.IndexHash)
+	if _, err := m.step(m.old, keyapi.MoveGo, nil); err != nil { // of what was deleted nobody knows the hash
+		t.Errorf("the last step again: %v", err)
+	}
+	if p, err := m.old.StorePlace(t.Context(), m.token()); err != nil || p.Place != keyapi.PlaceGone || p.Objects != 0 || p.Bytes != 0 {
+		t.Fatalf("objects that are gone: %+v, %v", p, err)
+	}
+
+	if _, err := m.next.Tx(t.Context(), m.there.token(), keyapi.Tx{Put: []keyapi.Object{put("0", 3, "abroad")}}); err != nil {
+		t.Fatal(err)
+	}
+	s := keyapi.StoreMove{Change: keyapi.MoveLeave, To: "https://keys.test"}
+	leaving, err := m.next.MoveStore(t.Context(), m.there.token(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := m.must(m.old, keyapi.MoveArrive, nil); p.Place != keyapi.PlaceArriving || p.Objects != 0 {
+		t.Fatalf("%+v", p)
+	}
+	m.copy(m.next, m.old)
+	// Given up: what has arrived is deleted, and whoever asks is sent where the
+	// objects are, as before.
+	if p := m.must(m.old, keyapi.MoveAbandon, nil); p.Place != keyapi.PlaceGone || p.To != "https://next.example" {
+		t.Fatalf("%+v", p)
+	}
+	_, err = m.step(m.old, keyapi.MoveAbandon, nil)
+	if err != nil {
+		t.Errorf("once more: %v", err)
+	}
+	if p := m.must(m.old, keyapi.MoveArrive, nil); p.Objects != 0 {
+		t.Fatalf("what was given up is there still: %+v", p)
+	}
+	m.copy(m.next, m.old)
+	m.must(m.old, keyapi.MoveOpen, leaving.IndexHash)
+	m.must(m.next, keyapi.MoveGo, leaving.IndexHash)
+	if _, err := m.tx(keyapi.Tx{Put: []keyapi.Object{put("0", 4, "home again")}}); err != nil {
+		t.Error(err)
+	}
+	_, err = m.step(m.old, keyapi.MoveAbandon, nil) // what is here is not given up
+	wantCode(t, err, keyapi.CodeConflict)
+}
+
+// Directions change by compare-and-swap, whatever the place of the objects, and
+// are the user's own.
+func TestDirections(t *testing.T) {
+	m := newMover(t, 1)
+	ctx := t.Context()
+	set := func(counter uint64, data string) error {
+		_, err := m.old.SetDirections(ctx, m.token(), keyapi.Directions{Counter: counter, Data: []byte(data)})
+		return err
+	}
+	have := func(c *keyclient.Client, token string) *keyapi.Directions {
+		p, err := c.StorePlace(ctx, token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Directions
+	}
+	if d := have(m.old, m.token()); d != nil {
+		t.Fatalf("from the beginning: %+v", d)
+	}
+	wantCode(t, set(0, "x"), keyapi.CodeInvalid)
+	wantCode(t, set(2, "x"), keyapi.CodeConflict)
+	wantCode(t, set(1, string(make([]byte, keyapi.MaxDirections+1))), keyapi.CodeInvalid)
+	for range 2 {
+		if err := set(1, "first"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantCode(t, set(1, "other"), keyapi.CodeConflict)
+	leaving := m.must(m.old, keyapi.MoveLeave, nil)
+	if err := set(2, ""); err != nil { // nothing more to say
+		t.Fatal(err)
+	}
+	m.must(m.old, keyapi.MoveGo, leaving.IndexHash)
+	if err := set(3, string(make([]byte, keyapi.MaxDirections))); err != nil {
+		t.Fatal(err)
+	}
+	if d := have(m.old, m.token()); d == nil || d.Counter != 3 || len(d.Data) != keyapi.MaxDirections {
+		t.Errorf("%+v", d)
+	}
+	if d := have(m.old, m.w.register("bob").token()); d != nil {
+		t.Errorf("of somebody else: %+v", d)
+	}
+	wantCode(t, func() error {
+		_, err := m.old.SetDirections(ctx, m.there.token(), keyapi.Directions{Counter: 4, Data: []byte("x")})
+		return err
+	}(), keyapi.CodeUnauthorized)
 }

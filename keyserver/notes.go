@@ -13,6 +13,7 @@ const (
 	NoteQuota      NoteKind = 5 // owner: user id; key: empty; value: JSON of what the user may take up
 	NoteMove       NoteKind = 6 // owner: user id; key: empty; value: JSON, where the user's objects are moving
 	NoteRemoved    NoteKind = 7 // owner: hash of the id of a user who was deleted; key, value: empty
+	NoteDirections NoteKind = 8 // owner: user id; key: empty; value: JSON, what the user's devices say of where the objects are
 )
 
 // Note is a small record that belongs to no other part of the Store: at most

@@ -123,7 +123,7 @@ func (s *Server) changeSealed(w Writer, u UserID, t *keyapi.Tx) error {
 		return err
 	case len(t.Put) > 0:
 		return s.changeObjects(w, u, t)
-	case p.Place != keyapi.PlaceGone || len(t.Expect)+len(t.Delete) > 0:
+	case p.Place != keyapi.PlaceGone && p.Place != keyapi.PlaceArriving || len(t.Expect)+len(t.Delete) > 0:
 		return errSealed()
 	}
 	return nil

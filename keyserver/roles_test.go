@@ -172,7 +172,7 @@ func TestThreat13_RevocationReachesOtherStores(t *testing.T) {
 }
 
 // A session that was opened with the recovery code reads objects at the store,
-// and does nothing else there.
+// leaves directions for whoever signs in next, and does nothing else there.
 func TestThreat07_RecoverySessionsAtOtherStores(t *testing.T) {
 	a := newApart(t, keyclient.Options{})
 	p := a.register("alice")
@@ -188,8 +188,13 @@ func TestThreat07_RecoverySessionsAtOtherStores(t *testing.T) {
 	}
 	_, err = a.c.Tx(t.Context(), s.AccessToken, keyapi.Tx{Put: []keyapi.Object{put("wrap", 2, "y")}})
 	wantCode(t, err, keyapi.CodeForbidden)
+	_, err = a.c.MoveStore(t.Context(), s.AccessToken, keyapi.StoreMove{Change: keyapi.MoveLeave, To: "https://elsewhere.example"})
+	wantCode(t, err, keyapi.CodeForbidden)
 	_, err = a.c.Accounts(t.Context(), s.AccessToken)
 	wantCode(t, err, keyapi.CodeForbidden)
+	if at, err := a.c.SetDirections(t.Context(), s.AccessToken, keyapi.Directions{Counter: 1, Data: []byte("sealed")}); err != nil || at.Place != keyapi.PlaceHere {
+		t.Errorf("directions: %+v, %v", at, err)
+	}
 }
 
 // A server with the role auth that calls itself otherwise than configured is

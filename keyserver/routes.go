@@ -23,6 +23,8 @@ const (
 	openBody   = 16 << 10 // without a token
 	smallBody  = 64 << 10
 	uploadBody = 16 << 20 // MaxKeyPackages of MaxKeyPackageSize, in base64
+	// keyapi.MaxDirections in base64
+	directionsBody = 136 << 10
 )
 
 // routes builds the router; it is the list of everything that can be asked.
@@ -87,7 +89,8 @@ func (s *Server) authRoutes(open, recovering, signedIn router) {
 func (s *Server) storeRoutes(recovering, signedIn router) {
 	add(recovering.behind(s.gateAnswer), "GET /v1/objects", 0, s.objectIndex)
 	add(recovering.behind(s.gateAnswer), "POST /v1/objects", smallBody, s.objects)
-	add(signedIn, "GET /v1/store", 0, s.storePlace)
+	add(recovering, "GET /v1/store", 0, s.storePlace)
+	add(recovering, "POST /v1/store/directions", directionsBody, s.setDirections)
 	add(signedIn, "POST /v1/store", smallBody, s.moveStore)
 	add(signedIn.behind(s.gateLarge), "POST /v1/store/import", keyapi.MaxTxSize, s.importObjects)
 }

@@ -18,19 +18,34 @@ const (
 // StorePlace is what a store says of the user's objects.
 type StorePlace struct {
 	Place     string `json:"place"`
-	To        string `json:"to,omitempty"` // leaving, gone: URL of the other store
+	To        string `json:"to,omitempty"` // leaving, gone: URL of the other store; arriving: that of an earlier move
 	Objects   int    `json:"objects"`
 	Bytes     int64  `json:"bytes"`
 	IndexHash []byte `json:"index_hash"` // IndexHash of all objects here
+	// Directions are what the user's devices left here last; nil: nothing.
+	Directions *Directions `json:"directions,omitempty"`
 }
+
+// Directions are octets that a user's devices leave at the store that takes the
+// tokens of the server which signs them in, wherever the objects are: sealed to
+// what the user signs in with and to the devices, they say which store has the
+// objects and how to sign in there.
+type Directions struct {
+	Counter uint64 `json:"counter"` // one more with each change; a change names the next one
+	Data    []byte `json:"data"`    // none: there is nothing to say
+}
+
+// MaxDirections bounds Directions.Data, in octets.
+const MaxDirections = 96 << 10
 
 // Changes of StoreMove.
 const (
-	MoveLeave  = "leave"  // here → leaving; To is needed
-	MoveStay   = "stay"   // leaving → here
-	MoveGo     = "go"     // leaving → gone; IndexHash is needed
-	MoveArrive = "arrive" // here, without objects → arriving
-	MoveOpen   = "open"   // arriving → here; IndexHash is needed
+	MoveLeave   = "leave"   // here → leaving; To is needed
+	MoveStay    = "stay"    // leaving → here
+	MoveGo      = "go"      // leaving → gone; IndexHash is needed; the objects are deleted
+	MoveArrive  = "arrive"  // here, without objects, or gone → arriving
+	MoveOpen    = "open"    // arriving → here; IndexHash is needed
+	MoveAbandon = "abandon" // arriving → gone; what has arrived is deleted
 )
 
 // StoreMove changes the place of the user's objects. Asking for what is the

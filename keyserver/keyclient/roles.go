@@ -85,6 +85,12 @@ func (c *Client) ImportObjects(ctx context.Context, token string, o keyapi.Store
 	return call(ctx, c, request{op: "POST /v1/store/import", token: token, body: o}, checkPlace)
 }
 
+// SetDirections replaces what the user's devices left for each other. Conflict:
+// another device was faster.
+func (c *Client) SetDirections(ctx context.Context, token string, d keyapi.Directions) (keyapi.StorePlace, error) {
+	return call(ctx, c, request{op: "POST /v1/store/directions", token: token, body: d}, checkPlace)
+}
+
 func checkPlace(a *keyapi.StorePlace) string {
 	return unless(a.Place != "" && len(a.IndexHash) == 32, "no place or no hash")
 }
