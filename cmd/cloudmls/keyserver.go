@@ -43,6 +43,7 @@ func runKeyServer(c *cobra.Command, file string) (err error) {
 	if err != nil {
 		return configError{err}
 	}
+	defer keyserver.LessCollecting(keyserver.GarbageRoom)()
 	log := newLogger(c.ErrOrStderr(), f.Log)
 	o, err := keyServerOptions(f, log) // the keys come first: no database without them
 	if err != nil {

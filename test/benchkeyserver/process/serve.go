@@ -49,6 +49,7 @@ func serve(config []byte) error {
 	if err := json.Unmarshal(config, &c); err != nil {
 		return err
 	}
+	defer keyserver.LessCollecting(keyserver.GarbageRoom)() // as the program does
 	if c.Exchange {
 		return c.serveExchange()
 	}
