@@ -234,6 +234,7 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 	if options.ReuseGuard, err = c.reuseGuard(conv.Group, conv.Epoch); err != nil {
 		return nil, err
 	}
+	crashpoint.Once("handshake generation", self, conv.Group, conv.Epoch, generation)
 	pending, err := g.Commit(options)
 	if err != nil {
 		return nil, &makeError{err}

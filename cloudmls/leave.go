@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
+	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
@@ -122,6 +123,7 @@ func (c *Client) proposeLeavingOnce(ctx context.Context, self Account, conv *con
 	if err != nil {
 		return err
 	}
+	crashpoint.Once("handshake generation", self, conv.Group, conv.Epoch, generation)
 	m, err := g.Propose(&mls.Remove{Removed: g.OwnLeaf()}, mls.ProposeOptions{Padding: padme, Generation: &generation, ReuseGuard: guard})
 	if err != nil {
 		return fmt.Errorf("make proposal: %w", err)

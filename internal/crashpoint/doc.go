@@ -8,4 +8,7 @@
 //
 // kills itself, as a power cut would, at the point that the environment names:
 // CLOUDMLS_CRASHPOINT=name or name:n, n counting the passes from 1.
+//
+// Once marks, for tests in such a build, that something is used which must not be
+// used twice.
 package crashpoint

@@ -54,6 +54,8 @@ func (b *bench) run(h history) (err error, log string) {
 		w.forget, w.json = h.Forget, h.JSON
 		crashpoint.Hook(w.point)
 		defer crashpoint.Hook(nil)
+		crashpoint.Watch(w.usedOnce)
+		defer crashpoint.Watch(nil)
 		for n := range h.Steps {
 			w.perform(&h.Steps[n])
 			if w.broken != nil {
@@ -112,7 +114,7 @@ func TestModel(t *testing.T) {
 }
 
 // named are the names and numbers of one history in an error.
-var named = regexp.MustCompile(`\b([a-e][0-9]*|[0-9]+|[0-9a-f]{32})\b`)
+var named = regexp.MustCompile(`\b([a-e][0-9]*|[0-9]+|[0-9a-f]{16,})\b`)
 
 // sort gives what goes wrong, whoever it happens to: a history is not made smaller
 // into one that shows something else.

@@ -40,6 +40,7 @@ type world struct {
 	delayed  []*letter
 	messages []*message
 	places   map[string]*message
+	used     map[string]bool // handshake generations, by name
 	talks    map[cloudmls.ConversationID]*talk
 	log      strings.Builder
 	json     bool  // bodies travel as JSON
@@ -105,7 +106,7 @@ func folder(tb testing.TB) string {
 }
 
 func newWorld(path string, now time.Time) (*world, func() error, error) {
-	w := &world{now: now, counts: map[string]int{}, places: map[string]*message{}, talks: map[cloudmls.ConversationID]*talk{}}
+	w := &world{now: now, counts: map[string]int{}, places: map[string]*message{}, used: map[string]bool{}, talks: map[cloudmls.ConversationID]*talk{}}
 	store, err := boltstore.Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -118,6 +119,15 @@ func newWorld(path string, now time.Time) (*world, func() error, error) {
 		return nil, nil, errors.Join(err, store.Close())
 	}
 	return w, func() error { return errors.Join(w.server.Close(), store.Close()) }, nil
+}
+
+// usedOnce is told of whatever must not be used twice.
+func (w *world) usedOnce(name string) {
+	if w.used[name] {
+		w.fail("%s is used twice", name)
+	}
+	w.used[name] = true
+	w.counts["used once"]++
 }
 
 // clock is the key server's. Each look at it takes a millisecond.
