@@ -20,14 +20,14 @@ const firstSeed = 50000
 // TestModel builds this package as it has to be built (crash points that a test
 // can use, passwords that cost nothing) and runs it.
 //
-// MODEL_RUNS is the number of random histories, 400 by default, 100 with
+// MODEL_RUNS is the number of random histories, 2,000 by default, 100 with
 // -short; MODEL_SHARDS the number of processes that share them, 2 by default;
 // MODEL_SEED the seed of the first one: the same one by default, so that where a
 // history fails it is a change that is to blame; "random" draws others ('make
 // soak-model'). docs/model.md.
 func TestModel(t *testing.T) {
 	var err error
-	runs, shards := number(t, "MODEL_RUNS", 400), number(t, "MODEL_SHARDS", 2)
+	runs, shards := number(t, "MODEL_RUNS", 2000), number(t, "MODEL_SHARDS", 2)
 	if testing.Short() && os.Getenv("MODEL_RUNS") == "" {
 		runs = 100
 	}
@@ -54,6 +54,9 @@ func TestModel(t *testing.T) {
 		}
 		wg.Go(func() {
 			cmd := exec.Command(program, "-test.count=1", "-test.timeout=0", "-test.v")
+			if n > 0 { // the others are played once
+				cmd.Args = append(cmd.Args, "-test.run=^TestModel$")
+			}
 			cmd.Env = append(os.Environ(), fmt.Sprintf("MODEL_RUNS=%d", share), fmt.Sprintf("MODEL_SEED=%d", first))
 			said := &lines{prefix: fmt.Sprintf("process %d: ", n)}
 			cmd.Stdout, cmd.Stderr = said, said
