@@ -233,10 +233,7 @@ func (c *Client) processOne(v *view, inbox *inboxRecord, d *keyapi.Delivery, res
 		if err := v.noteChanged(r.hold); err != nil {
 			return err
 		}
-		if dropped := inbox.hold(d, r.hold.Account); dropped != nil {
-			dropped.Kind, dropped.Err = ProblemForbidden, errors.New("no room to hold the Welcome until the identity is accepted")
-			result.Problems = append(result.Problems, *dropped)
-		}
+		result.Problems = append(result.Problems, inbox.hold(d, r.hold.Account)...)
 	}
 	return c.breakIfNeeded(v, d, r, result)
 }

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	maxHeld     = 16      // Welcomes kept for AcceptIdentity
-	maxHeldSize = 1 << 20 // octets of one
+	maxHeld      = 16      // Welcomes kept for AcceptIdentity
+	maxHeldSize  = 1 << 20 // octets of one
+	maxHeldTotal = 4 << 20 // octets of all: they lie in the inbox record, which must never outgrow the state
 )
 
 // processWelcome joins a group, if the Welcome counts: see judge.
@@ -270,23 +271,37 @@ func withoutSelf(self Account, list []memberEntry) []memberEntry {
 	return slices.DeleteFunc(slices.Clone(list), func(m memberEntry) bool { return m.account() == self })
 }
 
-// hold keeps a Welcome until AcceptIdentity. The oldest makes room, and is
-// returned as a Problem.
-func (r *inboxRecord) hold(d *keyapi.Delivery, changed Account) *Problem {
-	if len(d.Message) > maxHeldSize {
-		return &Problem{Seq: d.Seq, Conversation: ConversationID(d.Conversation), Sender: d.Sender}
+// hold keeps a Welcome until AcceptIdentity. The oldest make room, and are
+// returned as Problems.
+func (r *inboxRecord) hold(d *keyapi.Delivery, changed Account) []Problem {
+	dropped := func(seq uint64, id []byte, sender Account) Problem {
+		p := Problem{Seq: seq, Sender: sender, Kind: ProblemForbidden, Err: errNoHold}
+		copy(p.Conversation[:], id)
+		return p
 	}
-	var dropped *Problem
-	if len(r.Held) >= maxHeld {
+	if len(d.Message) > maxHeldSize {
+		return []Problem{dropped(d.Seq, d.Conversation, d.Sender)}
+	}
+	var problems []Problem
+	for len(r.Held) >= maxHeld || len(r.Held) > 0 && r.heldSize()+len(d.Message) > maxHeldTotal {
 		h := r.Held[0]
-		dropped = &Problem{Seq: h.Seq, Conversation: ConversationID(h.Conversation), Sender: h.Sender}
+		problems = append(problems, dropped(h.Seq, h.Conversation, h.Sender))
 		r.Held = slices.Delete(r.Held, 0, 1)
 	}
 	r.Held = append(r.Held, heldDelivery{
 		Seq: d.Seq, Conversation: d.Conversation, Kind: d.Kind, Group: d.Group, Epoch: d.Epoch,
 		Sender: d.Sender, Message: d.Message, Changed: changed,
 	})
-	return dropped
+	return problems
+}
+
+var errNoHold = errors.New("no room to hold the Welcome until the identity is accepted")
+
+func (r *inboxRecord) heldSize() (n int) {
+	for i := range r.Held {
+		n += len(r.Held[i].Message)
+	}
+	return n
 }
 
 // releaseHeld processes the Welcomes that waited for an account's identity. It
@@ -308,6 +323,9 @@ func (c *Client) releaseHeld(v *view, a Account) error {
 		}
 		child := v.nested()
 		err := c.processWelcome(child, d, &SyncResult{})
+		if err == nil {
+			err = child.checkSizes()
+		}
 		var r *refusal
 		switch {
 		case err == nil:
