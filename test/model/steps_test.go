@@ -352,8 +352,13 @@ func (w *world) password(f *frame) {
 	u := f.d.u
 	next := fmt.Sprintf("password %d", f.requests+100*len(w.messages)+f.step.N)
 	before := slices.Clone(u.passwords)
+	f.blur = func() { // should it crash, or the request arrive late
+		if !slices.Contains(u.passwords, next) {
+			u.passwords = append(slices.Clone(u.passwords), next)
+		}
+	}
 	for _, p := range before {
-		u.passwords = append(slices.Clone(before), next) // should it crash
+		f.blur()
 		err := c.ChangePassword(ctx, p, next)
 		if errors.Is(err, cloudmls.ErrCredentials) && len(before) > 1 {
 			continue
@@ -362,6 +367,9 @@ func (w *world) password(f *frame) {
 			u.passwords = []string{next}
 		}
 		return
+	}
+	if !f.troubled {
+		w.fail("%s: none of the passwords %q can be changed", f.d.name, before)
 	}
 }
 
