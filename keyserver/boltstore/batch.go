@@ -86,7 +86,7 @@ func (s *Store) runBatch(batch []*job) (left []*job) {
 				break
 			}
 			ran++
-			n, err := j.run(btx)
+			n, err := j.run(s, btx)
 			if err != nil {
 				return err
 			}
@@ -112,11 +112,11 @@ func (s *Store) runBatch(batch []*job) (left []*job) {
 
 // run runs the function of a job; octets is what it has written. The error is
 // that of the transaction, not that of the function.
-func (j *job) run(btx *bolt.Tx) (octets int, err error) {
+func (j *job) run(s *Store, btx *bolt.Tx) (octets int, err error) {
 	if j.err = j.ctx.Err(); j.err != nil {
 		return 0, nil
 	}
-	t := &tx{Tx: btx, journal: &journal{}}
+	t := &tx{Tx: btx, journal: &journal{}, store: s}
 	func() {
 		defer func() { j.panicked = recover() }()
 		j.err = j.fn(t)

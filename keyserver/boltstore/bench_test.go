@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -31,8 +32,9 @@ func changeOne(b *testing.B, s *Store, user int) error {
 		if v != nil {
 			o.Counter = v.Counter + 1
 		}
-		body := keyserver.Hash{u[0], u[1], u[2], byte(o.Counter), byte(o.Counter >> 8)}
-		return errors.Join(w.PutObject(u, &o), w.Expire(time.Unix(1, 0), 64), w.PutTxResult(u, body, &keyapi.TxResult{Applied: true}, time.Unix(1_800_000_000, 0)))
+		body := keyserver.Hash(sha256.Sum256(fmt.Appendf(nil, "%x %d", u, o.Counter)))
+		now := time.Now()
+		return errors.Join(w.PutObject(u, &o), w.Expire(now, 64), w.PutTxResult(u, body, &keyapi.TxResult{Applied: true}, now.Add(24*time.Hour)))
 	})
 }
 

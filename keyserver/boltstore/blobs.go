@@ -20,11 +20,11 @@ func (t *tx) addBlob(data []byte, uses uint64) (uint64, error) {
 		return 0, err
 	}
 	if uses > 1 {
-		if err := t.bucket(bucketBlobUses).Put(num(n), num(uses)); err != nil {
+		if err := t.bucket(bucketBlobUses).replace(num(n), nil, num(uses)); err != nil {
 			return 0, err
 		}
 	}
-	return n, blobs.Put(num(n), data)
+	return n, blobs.replace(num(n), nil, data)
 }
 
 func (t *tx) blob(n uint64) ([]byte, error) {
@@ -37,16 +37,18 @@ func (t *tx) blob(n uint64) ([]byte, error) {
 
 func (t *tx) dropBlob(n uint64) error {
 	left := t.bucket(bucketBlobUses)
-	v := left.Get(num(n))
+	key := num(n)
+	v := left.Get(key)
 	if v == nil {
-		return t.bucket(bucketBlobs).Delete(num(n))
+		blobs := t.bucket(bucketBlobs)
+		return blobs.remove(key, blobs.Get(key))
 	}
 	uses, err := readNum(v)
 	if err != nil {
 		return err
 	}
 	if uses > 2 {
-		return left.Put(num(n), num(uses-1))
+		return left.replace(key, v, num(uses-1))
 	}
-	return left.Delete(num(n))
+	return left.remove(key, v)
 }

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -21,8 +22,13 @@ import (
 	"github.com/cloudmls/gateway/keyserver"
 )
 
-// Format is what a file of this version says in its meta bucket.
-const Format = "cloudmls keyserver 1"
+// Format is what a file of this version says in its meta bucket. Files of
+// formatJSON are read, and become ones of Format when they are opened: old
+// records stay as they are until they change.
+const (
+	Format     = "cloudmls keyserver 2"
+	formatJSON = "cloudmls keyserver 1"
+)
 
 // lockTimeout is how long Open waits for another process to let go of the file.
 const lockTimeout = 3 * time.Second
@@ -51,6 +57,8 @@ type Store struct {
 	mu    sync.Mutex
 	queue []*job // not begun
 	busy  bool   // somebody runs the queue
+
+	quietUntil atomic.Int64 // when Expire looks again, in seconds since 1970
 }
 
 var _ keyserver.Store = (*Store)(nil)
@@ -133,12 +141,16 @@ func initialise(tx *bolt.Tx) error {
 		}
 		return tx.Bucket([]byte(bucketMeta)).Put([]byte("format"), []byte(Format))
 	}
-	if have := tx.Bucket([]byte(bucketMeta)).Get([]byte("format")); string(have) == Format {
+	old := string(tx.Bucket([]byte(bucketMeta)).Get([]byte("format"))) == formatJSON
+	if old {
 		if _, err := tx.CreateBucketIfNotExists([]byte(bucketNotes)); err != nil { // files of 0.1 have none
 			return err
 		}
 	}
-	return checkFormat(tx)
+	if err := checkFormat(tx); err != nil || !old {
+		return err
+	}
+	return tx.Bucket([]byte(bucketMeta)).Put([]byte("format"), []byte(Format))
 }
 
 func checkFormat(tx *bolt.Tx) error {
@@ -146,7 +158,7 @@ func checkFormat(tx *bolt.Tx) error {
 	if meta == nil {
 		return fmt.Errorf("%w: it has no format mark", ErrFormat)
 	}
-	if have := meta.Get([]byte("format")); string(have) != Format {
+	if have := string(meta.Get([]byte("format"))); have != Format && have != formatJSON {
 		return fmt.Errorf("%w: it says %q, this program reads %q", ErrFormat, have, Format)
 	}
 	for _, name := range buckets {
@@ -180,6 +192,7 @@ func (s *Store) View(ctx context.Context, fn func(keyserver.Reader) error) error
 type tx struct {
 	*bolt.Tx
 	journal *journal // nil in views
+	store   *Store   // nil in views
 }
 
 var _ keyserver.Writer = (*tx)(nil)

@@ -66,7 +66,7 @@ func TestOtherFormatsAreRefused(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return b.Put([]byte("format"), []byte("cloudmls keyserver 2"))
+				return b.Put([]byte("format"), []byte("cloudmls keyserver 3"))
 			})
 		},
 		"another program's": func(p string) error {

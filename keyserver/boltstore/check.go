@@ -100,7 +100,7 @@ func (c *checker) users() error {
 
 func (c *checker) sessions() error {
 	err := c.each(bucketSessions, func(k, _ []byte) error {
-		s, err := get[keyserver.Session](c.tx.bucket(bucketSessions), k)
+		s, err := decode(c.tx.bucket(bucketSessions).Get(k), decodeSession)
 		if err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func (c *checker) sessions() error {
 
 func (c *checker) accounts() error {
 	err := c.each(bucketAccounts, func(k, _ []byte) error {
-		a, err := get[keyserver.Account](c.tx.bucket(bucketAccounts), k)
+		a, err := decode(c.tx.bucket(bucketAccounts).Get(k), decodeAccount)
 		if err == nil && (!bytes.Equal(accountKey(a.Account), k) || !c.has(bucketUserAccounts, join(a.User[:], k))) {
 			err = fmt.Errorf("not listed as the user's")
 		}
@@ -206,7 +206,7 @@ func (c *checker) objects() error {
 
 func (c *checker) conversations() error {
 	return c.each(bucketConversations, func(k, _ []byte) error {
-		v, err := get[keyserver.Conversation](c.tx.bucket(bucketConversations), k)
+		v, err := decode(c.tx.bucket(bucketConversations).Get(k), decodeConversation)
 		if err == nil && !bytes.Equal(c.tx.bucket(bucketGroups).Get(v.Group), k) {
 			err = fmt.Errorf("its group is not listed as used by it")
 		}

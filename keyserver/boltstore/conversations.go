@@ -1,6 +1,8 @@
 package boltstore
 
 import (
+	"bytes"
+
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -10,7 +12,7 @@ func conversationKey(kind keyapi.Kind, id keyserver.ConversationID) []byte {
 }
 
 func (t *tx) Conversation(kind keyapi.Kind, id keyserver.ConversationID) (*keyserver.Conversation, error) {
-	return get[keyserver.Conversation](t.bucket(bucketConversations), conversationKey(kind, id))
+	return decode(t.bucket(bucketConversations).Get(conversationKey(kind, id)), decodeConversation)
 }
 
 func (t *tx) GroupUsed(group []byte) (bool, error) {
@@ -18,8 +20,13 @@ func (t *tx) GroupUsed(group []byte) (bool, error) {
 }
 
 func (t *tx) PutConversation(c *keyserver.Conversation) error {
-	if err := t.bucket(bucketGroups).Put(c.Group, conversationKey(c.Kind, c.ID)); err != nil {
-		return err
+	key := conversationKey(c.Kind, c.ID)
+	groups := t.bucket(bucketGroups)
+	if have := groups.Get(c.Group); !bytes.Equal(have, key) {
+		if err := groups.replace(bytes.Clone(c.Group), have, key); err != nil {
+			return err
+		}
 	}
-	return put(t.bucket(bucketConversations), conversationKey(c.Kind, c.ID), c)
+	conversations := t.bucket(bucketConversations)
+	return conversations.replace(key, conversations.Get(key), encodeConversation(c))
 }

@@ -10,13 +10,13 @@ import (
 )
 
 func (t *tx) Account(a keyapi.Account) (*keyserver.Account, error) {
-	return get[keyserver.Account](t.bucket(bucketAccounts), accountKey(a))
+	return decode(t.bucket(bucketAccounts).Get(accountKey(a)), decodeAccount)
 }
 
 func (t *tx) Accounts(u keyserver.UserID) ([]keyserver.Account, error) {
 	var all []keyserver.Account
 	err := withPrefix(t.bucket(bucketUserAccounts), u[:], func(key, _ []byte) (bool, error) {
-		a, err := get[keyserver.Account](t.bucket(bucketAccounts), key)
+		a, err := decode(t.bucket(bucketAccounts).Get(key), decodeAccount)
 		if err == nil && a == nil {
 			err = fmt.Errorf("store is damaged: account listed but not there")
 		}
@@ -33,7 +33,11 @@ func (t *tx) PutAccount(a *keyserver.Account) error {
 	if err := t.bucket(bucketUserAccounts).Put(join(a.User[:], key), nil); err != nil {
 		return err
 	}
-	return put(t.bucket(bucketAccounts), key, a)
+	record, err := encodeAccount(a)
+	if err != nil {
+		return err
+	}
+	return t.bucket(bucketAccounts).Put(key, record)
 }
 
 func (t *tx) Challenge(id keyserver.ChallengeID) (*keyserver.Challenge, error) {
@@ -124,13 +128,14 @@ func (t *tx) TakeKeyPackage(a keyapi.Account, now time.Time) (*keyserver.KeyPack
 	key := accountKey(a)
 	pool := t.bucket(bucketPool)
 	var found *keyserver.KeyPackage
-	var spent [][]byte // taken or ended
+	type entry struct{ key, value []byte }
+	var spent []entry // taken or ended
 	err := withPrefix(pool, key, func(n, v []byte) (bool, error) {
 		kp, err := parseKeyPackage(v)
 		if err != nil {
 			return false, err
 		}
-		spent = append(spent, join(key, n))
+		spent = append(spent, entry{join(key, n), v})
 		if kp.NotAfter.Before(now) {
 			return false, nil
 		}
@@ -140,8 +145,8 @@ func (t *tx) TakeKeyPackage(a keyapi.Account, now time.Time) (*keyserver.KeyPack
 	if err != nil {
 		return nil, false, err
 	}
-	for _, k := range spent {
-		if err := pool.Delete(k); err != nil {
+	for _, e := range spent {
+		if err := pool.remove(e.key, e.value); err != nil {
 			return nil, false, err
 		}
 	}

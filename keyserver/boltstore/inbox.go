@@ -2,8 +2,6 @@ package boltstore
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
 
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -23,9 +21,9 @@ func parseEntry(seq, v []byte) (*inboxEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := new(inboxEntry)
-	if err := json.Unmarshal(v, e); err != nil {
-		return nil, fmt.Errorf("store is damaged: %w", err)
+	e, err := decode(v, decodeEntry)
+	if err != nil {
+		return nil, err
 	}
 	e.Seq = n
 	return e, nil
@@ -127,17 +125,20 @@ func (t *tx) Deliver(m *keyapi.Delivery, from keyserver.UserID, to []keyapi.Acco
 		return err
 	}
 	e := inboxEntry{Delivery: *m, From: from, Blob: blob, Size: int64(len(m.Message))}
-	e.Message, e.Seq = nil, 0
+	record := encodeEntry(&e)
+	inbox, numbers := t.bucket(bucketInbox), t.bucket(bucketInboxSeq)
 	for _, a := range to {
-		last, err := t.LastSeq(a)
-		if err != nil {
-			return err
-		}
 		key := accountKey(a)
-		if err := put(t.bucket(bucketInbox), join(key, num(last+1)), &e); err != nil {
+		have, last := numbers.Get(key), uint64(0)
+		if have != nil {
+			if last, err = readNum(have); err != nil {
+				return err
+			}
+		}
+		if err := inbox.replace(join(key, num(last+1)), nil, record); err != nil {
 			return err
 		}
-		if err := t.bucket(bucketInboxSeq).Put(key, num(last+1)); err != nil {
+		if err := numbers.replace(key, have, num(last+1)); err != nil {
 			return err
 		}
 		if err := t.countInbox(key, from, 1, e.Size); err != nil {

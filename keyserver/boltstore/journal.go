@@ -29,26 +29,49 @@ type bucket struct {
 
 // Put stores value, which must not be changed before the transaction ends.
 func (b *bucket) Put(key, value []byte) error {
-	b.note(key, len(value))
+	had, old := b.find(key)
+	b.note(bytes.Clone(key), old, had, len(value))
 	return b.Bucket.Put(key, value)
 }
 
 // Delete removes a key, if it is there.
 func (b *bucket) Delete(key []byte) error {
-	b.note(key, 0)
+	had, old := b.find(key)
+	b.note(bytes.Clone(key), old, had, 0)
 	return b.Bucket.Delete(key)
 }
 
-func (b *bucket) note(key []byte, size int) {
+// replace is Put where it is known what the key has, in this bucket and
+// transaction, which saves looking for it; nil: it is not there. The caller does
+// not change the key any more.
+func (b *bucket) replace(key, old, value []byte) error {
+	b.note(key, old, old != nil, len(value))
+	return b.Bucket.Put(key, value)
+}
+
+// remove is Delete of a key whose value is known, in the manner of replace.
+func (b *bucket) remove(key, old []byte) error {
+	if old == nil {
+		return nil
+	}
+	b.note(key, old, true, 0)
+	return b.Bucket.Delete(key)
+}
+
+// find tells an empty value from none, which Get does not.
+func (b *bucket) find(key []byte) (had bool, value []byte) {
+	k, v := b.Cursor().Seek(key)
+	if k == nil || !bytes.Equal(k, key) {
+		return false, nil
+	}
+	return true, v
+}
+
+func (b *bucket) note(key, old []byte, had bool, size int) {
 	if b.journal == nil {
 		return
 	}
-	k, v := b.Cursor().Seek(key) // Get does not tell an empty value from none
-	c := change{bucket: b.Bucket, key: bytes.Clone(key), had: k != nil && bytes.Equal(k, key)}
-	if c.had {
-		c.value = v
-	}
-	b.journal.changes = append(b.journal.changes, c)
+	b.journal.changes = append(b.journal.changes, change{bucket: b.Bucket, key: key, value: old, had: had})
 	b.journal.octets += len(key) + size
 }
 

@@ -37,7 +37,7 @@ const (
 	bucketBlobs         = "blobs"          // number → octets; written once
 	bucketBlobUses      = "blob_uses"      // number → uses left, where more than one
 	bucketNotes         = "notes"          // kind, owner, key → end, octets
-	bucketExpiry        = "expiry"         // time, kind, key →
+	bucketExpiry        = "expiry"         // time, kind, number → key; in format 1 time, kind, key →
 )
 
 var buckets = []string{
@@ -113,33 +113,72 @@ var expiringBuckets = map[byte]string{
 	expiresNote: bucketNotes,
 }
 
+// expireAt numbers what expires in one second, so that transactions write at the
+// end of the bucket and not all over it. key is not changed any more.
 func (t *tx) expireAt(at time.Time, kind byte, key []byte) error {
-	return t.bucket(bucketExpiry).Put(join(unixKey(at), []byte{kind}, key), nil)
+	b := t.bucket(bucketExpiry)
+	n, err := b.NextSequence()
+	if err != nil {
+		return err
+	}
+	return b.replace(join(unixKey(at), []byte{kind}, num(n)), nil, key)
 }
+
+// expiring is one entry of the bucket.
+type expiring struct {
+	entry, value []byte
+	kind         byte
+	key          []byte // of the thing
+}
+
+func parseExpiring(entry, value []byte) (expiring, error) {
+	e := expiring{entry: bytes.Clone(entry), value: bytes.Clone(value)}
+	if len(entry) < 10 {
+		return e, fmt.Errorf("store is damaged: end of a thing of %d octets", len(entry))
+	}
+	e.kind, e.key = e.entry[8], e.value
+	if len(value) == 0 { // format 1
+		e.value, e.key = []byte{}, e.entry[9:]
+	}
+	return e, nil
+}
+
+// quiet is how long Expire looks no more when it has found nothing, in seconds.
+const quiet = 10
 
 // Expire deletes up to n things whose time has passed.
 func (t *tx) Expire(now time.Time, n int) error {
-	limit := unixKey(now)
-	var due [][]byte
-	c := t.bucket(bucketExpiry).Cursor()
-	for k, _ := c.First(); k != nil && len(due) < n && bytes.Compare(k[:8], limit) < 0; k, _ = c.Next() {
-		due = append(due, bytes.Clone(k))
+	if left := t.store.quietUntil.Load() - now.Unix(); left > 0 && left <= quiet { // more: the clock was set back
+		return nil
 	}
-	for _, k := range due {
-		name, ok := expiringBuckets[k[8]]
+	limit, all := unixKey(now), t.bucket(bucketExpiry)
+	var due []expiring
+	c := all.Cursor()
+	for k, v := c.First(); k != nil && len(due) < n && len(k) >= 8 && bytes.Compare(k[:8], limit) < 0; k, v = c.Next() {
+		e, err := parseExpiring(k, v)
+		if err != nil {
+			return err
+		}
+		due = append(due, e)
+	}
+	if len(due) == 0 {
+		t.store.quietUntil.Store(now.Unix() + quiet)
+	}
+	for _, e := range due {
+		name, ok := expiringBuckets[e.kind]
 		if !ok {
-			return fmt.Errorf("store is damaged: expiring thing of kind %q", k[8])
+			return fmt.Errorf("store is damaged: expiring thing of kind %q", e.kind)
 		}
 		b := t.bucket(name)
-		v := b.Get(k[9:])
-		renewed := k[8] == expiresResult && bytes.Compare(v, limit) >= 0 ||
-			k[8] == expiresNote && len(v) >= 8 && (bytes.Compare(v[:8], limit) >= 0 || bytes.Equal(v[:8], num(0)))
+		v := b.Get(e.key)
+		renewed := e.kind == expiresResult && bytes.Compare(v, limit) >= 0 ||
+			e.kind == expiresNote && len(v) >= 8 && (bytes.Compare(v[:8], limit) >= 0 || bytes.Equal(v[:8], num(0)))
 		if !renewed {
-			if err := b.Delete(k[9:]); err != nil {
+			if err := b.remove(e.key, v); err != nil {
 				return err
 			}
 		}
-		if err := t.bucket(bucketExpiry).Delete(k); err != nil {
+		if err := all.remove(e.entry, e.value); err != nil {
 			return err
 		}
 	}

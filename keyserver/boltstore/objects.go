@@ -84,37 +84,47 @@ func (t *tx) ObjectVersions(u keyserver.UserID) ([]keyapi.ObjectVersion, error) 
 }
 
 func (t *tx) PutObject(u keyserver.UserID, o *keyapi.Object) error {
-	if err := t.release(u, o.ID); err != nil {
+	key, objects := objectKey(u, o.ID), t.bucket(bucketObjects)
+	have := objects.Get(key)
+	more, octets, err := t.release(have)
+	if err != nil {
 		return err
 	}
 	blob, err := t.addBlob(o.Data, 1)
 	if err != nil {
 		return err
 	}
-	if err := t.addUsage(u, 1, int64(len(o.Data))); err != nil {
+	if err := t.addUsage(u, 1-more, int64(len(o.Data))-octets); err != nil {
 		return err
 	}
 	m := objectMeta{counter: o.Counter, size: uint64(len(o.Data)), blob: blob, hash: sha256.Sum256(o.Data)}
-	return t.bucket(bucketObjects).Put(objectKey(u, o.ID), m.format())
+	return objects.replace(key, have, m.format())
 }
 
 func (t *tx) DeleteObject(u keyserver.UserID, id keyapi.ObjectID) error {
-	if err := t.release(u, id); err != nil {
+	key, objects := objectKey(u, id), t.bucket(bucketObjects)
+	have := objects.Get(key)
+	less, octets, err := t.release(have)
+	if err != nil {
 		return err
 	}
-	return t.bucket(bucketObjects).Delete(objectKey(u, id))
+	if err := t.addUsage(u, -less, -octets); err != nil {
+		return err
+	}
+	return objects.remove(key, have)
 }
 
-// release gives up the octets of an object, if there is one.
-func (t *tx) release(u keyserver.UserID, id keyapi.ObjectID) error {
-	m, err := t.object(u, id)
-	if err != nil || m == nil {
-		return err
+// release gives up the octets of an object, if there is one, and tells what it
+// counts for.
+func (t *tx) release(record []byte) (n, octets int64, err error) {
+	if record == nil {
+		return 0, 0, nil
 	}
-	if err := t.dropBlob(m.blob); err != nil {
-		return err
+	m, err := parseObjectMeta(record)
+	if err != nil {
+		return 0, 0, err
 	}
-	return t.addUsage(u, -1, -int64(m.size))
+	return 1, int64(m.size), t.dropBlob(m.blob)
 }
 
 func (t *tx) Usage(u keyserver.UserID) (keyserver.Usage, error) {
@@ -128,7 +138,10 @@ func (t *tx) addUsage(u keyserver.UserID, objects, size int64) error {
 
 // counts reads a pair (things, octets); nothing there means zero of both.
 func (t *tx) counts(bucket string, key []byte) (n, size int64, err error) {
-	v := t.bucket(bucket).Get(key)
+	return readCounts(t.bucket(bucket).Get(key))
+}
+
+func readCounts(v []byte) (n, size int64, err error) {
 	switch len(v) {
 	case 0:
 		return 0, 0, nil
@@ -138,8 +151,15 @@ func (t *tx) counts(bucket string, key []byte) (n, size int64, err error) {
 	return 0, 0, fmt.Errorf("store is damaged: counts of %d octets", len(v))
 }
 
+// count changes a pair. What stays as it is is not written: most objects are
+// replaced by ones of the same, padded, size.
 func (t *tx) count(bucket string, key []byte, n, size int64) error {
-	haveN, haveSize, err := t.counts(bucket, key)
+	if n == 0 && size == 0 {
+		return nil
+	}
+	b := t.bucket(bucket)
+	have := b.Get(key)
+	haveN, haveSize, err := readCounts(have)
 	if err != nil {
 		return err
 	}
@@ -148,9 +168,9 @@ func (t *tx) count(bucket string, key []byte, n, size int64) error {
 		return errors.New("store is damaged: counts below zero")
 	}
 	if n == 0 {
-		return t.bucket(bucket).Delete(key)
+		return b.remove(key, have)
 	}
-	return t.bucket(bucket).Put(key, join(num(uint64(n)), num(uint64(size))))
+	return b.replace(key, have, join(num(uint64(n)), num(uint64(size))))
 }
 
 func (t *tx) TxResult(u keyserver.UserID, body keyserver.Hash, now time.Time) (*keyapi.TxResult, error) {

@@ -42,7 +42,7 @@ func (t *tx) PutUser(u *keyserver.User) error {
 }
 
 func (t *tx) Session(id keyserver.SessionID) (*keyserver.Session, error) {
-	return get[keyserver.Session](t.bucket(bucketSessions), id[:])
+	return decode(t.bucket(bucketSessions).Get(id[:]), decodeSession)
 }
 
 func (t *tx) SessionByToken(hash keyserver.Hash) (*keyserver.Session, error) {
@@ -50,13 +50,13 @@ func (t *tx) SessionByToken(hash keyserver.Hash) (*keyserver.Session, error) {
 	if id == nil {
 		return nil, nil
 	}
-	return get[keyserver.Session](t.bucket(bucketSessions), id)
+	return decode(t.bucket(bucketSessions).Get(id), decodeSession)
 }
 
 func (t *tx) Sessions(u keyserver.UserID) ([]keyserver.Session, error) {
 	var all []keyserver.Session
 	err := withPrefix(t.bucket(bucketUserSessions), u[:], func(id, _ []byte) (bool, error) {
-		s, err := get[keyserver.Session](t.bucket(bucketSessions), id)
+		s, err := decode(t.bucket(bucketSessions).Get(id), decodeSession)
 		if err == nil && s == nil {
 			err = fmt.Errorf("store is damaged: session listed but not there")
 		}
@@ -74,13 +74,17 @@ func (t *tx) Sessions(u keyserver.UserID) ([]keyserver.Session, error) {
 // bbolt keeps the values it is given until the end of the transaction, so they
 // are copied where they are part of what belongs to the caller.
 func (t *tx) PutSession(s *keyserver.Session) error {
-	if err := put(t.bucket(bucketSessions), s.ID[:], s); err != nil {
+	record, err := encodeSession(s)
+	if err != nil {
+		return err
+	}
+	if err := t.bucket(bucketSessions).Put(bytes.Clone(s.ID[:]), record); err != nil {
 		return err
 	}
 	if err := t.bucket(bucketUserSessions).Put(join(s.User[:], s.ID[:]), nil); err != nil {
 		return err
 	}
-	if err := t.bucket(bucketTokens).Put(s.Token[:], bytes.Clone(s.ID[:])); err != nil {
+	if err := t.bucket(bucketTokens).Put(bytes.Clone(s.Token[:]), bytes.Clone(s.ID[:])); err != nil {
 		return err
 	}
 	listed := t.bucket(bucketSessionTokens)
