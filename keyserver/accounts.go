@@ -22,11 +22,18 @@ func checkAccount(a keyapi.Account, identityKey []byte) error {
 // bucketKey names an account in a throttle. Platforms have no NUL.
 func bucketKey(a keyapi.Account) string { return a.Platform + "\x00" + a.ID }
 
-// mayClaim refuses accounts of other users and a change of the identity key.
-func mayClaim(r Reader, u UserID, a keyapi.Account, identityKey []byte) error {
+// mayClaim refuses accounts of other users and a change of the identity key. An
+// account that another user has claimed without a proof, on a platform whose
+// accounts can be proven, gives way to who proves it.
+func (s *Server) mayClaim(r Reader, u UserID, a keyapi.Account, identityKey []byte, proves bool) error {
 	have, err := r.Account(a)
 	switch {
 	case err != nil || have == nil:
+		return err
+	case have.User != u && have.ProofLevel == keyapi.ProofNone && s.Challengers[a.Platform] != nil:
+		if !proves {
+			err = verificationRequired("another user has claimed the account without a proof; it becomes yours when you prove it")
+		}
 		return err
 	case have.User != u:
 		return conflict(keyapi.CodeTaken, "account belongs to another user")
@@ -53,8 +60,9 @@ func (s *Server) addAccount(ctx context.Context, in *input[keyapi.AccountRequest
 		level = keyapi.ProofChallenge
 	}
 	var stored *Account
+	var lost bool
 	err := s.Store.Update(ctx, func(w Writer) (err error) {
-		if err := mayClaim(w, id.user, r.Account, r.IdentityKey); err != nil {
+		if err := s.mayClaim(w, id.user, r.Account, r.IdentityKey, r.Proof != nil); err != nil {
 			return err
 		}
 		if r.Proof != nil {
@@ -62,13 +70,34 @@ func (s *Server) addAccount(ctx context.Context, in *input[keyapi.AccountRequest
 				return err
 			}
 		}
+		if lost, err = s.dispossess(w, id.user, r.Account); err != nil {
+			return err
+		}
 		stored, err = s.claim(w, id.user, r, level)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	if lost {
+		s.log.Warn("an account was proven by another user than the one who had claimed it without a proof", "account", s.logName(r.Account))
+		s.waiting.wake([]keyapi.Account{r.Account}) // long-polls of who had it end
+	}
 	return &output[keyapi.AccountInfo]{stored.info()}, nil
+}
+
+// dispossess makes an account nobody's if it is another user's; whether that may
+// be, mayClaim has said. KeyPackages and inbox go with it: the ones promise what
+// only the user before can open, and so do the messages in the other. What the
+// account was, its identity key, has no rotation that leads to the next one: to
+// everybody it is the key of somebody else. Conversations stay, since the server
+// does not know whose they are.
+func (s *Server) dispossess(w Writer, u UserID, a keyapi.Account) (lost bool, err error) {
+	have, err := w.Account(a)
+	if err != nil || have == nil || have.User == u {
+		return false, err
+	}
+	return true, deleteAccount(w, a, s.CipherSuites)
 }
 
 // claim stores the account, unless it was claimed before as well as now.

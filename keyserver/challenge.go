@@ -79,7 +79,7 @@ func (s *Server) verify(ctx context.Context, in *repeatable[keyapi.VerifyRequest
 			}
 			return w.PutChallenge(c)
 		}
-		if err := mayClaim(w, id.user, r.Account, r.IdentityKey); err != nil {
+		if err := s.mayClaim(w, id.user, r.Account, r.IdentityKey, true); err != nil {
 			return err
 		}
 		if err := w.Expire(s.Now(), expireAtOnce); err != nil {

@@ -282,10 +282,18 @@ func deleteAccounts(w Writer, u UserID, suites []mls.CipherSuite) error {
 		return err
 	}
 	for i := range accounts {
-		for _, cs := range everySuite(suites) {
-			if err := w.DeleteAccount(poolName(accounts[i].Account, cs)); err != nil {
-				return err
-			}
+		if err := deleteAccount(w, accounts[i].Account, suites); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteAccount deletes an account with its inbox and the pools of all suites.
+func deleteAccount(w Writer, a keyapi.Account, suites []mls.CipherSuite) error {
+	for _, cs := range everySuite(suites) {
+		if err := w.DeleteAccount(poolName(a, cs)); err != nil {
+			return err
 		}
 	}
 	return nil
