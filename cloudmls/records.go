@@ -198,8 +198,12 @@ type formerKey struct {
 	Rotated bool   `json:"rotated,omitempty"` // its owner has replaced it
 }
 
-// encodeRecord and decodeRecord are the JSON form of the records.
+// encodeRecord and decodeRecord are the form of the records: JSON, but for
+// conversations.
 func encodeRecord(v any) ([]byte, error) {
+	if r, ok := v.(*conversationRecord); ok {
+		return r.encode(), nil
+	}
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
@@ -208,6 +212,13 @@ func encodeRecord(v any) ([]byte, error) {
 }
 
 func decodeRecord(b []byte, v any) error {
+	if r, ok := v.(*conversationRecord); ok {
+		return r.decode(b)
+	}
+	return decodeJSONRecord(b, v)
+}
+
+func decodeJSONRecord(b []byte, v any) error {
 	var head struct {
 		Version int `json:"v"`
 	}
