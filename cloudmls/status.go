@@ -3,6 +3,7 @@ package cloudmls
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +29,8 @@ type Status struct {
 	// something. They outlive the Client.
 	Notices []Notice
 	// Problems are the last messages that a Sync on this device refused, newest
-	// first. They outlive the Client.
+	// first; of those that differ in nothing but the time, the last one. They
+	// outlive the Client.
 	Problems []NotedProblem
 }
 
@@ -127,19 +129,31 @@ func (c *Client) noteSync(ctx context.Context, self Account, result SyncResult, 
 	if err != nil {
 		return err
 	}
-	fresh := make([]problemRecord, 0, maxNoted)
-	for i := len(result.Problems) - 1; i >= 0 && len(fresh) < maxNoted; i-- {
-		p := result.Problems[i]
-		fresh = append(fresh, problemRecord{
+	list := make([]problemRecord, 0, maxNoted)
+	for _, p := range slices.Backward(result.Problems) {
+		list = append(list, problemRecord{
 			At: c.now().UnixMilli(), Conversation: p.Conversation, Sender: p.Sender, Kind: p.Kind, Reason: shorten(p.Err.Error()),
 		})
 	}
-	r.Problems = append(fresh, r.Problems[:min(len(r.Problems), maxNoted-len(fresh))]...)
+	r.Problems = newestOfEach(append(list, r.Problems...))
 	b, err := encodeRecord(r)
 	if err != nil {
 		return err
 	}
 	return c.store.Cache("sdk/problems").Put(self.String(), b)
+}
+
+// newestOfEach keeps what is refused again and again, such as the Commits of a
+// group that this account does not enter, from taking the place of all else.
+func newestOfEach(list []problemRecord) []problemRecord {
+	known := make(map[problemRecord]bool, len(list))
+	list = slices.DeleteFunc(list, func(p problemRecord) bool {
+		p.At = 0
+		seen := known[p]
+		known[p] = true
+		return seen
+	})
+	return list[:min(len(list), maxNoted)]
 }
 
 // shorten keeps what others sent, and errors quote, from filling the record.
