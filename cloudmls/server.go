@@ -40,4 +40,7 @@ type Writer = state.Writer
 // the password again, and counts as a new device), the rest of reserved
 // generations, what was seen of messages and of the state, by which replays, late
 // messages and a roll-back are noticed, and all caches. No message is.
+//
+// A device that nobody signed out stays one of the user's, and a user has 1,000
+// at most: such a program signs out (Client.SignOut) before it ends.
 func NewMemoryStore() LocalStore { return state.NewMemory() }

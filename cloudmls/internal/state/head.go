@@ -17,7 +17,10 @@ const (
 	// maxHistory is how many earlier heads a head names. A device that was away
 	// for no more than that many changes can tell a later head from a fork.
 	maxHistory = 64
-	maxRoots   = 1024
+	// maxRoots is how many versions of ROOT a head names. A device that was away
+	// for more of them cannot tell whether the newest follows the one it knows:
+	// see follow.
+	maxRoots = 1024
 )
 
 // head is the plaintext of the head object. Its counter and the hash of the
@@ -82,6 +85,21 @@ func parseHead(b []byte) (*head, error) {
 		b = b[copy(h.buckets[i][:], b):]
 	}
 	return h, nil
+}
+
+// addRoot names another version of ROOT. Where there is no room the oldest mark
+// goes, but none of a root that is in use: all devices look for those.
+func (h *head) addRoot(m rootMark, used map[uint32][]byte) error {
+	roots := append(slices.Clone(h.roots), m)
+	if len(roots) > maxRoots {
+		i := slices.IndexFunc(roots, func(o rootMark) bool { return used[o.version] == nil })
+		if i < 0 {
+			return errors.New("too many root keys are in use: what lies under the old ones must be sealed anew first")
+		}
+		roots = slices.Delete(roots, i, i+1)
+	}
+	h.roots = roots
+	return nil
 }
 
 // version is what the head vouches for: one object at one counter. Of a sender

@@ -29,7 +29,8 @@ type device struct {
 
 const (
 	profileVersion = 1
-	maxDevices     = 1000 // in use and removed, far from the 65,535 slots
+	maxDevices     = 1000   // in use: ROOT is wrapped for each, and keys.MarshalWraps takes 1,024
+	maxSlots       = 60_000 // in use and removed, of 65,535: a free one is found in a dozen draws
 )
 
 func (p *profile) clone() *profile {
@@ -58,8 +59,11 @@ func (p *profile) newSlot() (uint16, error) {
 	for _, d := range p.Devices {
 		mark(d.Slot)
 	}
-	if len(taken) > maxDevices {
-		return 0, errors.New("this user has had too many devices")
+	if len(p.Devices) >= maxDevices {
+		return 0, fmt.Errorf("this user has %d devices, and no room for another: sign some out, or revoke them on one that is signed in", len(p.Devices))
+	}
+	if len(taken) > maxSlots {
+		return 0, fmt.Errorf("this user has had %d devices, and no slot is left for another", len(taken)-1)
 	}
 	for {
 		var b [2]byte

@@ -211,7 +211,9 @@ func (s *Store) finishStep(p *step, t *Tx, n *snapshot, put []version, del []key
 	}
 	n.view = t.base.view.next(put, del)
 	if t.root != nil {
-		n.view.head.roots = append(slices.Clone(n.view.head.roots), rootMark{t.root.version, n.view.counter, t.root.id})
+		if err := n.view.head.addRoot(rootMark{t.root.version, n.view.counter, t.root.id}, n.roots); err != nil {
+			return fmt.Errorf("update state: %w", err)
+		}
 	}
 	b, err := s.sealHead(n)
 	if err != nil {
