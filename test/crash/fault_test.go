@@ -48,6 +48,15 @@ func (b *bench) sent(t *testing.T, to ...string) *attempt {
 	return x
 }
 
+// down stops the transport of a provider, when it has passed on what it has: one
+// that is stopped between a delivery and its note of it delivers again, and the
+// second copy is the provider's own.
+func (b *bench) down(t *testing.T, provider string) {
+	t.Helper()
+	arrived(t, b.load, []string{stack.Erin, stack.Frank})
+	lab.Fault(t, "down", provider, "smtp")
+}
+
 // refused sends a letter that must be refused for now, with a text that names
 // what is wrong and that nothing was sent.
 func (b *bench) refused(t *testing.T, size int, code int, words ...string) {
@@ -118,7 +127,7 @@ func TestProviderFaults(t *testing.T) {
 	b.sent(t, stack.Erin) // the conversation exists from now on
 
 	t.Run("own SMTP down", func(t *testing.T) {
-		lab.Fault(t, "down", "a", "smtp")
+		b.down(t, "a")
 		b.refused(t, 400, 451, "4.4.1", "cannot be reached", "nothing was sent", "Try again")
 		lab.Fault(t, "up", "a", "smtp")
 		b.sent(t, stack.Erin)
@@ -203,7 +212,7 @@ func TestProviderFaults(t *testing.T) {
 		}
 	})
 	t.Run("recipient's SMTP down", func(t *testing.T) {
-		lab.Fault(t, "down", "b", "smtp")
+		b.down(t, "b")
 		b.sent(t, stack.Erin) // it waits at the own provider
 		x, err := b.letter([]string{stack.Erin}, []string{stack.Frank}, 400)
 		if err != nil {
