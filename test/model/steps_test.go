@@ -489,12 +489,16 @@ func (w *world) maintain(f *frame) {
 	}
 }
 
-// rotate replaces all keys of the user.
+// rotate replaces all keys of the user; the other devices are out then, or stay.
 func (w *world) rotate(f *frame) {
 	ctx := context.Background()
 	if c := f.running(ctx); c != nil {
 		w.rotated = true
-		f.check("rotate", c.Rotate(ctx, cloudmls.RotateOptions{}))
+		o := cloudmls.RotateOptions{}
+		if f.step.N%2 == 1 {
+			o.Devices = []string{}
+		}
+		f.check("rotate", c.Rotate(ctx, o))
 	}
 }
 
