@@ -119,12 +119,14 @@ func (c *Client) drain(ctx context.Context, self Account) (SyncResult, error) {
 	if _, err := c.store.Refresh(ctx); err != nil {
 		return total, err
 	}
+	last := uint64(0) // that was processed
 	for stuck := 0; ; {
 		page, err := c.deliveries(ctx, self, syncPage, 0)
 		if err != nil || len(page.Messages) == 0 {
 			return total, err
 		}
-		part, err := c.processPage(ctx, self, page.Messages)
+		var part SyncResult
+		part, last, err = c.processPage(ctx, self, page.Messages, last)
 		if err != nil {
 			return total, &unprocessedError{err}
 		}
@@ -167,9 +169,11 @@ func (c *Client) deliveries(ctx context.Context, self Account, limit int, wait t
 
 // processPage handles deliveries in one transaction. When a sibling device was
 // faster the transaction runs again on the state that it left, and finds them
-// done.
-func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.Delivery) (SyncResult, error) {
+// done. Those up to done are, without the cursor saying so. It gives the last one
+// that was processed.
+func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.Delivery, done uint64) (SyncResult, uint64, error) {
 	var result SyncResult
+	var last uint64
 	err := c.store.Update(ctx, func(tx *state.Tx) error {
 		result = SyncResult{}
 		v := newView(tx, self)
@@ -177,9 +181,10 @@ func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.De
 		if err != nil {
 			return err
 		}
+		last = max(done, inbox.Cursor)
 		for i := range page {
 			d := &page[i]
-			if d.Seq <= inbox.Cursor {
+			if d.Seq <= last {
 				continue
 			}
 			if v.size() > syncBytes {
@@ -188,24 +193,32 @@ func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.De
 			if err := c.processOne(v, inbox, d, &result); err != nil {
 				return err
 			}
-			inbox.Cursor = d.Seq
+			last = d.Seq
 			result.Processed++
 		}
-		inbox.remember(result.todo)
-		if err := v.put(inboxKey(self), inbox); err != nil {
-			return err
-		}
+		if len(v.puts) > 0 || result.reports() {
+			inbox.Cursor = last
+			inbox.remember(result.todo)
+			if err := v.put(inboxKey(self), inbox); err != nil {
+				return err
+			}
+		} // else all was known, as it would be once more; a cursor would cost a head
 		if err := v.flush(tx); err != nil {
 			return err
 		}
 		crashpoint.Here("deliveries-processed")
-		tx.Ack(self, inbox.Cursor)
+		tx.Ack(self, last)
 		return nil
 	})
 	if err == nil {
 		crashpoint.Here("deliveries-acknowledged")
 	}
-	return result, err
+	return result, last, err
+}
+
+// reports tells whether there is anything to tell or to do.
+func (r *SyncResult) reports() bool {
+	return len(r.Problems)+len(r.Notices)+len(r.Joined)+len(r.Changed)+len(r.Removed)+len(r.todo) > 0
 }
 
 // processOne handles one delivery on a nested view, which is dropped when the
