@@ -3,6 +3,7 @@ package cloudmls
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -343,5 +344,44 @@ func TestKeyPackagesAreBounded(t *testing.T) {
 	r.trim()
 	if n := len(r.Packages); n != maxKept || !r.Packages[0].LastResort || r.Packages[1].Created != 13 || r.Packages[n-1].Created != maxKept+11 {
 		t.Errorf("%d kept, from %+v", n, r.Packages[:2])
+	}
+}
+
+// TestKeyPackagesLeaveRoomInTheState: those of the post-quantum suite are so large
+// that as many as maxKept are more than an object holds.
+func TestKeyPackagesLeaveRoomInTheState(t *testing.T) {
+	t.Parallel()
+	alice := newWorld(t).user("alice")
+	r, err := alice.reader(t.Context(), alice.self).keyPackages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(r.Packages, func(p keyPackageEntry) bool { return p.suite() == uint16(suitePQ) && !p.LastResort })
+	j := slices.IndexFunc(r.Packages, func(p keyPackageEntry) bool { return p.suite() == uint16(suitePQ) && p.LastResort })
+	if i < 0 || j < 0 {
+		t.Fatal("no post-quantum KeyPackages")
+	}
+	single, last := r.Packages[i], r.Packages[j]
+	full := &keyPackagesRecord{Version: recordVersion, Packages: []keyPackageEntry{last}}
+	for n := range maxKept {
+		single.Created = int64(n)
+		full.Packages = append(full.Packages, single)
+	}
+	if b, err := encodeRecord(full); err != nil || len(b) <= state.MaxData {
+		t.Fatalf("the attack does not begin: %d octets, %v", len(b), err)
+	}
+	full.trim()
+	b, err := encodeRecord(full)
+	if n := len(full.Packages); err != nil || len(b) > keptOctets || n < 500 || !full.Packages[0].LastResort || full.Packages[n-1].Created != maxKept-1 {
+		t.Errorf("%d octets, %d kept, %v", len(b), n, err)
+	}
+	full.Packages = full.Packages[:0]
+	for n := range maxKept { // a clock that runs wild may make that many
+		last.Created = int64(n)
+		full.Packages = append(full.Packages, last)
+	}
+	full.trim()
+	if b, err := encodeRecord(full); err != nil || len(b) > keptOctets || full.Packages[len(full.Packages)-1].Created != maxKept-1 {
+		t.Errorf("last resort: %d octets, %v", len(b), err)
 	}
 }

@@ -2,6 +2,7 @@ package cloudmls
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"time"
@@ -24,9 +25,11 @@ const (
 	poolInterval = 24 * time.Hour
 	// maxUpload bounds one upload.
 	maxUpload = 100
-	// maxKept is how many private parts are kept: whoever claims KeyPackages and
-	// never uses them must not fill the record up, or none could be added.
-	maxKept = 4096
+	// maxKept and keptOctets bound the private parts that are kept: whoever claims
+	// KeyPackages and never uses them must not fill the record up, or none could be
+	// added. Each refill, and each join, writes it whole.
+	maxKept    = 4096
+	keptOctets = 4 << 20
 )
 
 // fillPool tops up the published KeyPackages of an account, of each cipher suite
@@ -243,16 +246,28 @@ func (c *Client) dropKeyPackages(ctx context.Context, self Account, now time.Tim
 	})
 }
 
-// trim drops the oldest entries beyond maxKept, last-resort ones apart.
+// trim drops the oldest entries beyond maxKept and keptOctets, last-resort ones
+// only where the others are not enough: those are used again.
 func (r *keyPackagesRecord) trim() {
-	excess := len(r.Packages) - maxKept
-	r.Packages = slices.DeleteFunc(r.Packages, func(p keyPackageEntry) bool {
-		drop := excess > 0 && !p.LastResort
-		if drop {
-			excess--
-		}
-		return drop
-	})
+	number, octets := len(r.Packages), 0
+	for i := range r.Packages {
+		octets += r.Packages[i].size()
+	}
+	for _, lastResort := range []bool{false, true} {
+		r.Packages = slices.DeleteFunc(r.Packages, func(p keyPackageEntry) bool {
+			drop := p.LastResort == lastResort && (number > maxKept || octets > keptOctets)
+			if drop {
+				number, octets = number-1, octets-p.size()
+			}
+			return drop
+		})
+	}
+}
+
+// size is an upper bound of the entry's octets in the record.
+func (e *keyPackageEntry) size() int {
+	const names, numbers = 80, 60
+	return names + numbers + base64.StdEncoding.EncodedLen(len(e.Ref)) + base64.StdEncoding.EncodedLen(len(e.Secrets))
 }
 
 // use takes the entry with this reference out of the record, or marks it as
