@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -99,7 +98,7 @@ func (c *Client) create(ctx context.Context, self Account, p place, claimed map[
 	if p.replaces != nil {
 		told := []Notice{{At: c.now(), Conversation: p.id, Kind: NoticeReplaced, Text: "this account made another group for the conversation"}}
 		if err := c.keepNotices(ctx, self, told); err != nil {
-			c.o.Logger.WarnContext(ctx, "a notice was not noted", slog.Any("err", err))
+			c.warn(ctx, "a notice was not noted", err)
 		}
 	}
 	return conv, nil

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -105,7 +104,7 @@ func (c *Client) tellFork(ctx context.Context, self Account, r *epochRecord, epo
 		e = c.noteFork(ctx, self, f.conversation, epoch)
 	}
 	if e != nil {
-		c.o.Logger.WarnContext(ctx, "a fork was not noted", slog.Any("err", e))
+		c.warn(ctx, "a fork was not noted", e)
 	}
 	return err
 }

@@ -188,7 +188,7 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 		if ctx.Err() != nil || c.store.Err() != nil {
 			return nil, fmt.Errorf("refresh keys: %w", err)
 		}
-		c.o.Logger.WarnContext(ctx, "keys were not refreshed", slog.Any("err", err))
+		c.warn(ctx, "keys were not refreshed", err)
 		return c.sendable(ctx, self, conv.ID)
 	}
 	return next, nil

@@ -3,7 +3,6 @@ package cloudmls
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -35,7 +34,7 @@ const (
 func (c *Client) mend(ctx context.Context, self Account) {
 	inbox, err := c.reader(ctx, self).inbox()
 	if err != nil {
-		c.o.Logger.WarnContext(ctx, "conversations were not mended", slog.Any("err", err))
+		c.warn(ctx, "conversations were not mended", err)
 		return
 	}
 	var done []ConversationID
@@ -46,7 +45,7 @@ func (c *Client) mend(ctx context.Context, self Account) {
 		}
 		finished, err := c.mendOne(ctx, self, id)
 		if err != nil {
-			c.o.Logger.WarnContext(ctx, "a conversation was not mended", slog.Any("err", err))
+			c.warn(ctx, "a conversation was not mended", err)
 		}
 		if finished {
 			done = append(done, id)
@@ -70,7 +69,7 @@ func (c *Client) mend(ctx context.Context, self Account) {
 		return v.put(inboxKey(self), inbox)
 	})
 	if err != nil {
-		c.o.Logger.WarnContext(ctx, "what was mended is not noted", slog.Any("err", err))
+		c.warn(ctx, "what was mended is not noted", err)
 	}
 }
 
@@ -205,7 +204,7 @@ func (c *Client) grant(ctx context.Context, self Account) func(*conversationReco
 				tried[a] = true
 				kp, err := c.claimAgain(ctx, self, m, conv.suite())
 				if err != nil {
-					c.o.Logger.WarnContext(ctx, "a member was not let in again", slog.Any("err", err))
+					c.warn(ctx, "a member was not let in again", err)
 					c.rest(self, conv.ID, err)
 				}
 				claimed[a] = kp

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -276,7 +275,7 @@ func (c *Client) changeConversation(ctx context.Context, self Account, known *co
 		return err
 	}
 	if err := c.keepNotices(ctx, self, result.Notices); err != nil {
-		c.o.Logger.WarnContext(ctx, "a notice was not noted", slog.Any("err", err))
+		c.warn(ctx, "a notice was not noted", err)
 	}
 	return nil
 }

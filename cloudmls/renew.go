@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 )
@@ -72,7 +71,7 @@ func (c *Client) renewJoined(ctx context.Context, self Account, joined []Convers
 			err = c.renew(ctx, self, id, func(now *conversationRecord) bool { return now.Renew })
 		}
 		if err != nil {
-			c.o.Logger.WarnContext(ctx, "keys were not refreshed after joining", slog.Any("err", err))
+			c.warn(ctx, "keys were not refreshed after joining", err)
 		}
 	}
 }

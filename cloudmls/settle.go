@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/internal/crashpoint"
@@ -187,7 +186,7 @@ func (c *Client) settleFormer(ctx context.Context, self Account, id Conversation
 func (c *Client) settleAll(ctx context.Context, self Account, result *SyncResult) {
 	index, err := c.reader(ctx, self).stagedIndex()
 	if err != nil {
-		c.o.Logger.WarnContext(ctx, "staged Commits were not read", slog.Any("err", err))
+		c.warn(ctx, "staged Commits were not read", err)
 		return
 	}
 	for _, id := range index.Staged {
@@ -206,10 +205,10 @@ func (c *Client) settleAll(ctx context.Context, self Account, result *SyncResult
 			more, err := c.sync(ctx, self)
 			result.add(more)
 			if err != nil {
-				c.o.Logger.WarnContext(ctx, "a staged Commit was beaten by one that was not followed yet", slog.Any("err", err))
+				c.warn(ctx, "a staged Commit was beaten by one that was not followed yet", err)
 			}
 		case err != nil:
-			c.o.Logger.WarnContext(ctx, "a staged Commit was not settled", slog.Any("err", err))
+			c.warn(ctx, "a staged Commit was not settled", err)
 		case conv != nil:
 			result.Changed = append(result.Changed, id)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -75,7 +74,7 @@ func (c *Client) sync(ctx context.Context, self Account) (SyncResult, error) {
 		c.wentThrough(self, began)
 	}
 	if e := c.noteSync(ctx, self, r, err); e != nil {
-		c.o.Logger.WarnContext(ctx, "what a Sync refused was not noted", slog.Any("err", e))
+		c.warn(ctx, "what a Sync refused was not noted", e)
 	}
 	return r, err
 }
@@ -103,7 +102,7 @@ func (c *Client) syncOnce(ctx context.Context, self Account) (SyncResult, error)
 		if ctx.Err() != nil {
 			return total, fmt.Errorf("sync: %w", err)
 		}
-		c.o.Logger.WarnContext(ctx, "KeyPackages were not refilled", slog.Any("err", err))
+		c.warn(ctx, "KeyPackages were not refilled", err)
 	}
 	return total, nil
 }
