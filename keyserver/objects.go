@@ -84,32 +84,36 @@ func (s *Server) changeObjects(w Writer, u UserID, t *keyapi.Tx) error {
 		}
 	}
 	var have []keyapi.Expect
-	compare := func(id keyapi.ObjectID, want uint64) error {
+	var grown Usage // by the transaction
+	compare := func(id keyapi.ObjectID, want uint64, n, size int) error {
 		v, err := w.ObjectVersion(u, id)
 		if err != nil {
 			return err
 		}
 		var counter uint64
 		if v != nil {
-			counter = v.Counter
+			counter, n, size = v.Counter, n-1, size-v.Size
 		}
 		if counter != want {
 			have = append(have, keyapi.Expect{ID: id, Counter: counter})
 		}
+		grown.Objects, grown.Bytes = grown.Objects+n, grown.Bytes+int64(size)
 		return nil
 	}
 	for _, e := range t.Expect {
-		if err := compare(e.ID, e.Counter); err != nil {
+		before := grown
+		if err := compare(e.ID, e.Counter, 0, 0); err != nil {
 			return err
 		}
+		grown = before // it stays
 	}
 	for i := range t.Put {
-		if err := compare(t.Put[i].ID, t.Put[i].Counter-1); err != nil {
+		if err := compare(t.Put[i].ID, t.Put[i].Counter-1, 1, len(t.Put[i].Data)); err != nil {
 			return err
 		}
 	}
 	for _, e := range t.Delete {
-		if err := compare(e.ID, e.Counter); err != nil {
+		if err := compare(e.ID, e.Counter, 0, 0); err != nil {
 			return err
 		}
 	}
@@ -117,10 +121,6 @@ func (s *Server) changeObjects(w Writer, u UserID, t *keyapi.Tx) error {
 		p := conflict(keyapi.CodeConflict, "objects have changed")
 		p.Have = have
 		return p
-	}
-	before, err := w.Usage(u)
-	if err != nil {
-		return err
 	}
 	for i := range t.Put {
 		if err := w.PutObject(u, &t.Put[i]); err != nil {
@@ -132,7 +132,14 @@ func (s *Server) changeObjects(w Writer, u UserID, t *keyapi.Tx) error {
 			return err
 		}
 	}
-	return s.checkUsage(w, u, before)
+	if grown.Objects <= 0 && grown.Bytes <= 0 { // which is never refused
+		return nil
+	}
+	after, err := w.Usage(u)
+	if err != nil {
+		return err
+	}
+	return s.checkUsage(w, u, Usage{Objects: after.Objects - grown.Objects, Bytes: after.Bytes - grown.Bytes})
 }
 
 // checkTx checks the form of a transaction: what can be said without a store.

@@ -81,12 +81,13 @@ func (s *Store) runBatch(batch []*job) (left []*job) {
 	ran := 0
 	err := s.db.Update(func(btx *bolt.Tx) error {
 		octets, wrote := 0, false
+		t := &tx{Tx: btx, journal: &journal{}, store: s}
 		for _, j := range batch {
 			if octets > batchOctets {
 				break
 			}
 			ran++
-			n, err := j.run(s, btx)
+			n, err := j.run(t)
 			if err != nil {
 				return err
 			}
@@ -110,13 +111,14 @@ func (s *Store) runBatch(batch []*job) (left []*job) {
 	return batch[ran:]
 }
 
-// run runs the function of a job; octets is what it has written. The error is
-// that of the transaction, not that of the function.
-func (j *job) run(s *Store, btx *bolt.Tx) (octets int, err error) {
+// run runs the function of a job in a transaction whose journal it has for
+// itself; octets is what it has written. The error is that of the transaction,
+// not that of the function.
+func (j *job) run(t *tx) (octets int, err error) {
 	if j.err = j.ctx.Err(); j.err != nil {
 		return 0, nil
 	}
-	t := &tx{Tx: btx, journal: &journal{}, store: s}
+	t.journal.begin()
 	func() {
 		defer func() { j.panicked = recover() }()
 		j.err = j.fn(t)

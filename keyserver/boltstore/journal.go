@@ -75,6 +75,12 @@ func (b *bucket) note(key, old []byte, had bool, size int) {
 	b.journal.octets += len(key) + size
 }
 
+// begin forgets what earlier functions did.
+func (j *journal) begin() {
+	clear(j.changes)
+	j.changes, j.octets = j.changes[:0], 0
+}
+
 // undo takes all writes back. After an error the transaction is worth nothing.
 func (j *journal) undo() error {
 	for i := len(j.changes) - 1; i >= 0; i-- {
@@ -89,6 +95,6 @@ func (j *journal) undo() error {
 			return err
 		}
 	}
-	j.changes = nil
+	j.begin()
 	return nil
 }
