@@ -49,7 +49,9 @@ func (c *Client) sendRequest(ctx context.Context, self Account, conv *conversati
 	err = c.sendNotice(ctx, self, s, still)
 	var p *keyapi.Problem
 	if errors.As(err, &p) && p.Code == keyapi.CodeInstanceConflict && p.Instance != nil {
-		s.Group, s.Epoch = p.Instance.Group, 0 // the group was replaced by one that we were not let into
+		// The group was replaced by one that we were not let into.
+		r.serving = p.Instance.Group
+		s.Group, s.Epoch, s.Notice = r.serving, 0, r.sign(id.private())
 		err = c.sendNotice(ctx, self, s, still)
 	}
 	if errors.Is(err, errNothing) {

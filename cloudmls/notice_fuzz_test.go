@@ -10,7 +10,7 @@ import (
 func someRepairRequest() *repairRequest {
 	return &repairRequest{
 		reason: 3, origin: "https://keys.example.org", account: account("carol"),
-		conversation: ConversationID{1, 2, 3}, group: bytes.Repeat([]byte{7}, 32), epoch: 1 << 40, commit: [32]byte{9},
+		conversation: ConversationID{1, 2, 3}, group: bytes.Repeat([]byte{7}, 32), serving: bytes.Repeat([]byte{8}, 32), epoch: 1 << 40, commit: [32]byte{9},
 	}
 }
 
@@ -57,6 +57,9 @@ func FuzzParseRepairRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(someRepairRequest().sign(private))
+	alone := someRepairRequest()
+	alone.serving = nil
+	f.Add(alone.sign(private))
 	f.Add([]byte(repairMagic))
 	f.Add([]byte("CMRR\x01\x00\xff\xff"))
 	f.Fuzz(func(t *testing.T, b []byte) {

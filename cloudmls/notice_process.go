@@ -90,8 +90,7 @@ func (c *Client) processProposal(v *view, conv *conversationRecord, d *keyapi.De
 	return c.noteWish(v, conv, wishEntry{Platform: cert.Platform, ID: cert.AccountID, Leave: true}, "asks to be removed", result)
 }
 
-// processRepairRequest notes that a member asks to be let in again. One from
-// before the member was let in last, sent once more by somebody, is void.
+// processRepairRequest notes that a member asks to be let in again, or out.
 func (c *Client) processRepairRequest(v *view, conv *conversationRecord, d *keyapi.Delivery, result *SyncResult) error {
 	r, signature, err := parseRepairRequest(d.Message)
 	if err != nil {
@@ -114,14 +113,12 @@ func (c *Client) processRepairRequest(v *view, conv *conversationRecord, d *keya
 	case !r.verify(key, signature):
 		return refuse(ProblemForbidden, errors.New("repair request that the member did not sign"))
 	}
-	if bytes.Equal(r.group, conv.Group) {
-		if r.epoch > conv.Epoch || r.epoch < entry.Joined {
-			return nil
-		}
-	} else if !slices.ContainsFunc(conv.Past, func(p pastInstance) bool { return bytes.Equal(p.Group, r.group) }) {
+	current := bytes.Equal(r.group, conv.Group)
+	if !current && !slices.ContainsFunc(conv.Past, func(p pastInstance) bool { return bytes.Equal(p.Group, r.group) }) {
 		return refuse(ProblemUnknownGroup, errors.New("repair request for a group that never served the conversation"))
-	} else if entry.Joined > firstEpoch {
-		return nil // let in since the group began
+	}
+	if r.void(conv, entry) {
+		return nil
 	}
 	if r.reason == repairLeave {
 		if conv.Kind != KindGroup {
@@ -134,6 +131,22 @@ func (c *Client) processRepairRequest(v *view, conv *conversationRecord, d *keya
 		why += " (" + string(kind) + ")"
 	}
 	return c.noteWish(v, conv, wishEntry{Platform: r.account.Platform, ID: r.account.ID}, why, result)
+}
+
+// void tells whether the member was, or may have been, let in since it made the
+// request, which somebody sends once more: everybody who was sent one, and the key
+// server, can do that. entry is the member's.
+//
+// Who entered the group later than the request cannot know what became of it, and
+// leaves it to those who were there. One of a group that was replaced counts only
+// if it names the group that serves now, and for those who were in that from the
+// beginning.
+func (r *repairRequest) void(conv *conversationRecord, entry memberEntry) bool {
+	since := max(entry.Joined, conv.JoinEpoch)
+	if bytes.Equal(r.group, conv.Group) {
+		return len(r.serving) != 0 || r.epoch > conv.Epoch || r.epoch < since
+	}
+	return !bytes.Equal(r.serving, conv.Group) || since > firstEpoch
 }
 
 // firstEpoch is the one that a group's creator opens with those who are in it

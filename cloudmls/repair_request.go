@@ -16,10 +16,11 @@ import (
 //	uint8  version = 1;
 //	uint8  reason;
 //	opaque origin<0..1024>;        /* uint16 length, as those below */
-//	opaque platform<1..255>;
+//	opaque platform<1..1024>;
 //	opaque account<1..1024>;
 //	opaque conversation[16];
 //	opaque group<1..255>;
+//	opaque serving<0..255>;        /* the group that took its place; empty: none */
 //	uint64 epoch;                  /* the last one that the account holds */
 //	opaque commit[32];             /* SHA-256 of the Commit it cannot follow; zeros: none came */
 //	opaque signature[64];          /* Ed25519 over "cloudmls/1 repair request" and all before */
@@ -29,8 +30,11 @@ type repairRequest struct {
 	account      Account
 	conversation ConversationID
 	group        []byte
-	epoch        uint64
-	commit       [32]byte
+	// serving is the group that the key server names for the conversation, where
+	// it is another one: who was let into that since asked for nothing any more.
+	serving []byte
+	epoch   uint64
+	commit  [32]byte
 }
 
 // repairReason is a ProblemKind on the wire.
@@ -70,8 +74,10 @@ func (r *repairRequest) marshal() []byte {
 		b = append(b, s...)
 	}
 	b = append(b, r.conversation[:]...)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(r.group)))
-	b = append(b, r.group...)
+	for _, group := range [][]byte{r.group, r.serving} {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(group)))
+		b = append(b, group...)
+	}
 	b = binary.BigEndian.AppendUint64(b, r.epoch)
 	return append(b, r.commit[:]...)
 }
@@ -132,7 +138,11 @@ func parseRepairRequest(b []byte) (*repairRequest, []byte, error) {
 	if !ok || len(group) == 0 || len(group) > 255 {
 		return fail("length of the group id")
 	}
-	r.group = group
+	serving, ok := text()
+	if !ok || len(serving) > 255 {
+		return fail("length of the serving group's id")
+	}
+	r.group, r.serving = group, serving
 	if len(rest) != 8+len(r.commit)+ed25519.SignatureSize {
 		return fail("length")
 	}
