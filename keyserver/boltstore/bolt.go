@@ -58,7 +58,7 @@ type Store struct {
 	queue []*job // not begun
 	busy  bool   // somebody runs the queue
 
-	quietUntil atomic.Int64 // when Expire looks again, in seconds since 1970
+	quietAt atomic.Int64 // the second since 1970 in which Expire has found nothing
 }
 
 var _ keyserver.Store = (*Store)(nil)

@@ -143,12 +143,10 @@ func parseExpiring(entry, value []byte) (expiring, error) {
 	return e, nil
 }
 
-// quiet is how long Expire looks no more when it has found nothing, in seconds.
-const quiet = 10
-
-// Expire deletes up to n things whose time has passed.
+// Expire deletes up to n things whose time has passed. Times are whole seconds:
+// where it has found nothing it does not look again within the same one.
 func (t *tx) Expire(now time.Time, n int) error {
-	if left := t.store.quietUntil.Load() - now.Unix(); left > 0 && left <= quiet { // more: the clock was set back
+	if t.store.quietAt.Load() == now.Unix() {
 		return nil
 	}
 	limit, all := unixKey(now), t.bucket(bucketExpiry)
@@ -162,7 +160,7 @@ func (t *tx) Expire(now time.Time, n int) error {
 		due = append(due, e)
 	}
 	if len(due) == 0 {
-		t.store.quietUntil.Store(now.Unix() + quiet)
+		t.store.quietAt.Store(now.Unix())
 	}
 	for _, e := range due {
 		name, ok := expiringBuckets[e.kind]
