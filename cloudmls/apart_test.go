@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -304,6 +305,110 @@ func TestThreat25_TwoDevicesStage(t *testing.T) {
 		}
 		from.nothingStaged()
 	}
+}
+
+// TestThreat07_RecoverApart: the recovery code where sign-in and sealed objects are
+// two servers'. Wherever it is cut off, the code serves still, or the new password
+// signs in and opens everything; no device of the user is needed for either.
+func TestThreat07_RecoverApart(t *testing.T) {
+	t.Parallel()
+	const next = "another horse, another battery"
+	for _, moment := range []string{"", "before", "answer lost once", "answer lost", "after"} {
+		t.Run(moment, func(t *testing.T) {
+			t.Parallel()
+			a := newApart(t)
+			alice, bob := a.user("alice"), a.user("bob")
+			code, err := alice.ReplaceRecoveryCode(t.Context(), password)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := alice.ensureDialog(bob)
+			bob.cleanSync()
+			message := bob.encrypt(id, "read after recovery")
+			alice.Close()
+			lost, dead := 0, false
+			is := func(e *exchange) bool { return e.is("POST", "/v1/auth/password") }
+			a.authWire.set(func(e *exchange) bool {
+				dead = dead || moment == "before" && is(e)
+				if dead {
+					e.status = 0
+				}
+				return dead
+			}, func(e *exchange) {
+				if is(e) && (moment == "answer lost" || moment == "answer lost once" && lost == 0) {
+					lost++
+					dead = moment == "answer lost"
+					e.status = 0
+				}
+			})
+			a.storeWire.set(func(e *exchange) bool { // after: the state is not changed any more
+				if cut := dead || moment == "after" && e.is("POST", "/v1/tx"); cut {
+					e.status = 0
+					return true
+				}
+				return false
+			}, nil)
+			phone := &device{w: a.world, t: t, username: alice.username, self: alice.self, store: NewMemoryStore()}
+			c, second, err := Recover(t.Context(), alice.username, code.Code, next, a.options(phone.store))
+			a.authWire.set(nil, nil)
+			a.storeWire.set(nil, nil)
+			done := moment == "" || moment == "answer lost once"
+			if done != (err == nil) {
+				t.Fatal(err)
+			}
+			if moment == "before" {
+				if _, err := Open(t.Context(), alice.username, next, a.options(NewMemoryStore())); !errors.Is(err, ErrCredentials) {
+					t.Fatalf("the new password before it is one: %v", err)
+				}
+				if c, second, err = Recover(t.Context(), alice.username, code.Code, next, a.options(phone.store)); err != nil {
+					t.Fatalf("the code again: %v", err)
+				}
+				done = true
+			}
+			if done {
+				if second == nil || second.Code == code.Code {
+					t.Fatalf("the code that replaces it: %v", second)
+				}
+				phone.Client = c
+				phone.reads(message, "read after recovery", bob)
+				bob.reads(phone.encrypt(id, "here again"), "here again", phone)
+			}
+			if _, _, err := Recover(t.Context(), alice.username, code.Code, "a third one", a.options(NewMemoryStore())); !errors.Is(err, ErrRecovery) {
+				t.Errorf("a code that was used: %v", err)
+			}
+			if _, err := Open(t.Context(), alice.username, password, a.options(NewMemoryStore())); !errors.Is(err, ErrCredentials) {
+				t.Errorf("the old password: %v", err)
+			}
+			for range 2 { // the second one has the wraps alone
+				tablet := &device{w: a.world, t: t, username: alice.username, self: alice.self, store: NewMemoryStore()}
+				if tablet.Client, err = Open(t.Context(), alice.username, next, a.options(tablet.store)); err != nil {
+					t.Fatalf("the new password: %v", err)
+				}
+				tablet.reads(message, "read after recovery", bob)
+				if d := tablet.place(t); len(d) != 0 {
+					t.Errorf("%d octets in place of wraps are left", len(d))
+				}
+				tablet.Close()
+			}
+		})
+	}
+}
+
+// place gives the directions that lie at the home store.
+func (d *device) place(t *testing.T) []byte {
+	t.Helper()
+	var at keyapi.StorePlace
+	err := d.Client.store.Authorized(t.Context(), func(ctx context.Context, token string) (err error) {
+		at, err = d.o.Server.(StoreServer).StorePlace(ctx, token)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at.Directions == nil {
+		return nil
+	}
+	return at.Directions.Data
 }
 
 // TestPasswordChangeApart: sign-in and sealed objects at two servers. Wherever the change is

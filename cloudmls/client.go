@@ -88,7 +88,7 @@ func Resume(ctx context.Context, o Options) (*Client, error) {
 func (o *Options) config() state.Config {
 	return state.Config{
 		Server: o.Server, Local: o.Store, VaultKey: o.VaultKey, DeviceName: o.DeviceName, Invitation: o.Invitation,
-		Origin: o.Origin, Now: o.Now, Logger: o.Logger, SignedOut: o.SignedOut,
+		Origin: o.Origin, Now: o.Now, Logger: o.Logger, SignedOut: o.SignedOut, DialStore: o.DialStore,
 	}
 }
 

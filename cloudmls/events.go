@@ -17,6 +17,7 @@ const (
 	EventRecoveryCode  = state.EventRecoveryCode
 	EventRecovered     = state.EventRecovered // somebody signed in with the recovery code
 	EventKeysRotated   = state.EventKeysRotated
+	EventStoreMoved    = state.EventStoreMoved // the state is at another store (Client.Store)
 )
 
 // Events lists the last events, oldest first, as of the last Sync. A device that

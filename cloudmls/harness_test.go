@@ -2,6 +2,7 @@ package cloudmls
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -139,6 +140,8 @@ type world struct {
 	wire  *wire
 	ks    *keyservertest.Server
 	dial  func() Server // nil: ks has all roles
+	// dialStore reaches stores of users' own; nil: there are none.
+	dialStore func(ctx context.Context, origin string) (StoreServer, error)
 }
 
 func newWorld(t *testing.T) *world {
@@ -174,7 +177,7 @@ func (w *world) options(store LocalStore) Options {
 	}
 	return Options{
 		Server: server, Store: store, VaultKey: key[:], Origin: w.ks.Origin,
-		DeviceName: "test", Now: w.clock.now,
+		DeviceName: "test", Now: w.clock.now, DialStore: w.dialStore,
 	}
 }
 

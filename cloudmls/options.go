@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -29,6 +30,11 @@ type Options struct {
 	// Origin is the configured name of the key server, e.g.
 	// "https://keys.example.org"; all sealed state is bound to it. Required.
 	Origin string
+	// DialStore reaches a store of the user's own (MoveStore) by its origin, such as
+	// "https://store.example.org". It makes sure, as by TLS, that nobody but that
+	// origin answers: what is sent there signs in there. It is called from any
+	// call, once for each store. nil: the state stays at the key server's store.
+	DialStore func(ctx context.Context, origin string) (StoreServer, error)
 	// DeviceName is shown in the user's list of sessions.
 	DeviceName string
 	// Invitation is what Register shows to a key server that wants one.

@@ -76,8 +76,8 @@ func (c *Client) renewJoined(ctx context.Context, self Account, joined []Convers
 	}
 }
 
-// Maintain does what is due without anybody writing: it finishes a rotation that
-// was cut off, refills and replaces KeyPackages, and renews the keys of the user's
+// Maintain does what is due without anybody writing: it finishes a move of the
+// state or a rotation that was cut off, refills and replaces KeyPackages, and renews the keys of the user's
 // leaves, by a Commit in each group, before their certificates end. It deletes
 // history that is kept for a limited time (*ClockError: it does not know what
 // time it is), and packs the archive records of past months. Calling it
@@ -90,7 +90,7 @@ func (c *Client) Maintain(ctx context.Context) error {
 	if _, err := c.store.Refresh(ctx); err != nil {
 		return fmt.Errorf("maintain: %w", err)
 	}
-	failed := []error{c.ResumeRotation(ctx, nil)}
+	failed := []error{c.store.ResumeKnownMove(ctx), c.ResumeRotation(ctx, nil)}
 	accounts, err := c.Accounts(ctx)
 	if err != nil {
 		return fmt.Errorf("maintain: %w", err)

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"time"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/keys"
 )
 
 // Device is one of the user's devices, as the sealed profile lists it.
@@ -39,8 +41,19 @@ func (s *Store) DropDevice(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("remove device: id: %w", err)
 	}
-	if err := s.Update(ctx, func(t *Tx) error { return t.dropDevice(raw) }); err != nil {
+	stays := func(r keys.Recipient) bool { return r.Kind != keys.KindDevice || !bytes.Equal(r.ID[:], raw) }
+	renew, err := s.beginRenewal(ctx, stays)
+	if err == nil {
+		err = s.Update(ctx, func(t *Tx) error {
+			if err := renew.ride(t); err != nil {
+				return err
+			}
+			return t.dropDevice(raw)
+		})
+	}
+	if err != nil {
 		return fmt.Errorf("remove device: %w", err)
 	}
+	renew.end(ctx)
 	return nil
 }

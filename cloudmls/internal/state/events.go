@@ -13,6 +13,7 @@ const (
 	EventRecoveryCode  EventKind = "recovery code replaced"
 	EventRecovered     EventKind = "signed in with the recovery code"
 	EventKeysRotated   EventKind = "keys rotated"
+	EventStoreMoved    EventKind = "state moved to another store"
 )
 
 // maxEvents is how many events are remembered.

@@ -21,13 +21,30 @@ func localKey(id keyapi.ObjectID) string { return hex.EncodeToString(id[:]) }
 // an object that the server says it does not have is absent from the result.
 func (s *Store) objects(ctx context.Context, ids []keyapi.ObjectID) (map[keyapi.ObjectID]keyapi.Object, error) {
 	var got keyapi.ObjectList
-	err := s.Authorized(ctx, func(ctx context.Context, token string) (err error) {
-		got, err = s.cfg.Server.Objects(ctx, token, ids)
+	err := s.atStore(ctx, func(ctx context.Context, srv objectServer, token string) (err error) {
+		got, err = srv.Objects(ctx, token, ids)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fetch objects: %w", err)
 	}
+	return answered(ids, got)
+}
+
+// objectsAt is objects for a store that may not be the one in use.
+func (s *Store) objectsAt(ctx context.Context, p *depot, ids []keyapi.ObjectID) (map[keyapi.ObjectID]keyapi.Object, error) {
+	var got keyapi.ObjectList
+	err := s.at(ctx, p, func(ctx context.Context, srv objectServer, token string) (err error) {
+		got, err = srv.Objects(ctx, token, ids)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fetch objects: %w", err)
+	}
+	return answered(ids, got)
+}
+
+func answered(ids []keyapi.ObjectID, got keyapi.ObjectList) (map[keyapi.ObjectID]keyapi.Object, error) {
 	open := make(map[keyapi.ObjectID]bool, len(ids))
 	for _, id := range ids {
 		open[id] = true

@@ -15,9 +15,9 @@ import (
 // user end. A mistyped code (keys.ErrRecoveryCode) and an unusable password
 // (keys.ErrPassword) are found before any request.
 //
-// The key server changes everything in one step: where Recover is cut off,
-// either the old code still serves, or the new password does. In the latter
-// case nobody has seen the new code; ReplaceRecoveryCode makes another.
+// Where Recover is cut off, either the old code still serves, or the new password
+// does. In the latter case nobody has seen the new code; ReplaceRecoveryCode
+// makes another.
 func Recover(ctx context.Context, username, code, password string, c Config) (*Store, string, error) {
 	if err := c.check(); err != nil {
 		return nil, "", err
@@ -35,6 +35,10 @@ func Recover(ctx context.Context, username, code, password string, c Config) (*S
 	wrapper, err := s.loginByCode(ctx, code)
 	if err != nil {
 		return nil, "", err
+	}
+	defer s.opener.Store(nil)
+	if err := s.findDepot(ctx, wrapper, known); err != nil {
+		return nil, "", fmt.Errorf("sign in: %w", err)
 	}
 	if err := s.findRoot(ctx, wrapper, known); err != nil {
 		return nil, "", err

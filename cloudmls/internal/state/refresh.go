@@ -111,8 +111,8 @@ func (s *Store) loadOnce(ctx context.Context, before *snapshot) (*snapshot, map[
 // index reads the versions of all objects.
 func (s *Store) index(ctx context.Context) ([]version, error) {
 	var got keyapi.ObjectIndex
-	err := s.Authorized(ctx, func(ctx context.Context, token string) (err error) {
-		got, err = s.cfg.Server.ObjectIndex(ctx, token)
+	err := s.atStore(ctx, func(ctx context.Context, srv objectServer, token string) (err error) {
+		got, err = srv.ObjectIndex(ctx, token)
 		return err
 	})
 	if err != nil {

@@ -48,7 +48,18 @@ func (s *Store) RotateRootAlone(ctx context.Context, also func(*Tx) error) error
 }
 
 func (s *Store) rotateRoot(ctx context.Context, also func(*Tx) error, drop func(*profile) [][]byte) error {
-	err := s.Update(ctx, func(t *Tx) error {
+	renew, err := s.beginRenewal(ctx, func(r keys.Recipient) bool {
+		p := s.now.Load().profile
+		gone := slices.ContainsFunc(drop(p), func(id []byte) bool { return bytes.Equal(id, r.ID[:]) })
+		return !gone && !stranger(r, p)
+	})
+	if err != nil {
+		return fmt.Errorf("rotate root key: %w", err)
+	}
+	err = s.Update(ctx, func(t *Tx) error {
+		if err := renew.ride(t); err != nil {
+			return err
+		}
 		key, err := keys.NewSecret()
 		if err != nil {
 			return err
@@ -80,19 +91,22 @@ func (s *Store) rotateRoot(ctx context.Context, also func(*Tx) error, drop func(
 	if err != nil {
 		return fmt.Errorf("rotate root key: %w", err)
 	}
+	renew.end(ctx)
 	return nil
 }
 
 // dropStrangers leaves among the recipients of ROOT the password, the recovery
 // code and the devices of the profile.
 func (r *keyring) dropStrangers(p *profile) {
-	r.Recipients = slices.DeleteFunc(r.Recipients, func(x keys.Recipient) bool {
-		if x.Kind == keys.KindDevice {
-			_, ok := p.device(x.ID[:])
-			return !ok
-		}
-		return x.Kind != keys.KindPassword && x.Kind != keys.KindRecovery || x.ID != [16]byte{}
-	})
+	r.Recipients = slices.DeleteFunc(r.Recipients, func(x keys.Recipient) bool { return stranger(x, p) })
+}
+
+func stranger(x keys.Recipient, p *profile) bool {
+	if x.Kind == keys.KindDevice {
+		_, ok := p.device(x.ID[:])
+		return !ok
+	}
+	return x.Kind != keys.KindPassword && x.Kind != keys.KindRecovery || x.ID != [16]byte{}
 }
 
 // currentProfile is the profile as of this transaction.

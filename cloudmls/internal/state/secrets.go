@@ -180,15 +180,20 @@ func (s *Store) replaceSecrets(ctx context.Context, oldAuth []byte, x *secrets, 
 		if err != nil {
 			return err
 		}
-		t.via = func(ctx context.Context, token string, wire keyapi.Tx) (keyapi.TxResult, error) {
-			return s.cfg.Server.ChangePassword(ctx, token, keyapi.PasswordRequest{
-				OldAuth: oldAuth, AuthVersion: keys.AuthVersion, KDF: x.kdf, KDFTag: tag, Auth: x.auth,
-				RecoveryAuth: x.recoveryAuth, Tx: wire,
+		if !s.depot.Load().home() {
+			return keyapi.ErrSplit
+		}
+		t.via = func(ctx context.Context, wire keyapi.Tx) error {
+			return s.Authorized(ctx, func(ctx context.Context, token string) error {
+				return applied(s.cfg.Server.ChangePassword(ctx, token, keyapi.PasswordRequest{
+					OldAuth: oldAuth, AuthVersion: keys.AuthVersion, KDF: x.kdf, KDFTag: tag, Auth: x.auth,
+					RecoveryAuth: x.recoveryAuth, Tx: wire,
+				}))
 			})
 		}
 		return t.wrapRoot()
 	})
-	if errors.Is(err, keyapi.ErrSplit) && oldAuth != nil {
+	if errors.Is(err, keyapi.ErrSplit) {
 		err = s.replaceApart(ctx, oldAuth, x, also)
 	}
 	if problemCode(err) == keyapi.CodeForbidden {

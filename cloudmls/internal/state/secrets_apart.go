@@ -3,7 +3,9 @@ package state
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
@@ -14,29 +16,30 @@ import (
 // replaceApart is replaceSecrets where sign-in and sealed objects are two
 // servers'. ROOT is wrapped for the new secrets beside the old ones, then the
 // server that signs in is told, then the old wraps go. Between any two of these
-// whatever signs in also opens the state.
+// whatever signs in also opens the state, and the directions to it.
+//
+// A session that was opened with the recovery code (oldAuth is nil) may not change
+// objects at the home store: there the directions hold ROOT for the new secrets
+// until the wraps do.
 func (s *Store) replaceApart(ctx context.Context, oldAuth []byte, x *secrets, also func(*Tx) error) error {
-	err := s.Update(ctx, func(t *Tx) error {
-		ring := t.changeRing()
-		for _, r := range x.recipients() {
-			ring.addRecipient(r)
-		}
-		return t.wrapRoot()
-	})
-	if err != nil {
+	inDirections := oldAuth == nil && s.depot.Load().home()
+	if err := s.openFor(ctx, x, inDirections); err != nil {
 		return err
 	}
 	crashpoint.Here("secrets-wrapped")
 	if err := s.replaceVerifier(ctx, oldAuth, x); err != nil {
 		if problemCode(err) == keyapi.CodeForbidden { // nothing came of it
-			if e := s.Update(ctx, func(t *Tx) error { return t.dropRecipients(x.recipients()) }); e != nil {
+			if e := s.unopenFor(ctx, x, inDirections); e != nil {
 				return fmt.Errorf("%w; a wrap for the refused secret is left: %w", err, e)
 			}
 		}
 		return err
 	}
 	crashpoint.Here("secrets-replaced")
-	return s.Update(ctx, func(t *Tx) error {
+	if oldAuth == nil {
+		s.session.renew() // other servers may remember of the token that it serves for recovery only
+	}
+	err := s.Update(ctx, func(t *Tx) error {
 		if also != nil {
 			if err := also(t); err != nil {
 				return err
@@ -48,6 +51,64 @@ func (s *Store) replaceApart(ctx context.Context, oldAuth []byte, x *secrets, al
 		}
 		return t.wrapRoot()
 	})
+	if err != nil {
+		return err
+	}
+	if inDirections {
+		err = s.forgetRoot(ctx)
+	} else {
+		err = s.resealDirections(ctx)
+	}
+	if err != nil { // they open with the new secrets, and the old ones cannot ask for them
+		s.cfg.Logger.WarnContext(ctx, "directions to the state are sealed to former secrets still", slog.Any("err", err))
+	}
+	return nil
+}
+
+// openFor makes the state open with the new secrets as well.
+func (s *Store) openFor(ctx context.Context, x *secrets, inDirections bool) error {
+	if inDirections {
+		n := s.now.Load()
+		return s.changeDirections(ctx, func(d *directions) error {
+			d.Root, d.RootVersion = n.roots[n.newest], n.newest
+			return nil
+		}, func(list []keys.Recipient) []keys.Recipient { return append(list, x.recipients()...) })
+	}
+	err := s.Update(ctx, func(t *Tx) error {
+		ring := t.changeRing()
+		for _, r := range x.recipients() {
+			ring.addRecipient(r)
+		}
+		return t.wrapRoot()
+	})
+	if err != nil {
+		return err
+	}
+	return s.resealDirections(ctx)
+}
+
+func (s *Store) unopenFor(ctx context.Context, x *secrets, inDirections bool) error {
+	if inDirections {
+		return s.forgetRoot(ctx)
+	}
+	if err := s.Update(ctx, func(t *Tx) error { return t.dropRecipients(x.recipients()) }); err != nil {
+		return err
+	}
+	return s.resealDirections(ctx)
+}
+
+// resealDirections seals them, where there are any, to whom ROOT is wrapped for now.
+func (s *Store) resealDirections(ctx context.Context) error {
+	_, d, err := s.fetchDirections(ctx)
+	switch {
+	case errors.Is(err, errNotMovable), problemCode(err) == keyapi.CodeNoRoute:
+		return nil
+	case err != nil:
+		return err
+	case d.empty():
+		return nil
+	}
+	return s.changeDirections(ctx, func(*directions) error { return nil }, nil)
 }
 
 func (x *secrets) recipients() []keys.Recipient {
@@ -100,7 +161,7 @@ func (s *Store) replaceVerifier(ctx context.Context, oldAuth []byte, x *secrets)
 		switch {
 		case err == nil:
 			return nil
-		case settled(err) && try > 0 && problemCode(err) == keyapi.CodeForbidden:
+		case settled(err) && try > 0 && (problemCode(err) == keyapi.CodeForbidden || oldAuth == nil && problemCode(err) == keyapi.CodeInvalid):
 			p, e := s.cfg.Server.Params(ctx, keyapi.ParamsRequest{Username: s.Username()})
 			if e == nil && bytes.Equal(p.KDF.Salt, x.kdf.Salt) {
 				return nil

@@ -32,7 +32,7 @@ func settled(err error) bool {
 func (s *Store) send(ctx context.Context, p *step) error {
 	submit := p.via
 	if submit == nil {
-		submit = s.cfg.Server.Tx
+		submit = s.submit
 	}
 	var err error
 	for try := range maxSends {
@@ -41,13 +41,7 @@ func (s *Store) send(ctx context.Context, p *step) error {
 				break
 			}
 		}
-		err = s.Authorized(ctx, func(ctx context.Context, token string) error {
-			got, err := submit(ctx, token, p.wire)
-			if err == nil && !got.Applied {
-				err = errUnclear
-			}
-			return err
-		})
+		err = submit(ctx, p.wire)
 		if err == nil {
 			return nil
 		}
@@ -65,6 +59,40 @@ func (s *Store) send(ctx context.Context, p *step) error {
 		return nil
 	}
 	return fmt.Errorf("change state: outcome not known: %w", err)
+}
+
+// submit carries out a transaction where the objects are. Where that is a store of
+// the user's own, objects and deliveries are two servers': objects first, then
+// acknowledgements, both of which may be repeated; a Commit goes alone.
+func (s *Store) submit(ctx context.Context, tx keyapi.Tx) error {
+	p := s.depot.Load()
+	if p.home() {
+		return s.submitTo(ctx, p, tx)
+	}
+	objects := keyapi.Tx{Expect: tx.Expect, Put: tx.Put, Delete: tx.Delete, Nonce: tx.Nonce}
+	rest := keyapi.Tx{Commit: tx.Commit, Ack: tx.Ack, Nonce: tx.Nonce}
+	if len(tx.Expect)+len(tx.Put)+len(tx.Delete) > 0 {
+		if tx.Commit != nil {
+			return keyapi.ErrSplit
+		}
+		if err := s.submitTo(ctx, p, objects); err != nil || len(tx.Ack) == 0 {
+			return err
+		}
+	}
+	return s.submitTo(ctx, s.homeDepot(), rest)
+}
+
+func (s *Store) submitTo(ctx context.Context, p *depot, tx keyapi.Tx) error {
+	return s.at(ctx, p, func(ctx context.Context, srv objectServer, token string) error {
+		return applied(srv.Tx(ctx, token, tx))
+	})
+}
+
+func applied(got keyapi.TxResult, err error) error {
+	if err == nil && !got.Applied {
+		err = errUnclear
+	}
+	return err
 }
 
 // wasApplied asks the server whether this transaction was carried out. An error

@@ -157,6 +157,7 @@ func (s *Store) Swap(ctx context.Context, k Key, fn func(old []byte) ([]byte, er
 	if k.Type != TypeSender {
 		return fmt.Errorf("object type %d cannot be swapped, only sender objects", k.Type)
 	}
+	s.unblock(ctx)
 	err := s.steady(ctx, func(n *snapshot) error {
 		if _, ok := n.view.find(objectID(n.ring.Index, k)); !ok {
 			return errAbsent
@@ -210,6 +211,17 @@ func (s *Store) swap(ctx context.Context, n *snapshot, k Key, fn func(old []byte
 			return err
 		}
 		err = s.store(ctx, n, k, old.floor, data)
+		moved := problemCode(err) == keyapi.CodeMoved
+		if moved && attempt < maxAttempts {
+			x.forget()
+			if e := s.whereabouts(ctx); e != nil && !errors.Is(e, ErrMoving) {
+				return fmt.Errorf("%w (%w)", e, err)
+			}
+			continue
+		}
+		if moved {
+			return s.waits()
+		}
 		if problemCode(err) != keyapi.CodeConflict {
 			if err != nil {
 				x.forget()

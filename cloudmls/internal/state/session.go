@@ -23,6 +23,13 @@ type session struct {
 	refresh []byte
 }
 
+// renew makes the next call ask for another access token.
+func (n *session) renew() {
+	n.turn <- struct{}{}
+	defer n.turn.release()
+	n.access = ""
+}
+
 func problemCode(err error) string {
 	var p *keyapi.Problem
 	if errors.As(err, &p) {
@@ -79,7 +86,7 @@ func (s *Store) token(ctx context.Context, refused string) (string, error) {
 		n.ended.Store(true)
 		return "", ErrSignedOut
 	}
-	got, err := s.requestRefresh(ctx, n.refresh)
+	got, err := s.requestRefresh(ctx, s.cfg.Server, s.cfg.Origin, n.refresh)
 	if problemCode(err) == keyapi.CodeUnauthorized {
 		n.access, n.refresh = "", nil
 		n.ended.Store(true)
@@ -94,30 +101,33 @@ func (s *Store) token(ctx context.Context, refused string) (string, error) {
 	return n.access, nil
 }
 
-func (s *Store) requestRefresh(ctx context.Context, token []byte) (keyapi.Session, error) {
-	s.vaultMu.Lock()
-	key := ed25519.NewKeyFromSeed(s.vault.SignSeed)
-	s.vaultMu.Unlock()
-	got, err := s.refreshAt(ctx, key, token, s.cfg.Now())
+// refresher is a server that this device has a session at.
+type refresher interface {
+	Refresh(ctx context.Context, r keyapi.RefreshRequest) (keyapi.Session, error)
+}
+
+func (s *Store) requestRefresh(ctx context.Context, srv refresher, origin string, token []byte) (keyapi.Session, error) {
+	key := s.signingKey()
+	got, err := refreshAt(ctx, srv, origin, key, token, s.cfg.Now())
 	var p *keyapi.Problem
 	if errors.As(err, &p) && p.Code == keyapi.CodeClock && p.Now != nil {
 		// A wrong clock locks nobody out. The time bounds for how long the request
 		// is of use to one who keeps it unsent; who has it could send it at once.
 		s.cfg.Logger.WarnContext(ctx, "this device's clock differs from the key server's", "by", s.cfg.Now().Sub(*p.Now))
-		got, err = s.refreshAt(ctx, key, token, *p.Now)
+		got, err = refreshAt(ctx, srv, origin, key, token, *p.Now)
 	}
 	return got, err
 }
 
 // refreshAt asks for new tokens with a time.
-func (s *Store) refreshAt(ctx context.Context, key ed25519.PrivateKey, token []byte, at time.Time) (keyapi.Session, error) {
+func refreshAt(ctx context.Context, srv refresher, origin string, key ed25519.PrivateKey, token []byte, at time.Time) (keyapi.Session, error) {
 	r := keyapi.RefreshRequest{RefreshToken: token, Time: at.UTC()}
-	r.Signature = ed25519.Sign(key, keyapi.RefreshSigningInput(s.cfg.Origin, r))
-	got, err := s.cfg.Server.Refresh(ctx, r)
+	r.Signature = ed25519.Sign(key, keyapi.RefreshSigningInput(origin, r))
+	got, err := srv.Refresh(ctx, r)
 	if err != nil && problemCode(err) == "" && ctx.Err() == nil {
 		// The answer may be lost after the server rotated the token. The same
 		// request gives the same successor for a short while.
-		got, err = s.cfg.Server.Refresh(ctx, r)
+		got, err = srv.Refresh(ctx, r)
 	}
 	return got, err
 }

@@ -45,6 +45,10 @@ func Open(ctx context.Context, username, password string, c Config) (*Store, err
 	if err != nil {
 		return nil, err
 	}
+	defer s.opener.Store(nil)
+	if err := s.findDepot(ctx, wrapper, known); err != nil {
+		return nil, fmt.Errorf("sign in: %w", err)
+	}
 	if err := s.findRoot(ctx, wrapper, known); err != nil {
 		return nil, err
 	}
@@ -213,6 +217,9 @@ func (s *Store) takeRoot(ctx context.Context, w *keys.Wrapper) error {
 		return fmt.Errorf("sign in: %w", err)
 	}
 	root, version, err := w.Find(wraps)
+	if d := s.directions(); err != nil && d.Root != nil { // a recovery was cut off
+		root, version, err = d.Root, d.RootVersion, nil
+	}
 	if err != nil {
 		return fmt.Errorf("sign in: %w", err)
 	}
@@ -230,6 +237,9 @@ func (s *Store) takeRoot(ctx context.Context, w *keys.Wrapper) error {
 // enrol makes this device one of the user's, and the vault durable.
 func (s *Store) enrol(ctx context.Context, password *keys.Wrapper) error {
 	if d, ok := s.now.Load().profile.device(s.deviceID()); ok {
+		if err := s.wrapFor(ctx, password); err != nil {
+			return err
+		}
 		return s.settle(d.Slot)
 	}
 	var slot uint16
@@ -246,7 +256,37 @@ func (s *Store) enrol(ctx context.Context, password *keys.Wrapper) error {
 	if err != nil {
 		return err
 	}
-	return s.settle(slot)
+	if err := s.settle(slot); err != nil {
+		return err
+	}
+	return s.forgetRoot(ctx)
+}
+
+// wrapFor makes a password that has signed in open ROOT at the store too, where a
+// recovery was cut off before it did.
+func (s *Store) wrapFor(ctx context.Context, password *keys.Wrapper) error {
+	if s.directions().Root == nil {
+		return nil
+	}
+	err := s.Update(ctx, func(t *Tx) error {
+		t.changeRing().setRecipient(password.Recipient())
+		return t.wrapRoot()
+	})
+	if err != nil {
+		return err
+	}
+	return s.forgetRoot(ctx)
+}
+
+// forgetRoot ends what stands in for wraps at the store.
+func (s *Store) forgetRoot(ctx context.Context) error {
+	if s.directions().Root == nil {
+		return nil
+	}
+	return s.changeDirections(ctx, func(d *directions) error {
+		d.Root, d.RootVersion = nil, 0
+		return nil
+	}, nil)
 }
 
 // settle makes the vault of a device durable that has its slot.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
 // SignOut removes this device from the user's state, ends its session and wipes
@@ -18,6 +19,7 @@ func (s *Store) SignOut(ctx context.Context) error {
 		return errStoreClosed
 	}
 	err := s.leave(ctx)
+	err = errors.Join(err, s.logoutAtStore(ctx))
 	if e := s.Authorized(ctx, func(ctx context.Context, token string) error { return s.cfg.Server.Logout(ctx, token) }); e != nil && !errors.Is(e, ErrSignedOut) {
 		err = errors.Join(err, fmt.Errorf("end session: %w", e))
 	}
@@ -37,6 +39,7 @@ func (s *Store) EndSession(ctx context.Context) error {
 		return errStoreClosed
 	}
 	err := s.Flush()
+	err = errors.Join(err, s.logoutAtStore(ctx))
 	if e := s.Authorized(ctx, func(ctx context.Context, token string) error { return s.cfg.Server.Logout(ctx, token) }); e != nil && !errors.Is(e, ErrSignedOut) {
 		err = errors.Join(err, fmt.Errorf("end session: %w", e))
 	}
@@ -45,6 +48,27 @@ func (s *Store) EndSession(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("forget session: %w", e))
 	}
 	return err
+}
+
+// logoutAtStore ends the session at a store of the user's own, if there is one.
+func (s *Store) logoutAtStore(ctx context.Context) error {
+	p := s.depot.Load()
+	if p.home() {
+		return nil
+	}
+	if err := p.turn.acquire(ctx); err != nil {
+		return err
+	}
+	defer p.turn.release()
+	if p.access == "" {
+		return nil
+	}
+	err := p.server.Logout(ctx, p.access)
+	p.access, p.refresh = "", nil
+	if err != nil && problemCode(err) != keyapi.CodeUnauthorized {
+		return fmt.Errorf("end session at the store: %w", err)
+	}
+	return nil
 }
 
 // leave takes the device out of profile and keyring. Its slot stays used.

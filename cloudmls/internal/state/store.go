@@ -44,6 +44,11 @@ type Config struct {
 	// Logger gets alarms and conflicts, no names; nil discards.
 	Logger *slog.Logger
 
+	// DialStore reaches a store of the user's own by its origin, and makes sure, as
+	// by TLS, that nobody else answers for it; what is sent there signs in there.
+	// nil: the state stays at the home store.
+	DialStore func(ctx context.Context, origin string) (StoreServer, error)
+
 	pause func(ctx context.Context, d time.Duration) error // tests do not sleep
 }
 
@@ -75,8 +80,8 @@ func (c *Config) check() error {
 // Locks, in the order in which they may be taken: updates (one Update at a
 // time, held across its network calls: updates of one user conflict with each
 // other anyway, by the head), a sender's turn (one Swap at a time per object,
-// across the network too), refreshes and the session's lock (one call at a
-// time each), and publishing, which guards the LocalStore and the current view
+// across the network too), refreshes, follows, a depot's turn and the session's
+// lock (one call at a time each), and publishing, which guards the LocalStore and the current view
 // and is never held across the network.
 type Store struct {
 	cfg    Config
@@ -96,6 +101,14 @@ type Store struct {
 	wiped atomic.Bool
 
 	session session
+
+	depot   atomic.Pointer[depot]     // which store has the objects, as far as is known
+	follows lock                      // held while that is looked up
+	blocked atomic.Pointer[time.Time] // since when a move keeps this device from writing; nil: none does
+	opener  atomic.Pointer[keys.Wrapper]
+
+	depotsMu sync.Mutex
+	depots   map[string]*depot
 
 	deferred deferred
 	caches   sync.Map // *Cache by namespace; as many as the program names
@@ -123,7 +136,13 @@ func newStore(c Config, l *locals, v *vault) *Store {
 		cfg: c, locals: l, vault: v, slot: v.Slot,
 		scope:   keys.Scope{Origin: c.Origin, User: slices.Clone(v.UserID)},
 		updates: newLock(), refreshes: newLock(), session: session{turn: newLock()},
-		senders: map[keyapi.ObjectID]*sender{},
+		senders: map[keyapi.ObjectID]*sender{}, follows: newLock(), depots: map[string]*depot{},
+	}
+	s.depot.Store(s.homeDepot())
+	if v.Directions != nil {
+		if p, err := s.depotOf(v.Directions, v.Directions.At); err == nil {
+			s.depot.Store(p)
+		}
 	}
 	s.session.refresh = slices.Clone(v.Refresh)
 	return s

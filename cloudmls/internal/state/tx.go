@@ -32,7 +32,7 @@ type Tx struct {
 	via submitFunc
 }
 
-type submitFunc = func(ctx context.Context, token string, wire keyapi.Tx) (keyapi.TxResult, error)
+type submitFunc = func(ctx context.Context, wire keyapi.Tx) error
 
 type write struct {
 	key     Key

@@ -44,4 +44,5 @@ const (
 	typeVault      Type = 0x81 // this device's record in the LocalStore
 	typeLocalFloor Type = 0x82 // floors in the LocalStore
 	typeCache      Type = 0x83 // callers' cache entries in the LocalStore
+	typeDirections Type = 0x84 // where the state is, at the home store
 )

@@ -31,11 +31,13 @@ const maxAttempts = 16
 // too; fn must not call Update or Swap. When Update returns nil, the change is
 // durable at the server and the floor that protects it is durable here.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
+	s.unblock(ctx)
 	if err := s.updates.acquire(ctx); err != nil {
 		return err
 	}
 	defer s.updates.release()
 	var withheld *snapshot // the one whose objects the server did not give
+	moved := false
 	for attempt := range maxAttempts {
 		if attempt > 0 {
 			if err := s.backOff(ctx, attempt); err != nil {
@@ -69,11 +71,23 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 			return err
 		}
 		err = s.commit(ctx, t)
+		if problemCode(err) == keyapi.CodeMoved {
+			if e := s.whereabouts(ctx); e != nil && !errors.Is(e, ErrMoving) {
+				return fmt.Errorf("%w (%w)", e, err)
+			}
+			moved = true
+			continue
+		}
+		moved = false
+		s.blocked.Store(nil)
 		if !errors.Is(err, errStale) && problemCode(err) != keyapi.CodeConflict {
 			return err
 		}
 		t.forgetSenders()
 		s.cfg.Logger.Debug("state update raced another device", "attempt", attempt+1)
+	}
+	if moved {
+		return s.waits()
 	}
 	return ErrBusy
 }

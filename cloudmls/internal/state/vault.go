@@ -41,6 +41,8 @@ type vault struct {
 	RootVersion uint32   `json:"root_version"`
 	Refresh     []byte   `json:"refresh,omitempty"` // token
 	Pending     *pending `json:"pending,omitempty"`
+	// Directions are the last that were seen; nil: none.
+	Directions *directions `json:"directions,omitempty"`
 }
 
 // pending is a registration whose end this device has not seen.

@@ -76,6 +76,7 @@ var eventTexts = map[cloudmls.EventKind]string{
 	cloudmls.EventRecoveryCode:  "the recovery code was replaced on %s",
 	cloudmls.EventRecovered:     "somebody signed in with the recovery code, on %s",
 	cloudmls.EventKeysRotated:   "all keys were replaced, on %s",
+	cloudmls.EventStoreMoved:    "the sealed state was moved to another store, on %s",
 }
 
 func (s *service) events() []control.Event {

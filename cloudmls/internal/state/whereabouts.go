@@ -1,0 +1,343 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/envelope"
+	"github.com/cloudmls/gateway/cloudmls/internal/keys"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+// ErrMoving means that the state is moving to another store: it can be read, and
+// is not written until it has arrived. Nothing was changed.
+var ErrMoving = errors.New("the state is moving to another store; it is written again when it has arrived")
+
+// errStray: a store sends this device where no device of the user said to go.
+var errStray = errors.New("a store says that the state is elsewhere, and no device of the user says where: it is not followed")
+
+// maxFollows bounds how often one call is sent on.
+const maxFollows = 3
+
+// directions are those that this device knows. They are not changed.
+func (s *Store) directions() *directions {
+	s.vaultMu.Lock()
+	defer s.vaultMu.Unlock()
+	if s.vault.Directions == nil {
+		return noDirections(0)
+	}
+	return s.vault.Directions
+}
+
+// noteDirections keeps newer ones; on a device that is about to sign in, with the
+// vault.
+func (s *Store) noteDirections(d *directions) error {
+	s.vaultMu.Lock()
+	have, fresh := s.vault.Directions, s.vault.Slot == 0
+	if have != nil && have.Counter >= d.Counter {
+		s.vaultMu.Unlock()
+		return nil
+	}
+	if fresh {
+		next := *s.vault
+		next.Directions = d
+		s.vault = &next
+	}
+	s.vaultMu.Unlock()
+	if fresh {
+		return nil
+	}
+	return s.changeVault(func(v *vault) {
+		if v.Directions == nil || v.Directions.Counter < d.Counter {
+			v.Directions = d
+		}
+	})
+}
+
+// fetchDirections asks the home store where the objects are: its own word, and
+// the devices'. Older directions than this device has seen are refused.
+func (s *Store) fetchDirections(ctx context.Context) (keyapi.StorePlace, *directions, error) {
+	var at keyapi.StorePlace
+	err := s.atMovable(ctx, s.homeDepot(), func(ctx context.Context, srv StoreServer, token string) (err error) {
+		at, err = srv.StorePlace(ctx, token)
+		return err
+	})
+	if err != nil {
+		return at, nil, fmt.Errorf("ask where the state is: %w", err)
+	}
+	d, err := s.readDirections(at.Directions)
+	return at, d, err
+}
+
+// readDirections opens and keeps what the home store shows.
+func (s *Store) readDirections(x *keyapi.Directions) (*directions, error) {
+	if x == nil {
+		x = &keyapi.Directions{}
+	}
+	have := s.directions()
+	switch {
+	case x.Counter < have.Counter:
+		return nil, &RollbackError{Reason: "older directions to the state were served", Seen: have.Counter, Got: x.Counter}
+	case x.Counter == have.Counter:
+		return have, nil
+	case len(x.Data) == 0:
+		d := noDirections(x.Counter)
+		return d, s.noteDirections(d)
+	}
+	ws, err := s.openers()
+	if err != nil {
+		return nil, err
+	}
+	d, err := openDirections(*x, s.scope, ws...)
+	if err != nil {
+		return nil, err
+	}
+	return d, s.noteDirections(d)
+}
+
+// openers are what directions can be opened with here: what the user signs in
+// with at this moment, and the device's own key.
+func (s *Store) openers() ([]*keys.Wrapper, error) {
+	own, err := s.deviceWrapper()
+	if err != nil {
+		return nil, err
+	}
+	if w := s.opener.Load(); w != nil {
+		return []*keys.Wrapper{w, own}, nil
+	}
+	return []*keys.Wrapper{own}, nil
+}
+
+func (s *Store) homeDepot() *depot {
+	p, _ := s.depotOf(nil, atHome) // never fails
+	return p
+}
+
+// findDepot makes a device that signs in look where the state is. One that has
+// signed in before knows; what it does not know yet, the store there tells.
+func (s *Store) findDepot(ctx context.Context, w *keys.Wrapper, known bool) error {
+	s.opener.Store(w)
+	if known {
+		return nil
+	}
+	at, d, err := s.fetchDirections(ctx)
+	switch {
+	case errors.Is(err, errNotMovable), problemCode(err) == keyapi.CodeNoRoute:
+		return nil // nothing was ever moved from there
+	case errors.Is(err, errDirections) && at.Place == keyapi.PlaceHere:
+		s.cfg.Logger.WarnContext(ctx, "directions to the state do not open and are passed over", slog.Any("err", err))
+		return nil
+	case err != nil:
+		return err
+	case d.Counter == 0 && at.Place == keyapi.PlaceGone:
+		return errStray
+	}
+	p, err := s.depotOf(d, d.At)
+	if err != nil {
+		return err
+	}
+	s.depot.Store(p)
+	return nil
+}
+
+type stayPut struct{}
+
+// atStore is at for the store that has the objects. Where that says that they
+// moved, and the user's devices say where to, call runs there.
+func (s *Store) atStore(ctx context.Context, call func(ctx context.Context, srv objectServer, token string) error) error {
+	for range maxFollows {
+		err := s.at(ctx, s.depot.Load(), call)
+		if problemCode(err) != keyapi.CodeMoved || ctx.Value(stayPut{}) != nil {
+			return err
+		}
+		if e := s.whereabouts(ctx); e != nil {
+			return fmt.Errorf("%w (%w)", e, err)
+		}
+	}
+	return ErrMoving
+}
+
+// whereabouts is for when the store says that the objects moved. nil: ask again,
+// there or elsewhere; ErrMoving: later.
+func (s *Store) whereabouts(ctx context.Context) error {
+	if err := s.follows.acquire(ctx); err != nil {
+		return err
+	}
+	defer s.follows.release()
+	ctx = context.WithValue(ctx, stayPut{}, true)
+	cur := s.depot.Load()
+	var at keyapi.StorePlace
+	var err error
+	if !cur.home() { // before the directions: a move is named in them before it begins
+		if at, err = s.placeAt(ctx, cur); err != nil {
+			return err
+		}
+	}
+	home, d, err := s.fetchDirections(ctx)
+	if err != nil {
+		return err
+	}
+	if cur.home() {
+		at = home
+	}
+	if d.At != cur.id { // another device saw it through
+		return s.switchTo(ctx, d, d.At)
+	}
+	switch at.Place {
+	case keyapi.PlaceHere:
+		return nil
+	case keyapi.PlaceLeaving:
+		if d.Moving != "" {
+			return ErrMoving
+		}
+		return s.stay(ctx, cur) // a move that was given up, by a device that got no further
+	case keyapi.PlaceGone:
+		id, ok := d.named(at.To, s.cfg.Origin)
+		if !ok || id == cur.id {
+			return errStray
+		}
+		return s.switchTo(ctx, d, id)
+	}
+	return errStray
+}
+
+func (s *Store) placeAt(ctx context.Context, p *depot) (at keyapi.StorePlace, err error) {
+	err = s.atMovable(ctx, p, func(ctx context.Context, srv StoreServer, token string) (err error) {
+		at, err = srv.StorePlace(ctx, token)
+		return err
+	})
+	if err != nil {
+		return at, fmt.Errorf("ask a store for the state: %w", err)
+	}
+	return at, nil
+}
+
+func (s *Store) takeStep(ctx context.Context, p *depot, m keyapi.StoreMove) (at keyapi.StorePlace, err error) {
+	err = s.atMovable(ctx, p, func(ctx context.Context, srv StoreServer, token string) (err error) {
+		at, err = srv.MoveStore(ctx, token, m)
+		return err
+	})
+	return at, err
+}
+
+func (s *Store) stay(ctx context.Context, p *depot) error {
+	if _, err := s.takeStep(ctx, p, keyapi.StoreMove{Change: keyapi.MoveStay}); err != nil {
+		return fmt.Errorf("give up a move: %w", err)
+	}
+	return nil
+}
+
+// switchTo goes over to another store, if it has the objects and shows no older
+// head than was seen. What it shows is verified as ever by whoever reads it.
+func (s *Store) switchTo(ctx context.Context, d *directions, id string) error {
+	p, err := s.depotOf(d, id)
+	if err != nil {
+		return err
+	}
+	at, err := s.placeAt(ctx, p)
+	if err != nil {
+		return err
+	}
+	if at.Place != keyapi.PlaceHere && at.Place != keyapi.PlaceLeaving {
+		return ErrMoving
+	}
+	low, err := s.locals.loadFloor(s.scope.User, keyHead)
+	if err != nil {
+		return err
+	}
+	head := bootstrapID(TypeHead)
+	var got keyapi.ObjectList
+	err = s.at(ctx, p, func(ctx context.Context, srv objectServer, token string) (err error) {
+		got, err = srv.Objects(ctx, token, []keyapi.ObjectID{head})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the state at another store: %w", err)
+	}
+	var v version
+	if len(got.Objects) == 1 && got.Objects[0].ID == head {
+		v = version{head, got.Objects[0].Counter, envelope.Hash(got.Objects[0].Data)}
+	}
+	var index []version
+	if v.counter > 0 {
+		index = []version{v}
+	}
+	if _, err := findHead(index, low); err != nil {
+		return s.trip(fmt.Errorf("go over to another store: %w", err))
+	}
+	s.depot.Store(p)
+	s.cfg.Logger.InfoContext(ctx, "the state is at another store now")
+	return nil
+}
+
+// maxDirectionTries bounds how often a change of the directions is tried against
+// other devices.
+const maxDirectionTries = 8
+
+// changeDirections applies fn to the directions by compare-and-swap. to says whom
+// they are sealed to, given whom ROOT is wrapped for; nil: to these. The state is
+// read between reading and writing them: who replaces a password or a device
+// changes the state first, then the directions, so that nobody writes them for
+// recipients that were replaced.
+func (s *Store) changeDirections(ctx context.Context, fn func(d *directions) error, to func([]keys.Recipient) []keys.Recipient) error {
+	for try := range maxDirectionTries {
+		if try > 0 {
+			if err := s.backOff(ctx, try); err != nil {
+				return err
+			}
+		}
+		_, d, err := s.fetchDirections(ctx)
+		if err != nil {
+			return err
+		}
+		next := d.clone()
+		if err := fn(next); err != nil {
+			return err
+		}
+		if _, err := s.Refresh(ctx); err != nil {
+			return err
+		}
+		next.Counter++
+		x := keyapi.Directions{Counter: next.Counter}
+		if !next.empty() {
+			list := slices.Clone(s.now.Load().ring.Recipients)
+			if to != nil {
+				list = to(list)
+			}
+			if x.Data, err = next.seal(next.Counter, list, s.scope, s.slot); err != nil {
+				return fmt.Errorf("directions to the state: %w", err)
+			}
+		}
+		err = s.sendDirections(ctx, x)
+		if problemCode(err) == keyapi.CodeConflict {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("change directions to the state: %w", err)
+		}
+		return s.noteDirections(next)
+	}
+	return ErrBusy
+}
+
+// empty tells whether there is nothing to say that is not said by silence.
+func (d *directions) empty() bool {
+	return d.At == atHome && d.Moving == "" && len(d.Stores) == 0 && d.Root == nil
+}
+
+// sendDirections sends the identical octets until there is an answer.
+func (s *Store) sendDirections(ctx context.Context, x keyapi.Directions) (err error) {
+	for range maxSends {
+		err = s.atMovable(ctx, s.homeDepot(), func(ctx context.Context, srv StoreServer, token string) error {
+			_, err := srv.SetDirections(ctx, token, x)
+			return err
+		})
+		if err == nil || settled(err) || ctx.Err() != nil || errors.Is(err, errNotMovable) {
+			return err
+		}
+	}
+	return err
+}
