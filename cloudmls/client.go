@@ -38,7 +38,7 @@ type Client struct {
 	named    map[string]naming          // what the key server said of identity keys lately
 	resting  map[string]time.Time       // by conversationLock: when mend last failed
 	deleted  []ConversationID           // see DeletedHistory
-	waiting  map[string]bool            // messages that could not be opened yet; nil: not read yet
+	waiting  waitingList                // messages that could not be opened yet; nil: not read yet
 }
 
 // Register creates a user at the key server and signs this device in. The

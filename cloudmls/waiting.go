@@ -2,15 +2,22 @@ package cloudmls
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // maxRetryable is how many messages that could not be opened yet are remembered
-// on this device.
-const maxRetryable = 4096
+// on this device. Where there are more, the oldest make room, so many at once: of
+// a flood of messages that never open, none stays for ever.
+const (
+	maxRetryable = 4096
+	makeRoom     = 256
+)
 
 // waitingRecord is a local record: a message that Decrypt could not open yet.
 type waitingRecord struct {
@@ -18,6 +25,7 @@ type waitingRecord struct {
 	Account string `json:"account"`
 	Group   []byte `json:"group"`
 	Epoch   uint64 `json:"epoch"`
+	At      int64  `json:"at,omitempty"` // when it was first tried
 }
 
 // noteWaiting remembers that a message could not be opened yet, and forgets it
@@ -29,21 +37,25 @@ func (c *Client) noteWaiting(self Account, ref [32]byte, group []byte, epoch uin
 	}
 	name := self.String() + "\x00" + hex.EncodeToString(ref[:])
 	waits := errors.Is(result, ErrNotYet)
+	now := c.now().UnixMilli()
 	c.mu.Lock()
-	known := list[name]
-	full := len(list) >= maxRetryable
-	if waits && !full {
-		list[name] = true
+	_, known := list[name]
+	var dropped []string
+	if waits {
+		if !known && len(list) >= maxRetryable {
+			dropped = list.oldest(makeRoom)
+		}
+		list[name] = now // on the disk it stays when it was first tried
 	} else if result == nil || isNever(result) {
 		delete(list, name)
 	}
 	c.mu.Unlock()
 	cache := c.store.Cache("sdk/waiting")
 	switch {
-	case waits && !known && !full:
-		b, err := encodeRecord(&waitingRecord{Version: recordVersion, Account: self.String(), Group: group, Epoch: epoch})
+	case waits && !known:
+		b, err := encodeRecord(&waitingRecord{Version: recordVersion, Account: self.String(), Group: group, Epoch: epoch, At: now})
 		if err == nil {
-			err = cache.Put(name, b)
+			err = errors.Join(cache.DeleteAll(dropped), cache.Put(name, b))
 		}
 		if err != nil {
 			return fmt.Errorf("waiting messages: %w", err)
@@ -61,17 +73,34 @@ func isNever(err error) bool {
 	return errors.As(err, &never)
 }
 
-// waitingRefs gives the names of what waits, read once.
-func (c *Client) waitingRefs() (map[string]bool, error) {
+// waitingList is what waits, by name, and when it was last tried.
+type waitingList map[string]int64
+
+// oldest takes out the n that were tried the longest time ago.
+func (l waitingList) oldest(n int) []string {
+	names := slices.SortedFunc(maps.Keys(l), func(a, b string) int { return cmp.Compare(l[a], l[b]) })
+	names = names[:min(n, len(names))]
+	for _, name := range names {
+		delete(l, name)
+	}
+	return names
+}
+
+// waitingRefs gives what waits, read once.
+func (c *Client) waitingRefs() (waitingList, error) {
 	c.mu.Lock()
 	list := c.waiting
 	c.mu.Unlock()
 	if list != nil {
 		return list, nil
 	}
-	list = map[string]bool{}
-	err := c.store.Cache("sdk/waiting").ForEach(func(name string, _ []byte) error {
-		list[name] = true
+	list = waitingList{}
+	err := c.store.Cache("sdk/waiting").ForEach(func(name string, b []byte) error {
+		var r waitingRecord
+		if err := decodeRecord(b, &r); err != nil {
+			return err
+		}
+		list[name] = r.At
 		return nil
 	})
 	if err != nil {

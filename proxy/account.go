@@ -104,7 +104,7 @@ func newAccount(cfg AccountConfig, o Options) (*account, error) {
 	a.health = newHealth(o.Now, newJournal(cfg.Client, id))
 	a.index = newIndex(func(mailbox string) *cloudmls.Cache { return cfg.Client.Cache("mail/index/" + id + "/" + mailbox) })
 	a.index.renumbered = a.health.renumber
-	a.syncing, a.waiting = &syncer{a}, newWaiting()
+	a.syncing, a.waiting = &syncer{a}, newWaiting(func(ctx context.Context) ([][32]byte, error) { return cfg.Client.Retryable(ctx, a.self) })
 	for _, alias := range cfg.Aliases {
 		c, err := groupid.Canonical(alias)
 		if err != nil {

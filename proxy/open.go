@@ -36,14 +36,14 @@ func (a *account) openMessage(ctx context.Context, m imapd.SealedMessage) (*imap
 	if m.StubKey != "" {
 		return a.shownStub(m.Header, m.StubKey)
 	}
-	sum := mailseal.Ref(m.Control)
+	sum := mailseal.Ref(m.Control) // Plaintext.Ref as well
 	ref := hex.EncodeToString(sum[:])
 	if m.Damaged {
 		// The verdict is that of this copy alone, which imapd keeps by the
 		// stub's key: another one of the same ref may be whole.
 		return a.stubFor(ctx, m, ref, errDamaged)
 	}
-	o, err := a.decryptControl(ctx, m.Control, ref)
+	o, err := a.decryptControl(ctx, m.Control, sum)
 	if err != nil {
 		return a.stubFor(ctx, m, ref, err)
 	}
@@ -87,7 +87,7 @@ type opened struct {
 // 9420 section 6) begins with its version, 0x0001.
 var personalMagic = []byte("CMS1")
 
-func (a *account) decryptControl(ctx context.Context, control []byte, ref string) (*opened, error) {
+func (a *account) decryptControl(ctx context.Context, control []byte, ref [32]byte) (*opened, error) {
 	if bytes.HasPrefix(control, personalMagic) {
 		data, err := a.client.OpenPersonal(ctx, a.self, control)
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/groupid"
@@ -108,45 +107,6 @@ func TestStubCodes(t *testing.T) {
 	}
 	if stubs[stubCode(mailseal.ErrCorrupt)].temporary {
 		t.Error("damage is temporary")
-	}
-}
-
-func TestReadersWaitBounded(t *testing.T) {
-	w := newWaiting()
-	clock := time.Unix(1000, 0)
-	w.now = func() time.Time { return clock }
-	admitted := func(ref string) (time.Duration, bool) {
-		ctx, cancel := w.admit(t.Context(), ref)
-		defer cancel()
-		if ctx == nil {
-			return 0, false
-		}
-		deadline, _ := ctx.Deadline()
-		return time.Until(deadline), true
-	}
-	if d, ok := admitted("a"); !ok || d < openPatience/2 {
-		t.Errorf("first time: %v, %v", d, ok)
-	}
-	w.outcome("a", cloudmls.ErrNotYet)
-	if _, ok := admitted("a"); ok {
-		t.Error("asked again at once")
-	}
-	w.forget()
-	if _, ok := admitted("a"); !ok {
-		t.Error("not asked again after something had come")
-	}
-	w.outcome("a", cloudmls.ErrNotYet)
-	clock = clock.Add(openAgain)
-	if _, ok := admitted("a"); !ok {
-		t.Error("not asked again after a while")
-	}
-	w.outcome("b", errors.New("connection refused"))
-	if d, ok := admitted("b"); !ok || d > openImpatience {
-		t.Errorf("after a failure: %v, %v", d, ok)
-	}
-	w.outcome("b", nil)
-	if d, _ := admitted("b"); d < openPatience/2 {
-		t.Errorf("after success: %v", d)
 	}
 }
 

@@ -40,13 +40,13 @@ func TestRemovedAccountSendsNothing(t *testing.T) {
 // two indexes of one mailbox would write over each other.
 func TestReloadKeepsWhatWasLearnt(t *testing.T) {
 	old := &account{
-		threads: &threads{}, verdicts: &verdicts{}, index: &index{}, waiting: newWaiting(), health: &health{},
+		threads: &threads{}, verdicts: &verdicts{}, index: &index{}, waiting: newWaiting(nil), health: &health{},
 		spoolDir: "spool", generation: 4,
 	}
 	old.syncing = &syncer{old}
 	p := &place{}
 	p.now.Store(old)
-	next := &account{threads: &threads{}, verdicts: &verdicts{}, index: &index{}, waiting: newWaiting(), health: &health{}}
+	next := &account{threads: &threads{}, verdicts: &verdicts{}, index: &index{}, waiting: newWaiting(nil), health: &health{}}
 	p.change(next)
 	now := p.now.Load()
 	if now != next || now.threads != old.threads || now.verdicts != old.verdicts || now.index != old.index ||

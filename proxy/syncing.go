@@ -55,7 +55,7 @@ func (s *syncer) sync(ctx context.Context) (cloudmls.SyncResult, error) {
 		s.a.health.syncResult(err)
 	}
 	if err == nil {
-		s.a.waiting.forget() // what did not open may open now, by a sibling's doing as well
+		s.a.waiting.look(ctx) // what did not open may open now, by a sibling's doing as well
 	}
 	s.report(result)
 	return result, err
