@@ -67,7 +67,7 @@ func (s *Server) routes() (http.Handler, error) {
 		s.deliveryRoutes(signedIn, busy)
 	}
 	if s.has(RoleStore) || s.has(RoleDelivery) {
-		add(busy.behind(s.gateLarge), "POST /v1/tx", keyapi.MaxTxSize, s.tx)
+		add(busy.behind(s.gateAnswer).behind(s.gateLarge), "POST /v1/tx", keyapi.MaxTxSize, s.tx)
 	}
 	return r, addDocs(r, api.OpenAPI())
 }
@@ -171,7 +171,7 @@ func add[I, O any](r router, route string, body int64, handler func(context.Cont
 	huma.Register(r.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
-			return nil, r.server.asProblem(route, err)
+			return nil, r.server.holdProblem(ctx, r.server.asProblem(route, err))
 		}
 		return out, nil
 	})
