@@ -227,8 +227,10 @@ func (s *Server) claimKeyPackage(ctx context.Context, in *claimInput) (*output[k
 		return nil, err
 	}
 	var claimed keyapi.ClaimedKeyPackage
+	now := s.Now()
+	plan := &Plan{User: who.user, Session: who.session, Accounts: []keyapi.Account{a}, Pool: poolName(a, cs), Now: now}
 	err = s.Store.Update(ctx, func(w Writer) error {
-		if err := w.Foresee(&Plan{User: who.user, Session: who.session}); err != nil {
+		if err := w.Foresee(plan); err != nil {
 			return err
 		}
 		if err := s.present(w, who); err != nil {
@@ -247,7 +249,7 @@ func (s *Server) claimKeyPackage(ctx context.Context, in *claimInput) (*output[k
 		if account == nil {
 			return notFound(keyapi.CodeNoAccount, "nobody has this account here")
 		}
-		kp, lastResort, err := w.TakeKeyPackage(poolName(a, cs), s.Now())
+		kp, lastResort, err := w.TakeKeyPackage(poolName(a, cs), now)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,10 @@
 package keyserver
 
-import "github.com/cloudmls/gateway/keyserver/keyapi"
+import (
+	"time"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
 
 // Plan names what a transaction is going to read and change. Zero fields say
 // nothing.
@@ -13,6 +17,8 @@ type Plan struct {
 	Conv     ConversationID
 	Group    []byte
 	Accounts []keyapi.Account // whose inboxes or KeyPackages are read or changed
+	Pool     keyapi.Account   // of which one KeyPackage is taken, and nothing is delivered
+	Now      time.Time        // with Pool
 }
 
 // Planner is the part of a Reader that is told about the future. A store that

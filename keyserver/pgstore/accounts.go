@@ -53,6 +53,7 @@ func (t *tx) DeleteAccount(a keyapi.Account) error {
 	if err := t.send(); err != nil { // or counts that were put off would come back
 		return err
 	}
+	t.cache.first = nil
 	key := accountKey(a)
 	for _, table := range []string{"keypackages", "last_resort", "keypackage_refs", "inbox_state", "accounts"} {
 		t.write(anyRows, "DELETE FROM "+table+" WHERE account = $1", key)
@@ -67,7 +68,7 @@ func (t *tx) DeleteAccount(a keyapi.Account) error {
 
 func (t *tx) Challenge(id keyserver.ChallengeID) (*keyserver.Challenge, error) {
 	var c *keyserver.Challenge
-	err := t.ask(t.locks(lockChallenge(id)), read{sql: "SELECT record FROM challenges WHERE id = $1", args: []any{id[:]}, scan: one(&c)})
+	err := t.ask(t.locks(lockChallenge(id)), read{sql: "SELECT record FROM challenges WHERE id = $1", args: []any{id[:]}, scan: one(&c, 0)})
 	return c, err
 }
 

@@ -2,7 +2,6 @@ package pgstore
 
 import (
 	"bytes"
-	"slices"
 
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -22,6 +21,7 @@ type cache struct {
 	results  map[resultName]*result
 	talks    map[talkName]*keyserver.Conversation // nil: there is none
 	notes    map[noteName]*storedNote             // nil: there is none
+	first    *firstOf                             // KeyPackage of a pool
 	dropped  [][]byte                             // messages whose uses go down by one
 }
 
@@ -51,7 +51,9 @@ type counts struct {
 	changed   bool
 }
 
-func (c *counts) add(n, octets int64) { c.n, c.octets, c.changed = c.n+n, c.octets+octets, true }
+func (c *counts) add(n, octets int64) {
+	c.n, c.octets, c.changed = c.n+n, c.octets+octets, c.changed || n != 0 || octets != 0
+}
 
 type inboxState struct {
 	counts
@@ -70,44 +72,23 @@ func newCache() cache {
 func (t *tx) putOffState() {
 	c := &t.cache
 	for u, use := range c.usage {
-		if use.changed {
-			use.changed = false
-			if use.n == 0 {
-				t.write(anyRows, "DELETE FROM usage WHERE user_id = $1", u[:])
-				continue
-			}
-			t.write(1, `INSERT INTO usage (user_id, objects, octets) VALUES ($1, $2, $3)
-				ON CONFLICT (user_id) DO UPDATE SET objects = excluded.objects, octets = excluded.octets`, u[:], use.n, use.octets)
+		if !use.changed {
+			continue
 		}
+		use.changed = false
+		if use.n == 0 {
+			t.write(anyRows, "DELETE FROM usage WHERE user_id = $1", u[:])
+			continue
+		}
+		t.row(formPutUsage, u[:], use.n, use.octets)
 	}
 	t.putOffInboxes()
 	t.putOffSenders()
 	if len(c.dropped) > 0 {
-		slices.SortFunc(c.dropped, bytes.Compare)
-		// One account drops a message once, but a transaction may acknowledge for several.
-		for _, ids := range distinctRuns(c.dropped) {
-			t.write(int64(len(ids)), `WITH mine AS MATERIALIZED (SELECT id FROM messages WHERE id = ANY($1) ORDER BY id FOR UPDATE)
-				UPDATE messages SET uses = uses - 1 FROM mine WHERE messages.id = mine.id`, ids)
-			t.write(anyRows, "DELETE FROM messages WHERE id = ANY($1) AND uses = 0", ids)
-		}
+		t.rows(formDropMessages, c.dropped)
+		t.rows(formDropUnused, c.dropped)
 		c.dropped = nil
 	}
-}
-
-// distinctRuns splits a sorted list into lists in which nothing occurs twice.
-func distinctRuns(sorted [][]byte) [][][]byte {
-	var runs [][][]byte
-	nth := 0
-	for i, id := range sorted {
-		if nth++; i == 0 || !bytes.Equal(id, sorted[i-1]) {
-			nth = 0
-		}
-		if nth == len(runs) {
-			runs = append(runs, nil)
-		}
-		runs[nth] = append(runs[nth], id)
-	}
-	return runs
 }
 
 func (t *tx) putOffInboxes() {
@@ -121,10 +102,7 @@ func (t *tx) putOffInboxes() {
 		}
 	}
 	if keys != nil {
-		t.write(int64(len(keys)), `INSERT INTO inbox_state (account, last_seq, messages, octets)
-			SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[])
-			ON CONFLICT (account) DO UPDATE SET last_seq = excluded.last_seq, messages = excluded.messages, octets = excluded.octets`,
-			keys, last, n, octets)
+		t.rows(formPutInbox, keys, last, n, octets)
 	}
 }
 
@@ -143,9 +121,7 @@ func (t *tx) putOffSenders() {
 	if keys == nil {
 		return
 	}
-	t.write(int64(len(keys)), `INSERT INTO inbox_usage (account, user_id, messages, octets)
-		SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[])
-		ON CONFLICT (account, user_id) DO UPDATE SET messages = excluded.messages, octets = excluded.octets`, keys, users, n, octets)
+	t.rows(formPutSender, keys, users, n, octets)
 	if empty {
 		t.write(anyRows, `DELETE FROM inbox_usage WHERE account = ANY($1) AND messages = 0`, keys)
 	}

@@ -51,6 +51,9 @@ func (s *Store) Check(ctx context.Context) (findings []string, err error) {
 		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, anyWay); err != nil {
+			return err
+		}
 		for _, i := range inspections {
 			rows, err := tx.Query(ctx, fmt.Sprintf("%s LIMIT %d", i.sql, maxFindings+1))
 			if err != nil {

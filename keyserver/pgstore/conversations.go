@@ -44,10 +44,9 @@ func (t *tx) PutConversation(c *keyserver.Conversation) error {
 	if err != nil {
 		return err
 	}
-	t.write(1, "INSERT INTO conversations (kind, id, record) VALUES ($1, $2, $3) ON CONFLICT (kind, id) DO UPDATE SET record = excluded.record",
-		int16(c.Kind), c.ID[:], record)
+	t.row(formPutConversation, int16(c.Kind), c.ID[:], record)
 	if !used {
-		t.write(1, "INSERT INTO mls_groups (id, kind, conversation) VALUES ($1, $2, $3)", c.Group, int16(c.Kind), c.ID[:])
+		t.row(formPutGroup, c.Group, int16(c.Kind), c.ID[:])
 	}
 	mine := *c
 	mine.Pair, mine.Group, mine.TokenHash = slices.Clone(c.Pair), bytes.Clone(c.Group), bytes.Clone(c.TokenHash)

@@ -87,6 +87,11 @@ func unavailable(code string) bool {
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
+func isFromServer(err error) bool {
+	var p *pgconn.PgError
+	return errors.As(err, &p)
+}
+
 func isServerError(err error, codes ...string) bool {
 	var p *pgconn.PgError
 	return errors.As(err, &p) && slices.Contains(codes, p.Code)

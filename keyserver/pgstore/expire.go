@@ -20,26 +20,37 @@ const lookAgain = 10 // seconds
 // Expire skips rows that others have locked: somebody renews them, or removes
 // them already. It needs no locks of its own: a row that has ended counts for
 // nobody, and the database looks at a row's end again after waiting for it.
+// Where it found less than it may remove, nothing is left that is due.
 func (t *tx) Expire(now time.Time, n int) error {
 	quiet := &t.store.quietUntil
 	at := seconds(now)
 	if until := quiet.Load(); until-lookAgain <= at && at < until || n < 1 {
 		return nil
 	}
-	found := 0
+	if !t.store.expiring.CompareAndSwap(false, true) {
+		return nil // somebody is at it
+	}
+	defer t.store.expiring.Store(false)
+	most := 0
 	var reads []read
 	for _, e := range expiring {
+		found := 0
 		reads = append(reads, read{
 			sql: "WITH due AS MATERIALIZED (SELECT " + e.key + " FROM " + e.table + " WHERE expires < $1" + e.more +
 				" ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED) DELETE FROM " + e.table +
 				" WHERE (" + e.key + ") IN (SELECT " + e.key + " FROM due) RETURNING 1",
-			args: []any{at, n}, scan: func(pgx.Rows) error { found++; return nil },
+			args: []any{at, n}, scan: func(pgx.Rows) error {
+				found++
+				most = max(most, found)
+				return nil
+			},
 		})
 	}
+	t.sent = true
 	if err := t.send(reads...); err != nil {
 		return err
 	}
-	if found == 0 {
+	if most < n {
 		quiet.Store(at + lookAgain)
 	}
 	return nil

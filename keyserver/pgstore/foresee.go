@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"bytes"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,7 +22,7 @@ func (t *tx) Foresee(p *keyserver.Plan) error {
 		if len(p.Objects) > 0 {
 			reads = append(reads, t.readObjectNotes(p.User)...)
 		}
-		if t.writing {
+		if t.writing && len(p.Objects) > 0 {
 			reads = append(reads, t.readUsage(p.User)...)
 		}
 		if p.Session != (keyserver.SessionID{}) {
@@ -39,15 +40,19 @@ func (t *tx) Foresee(p *keyserver.Plan) error {
 		names = append(names, lockGroup(p.Group))
 		reads = append(reads, t.readGroup(p.Group)...)
 	}
-	if len(p.Accounts) > 0 {
-		for _, a := range p.Accounts {
-			names = append(names, lockAccount(a))
-		}
-		reads = append(reads, t.readAccounts(p.Accounts)...)
+	for _, a := range p.Accounts {
+		names = append(names, lockAccount(a))
+	}
+	reads = append(reads, t.readAccounts(p.Accounts)...)
+	if len(p.Accounts) > 0 && p.Pool == (keyapi.Account{}) {
 		reads = append(reads, t.readInboxes(p.Accounts)...)
-		if p.User != nobody {
+		if t.writing && p.User != nobody {
 			reads = append(reads, t.readSenders(p.Accounts, p.User)...)
 		}
+	}
+	if p.Pool != (keyapi.Account{}) {
+		names = append(names, lockAccount(p.Pool))
+		reads = append(reads, t.readPool(p.Pool, p.Now)...)
 	}
 	return t.ask(t.locks(names...), reads...)
 }
@@ -61,9 +66,7 @@ func (t *tx) readUsage(u keyserver.UserID) []read {
 	}
 	c := &counts{}
 	t.cache.usage[u] = c
-	return []read{{sql: "SELECT objects, octets FROM usage WHERE user_id = $1", args: []any{u[:]}, scan: func(rows pgx.Rows) error {
-		return fromDatabase(rows.Scan(&c.n, &c.octets))
-	}}}
+	return []read{question(formUsage, func(rows pgx.Rows) error { return fromDatabase(rows.Scan(nil, &c.n, &c.octets)) }, u[:])}
 }
 
 // readSession reads a session under the lock of the user whose it is said to be;
@@ -72,34 +75,31 @@ func (t *tx) readSession(u keyserver.UserID, id keyserver.SessionID) []read {
 	if _, known := t.cache.sessions[id]; known {
 		return nil
 	}
-	sql := "SELECT record FROM sessions WHERE id = $1 AND user_id = $2"
-	return []read{{sql: sql, args: []any{id[:], u[:]}, scan: func(rows pgx.Rows) error {
+	return []read{question(formSessionOf, func(rows pgx.Rows) error {
 		var s *keyserver.Session
-		err := one(&s)(rows)
+		err := one(&s, 1)(rows)
 		if err == nil {
 			t.cache.sessions[id] = s
 		}
 		return err
-	}}}
+	}, id[:], u[:])}
 }
 
 func (t *tx) readVersions(u keyserver.UserID, ids []keyapi.ObjectID) []read {
-	var missing [][]byte
+	var users, missing [][]byte
 	for _, id := range ids {
 		if _, known := t.cache.objects[objectName{u, id}]; !known {
 			t.cache.objects[objectName{u, id}] = nil
-			missing = append(missing, bytes.Clone(id[:]))
+			users, missing = append(users, u[:]), append(missing, bytes.Clone(id[:]))
 		}
 	}
 	if missing == nil {
 		return nil
 	}
-	sql := "SELECT id, counter, size, hash FROM objects WHERE user_id = $1 AND id = ANY($2)"
-	return []read{{sql: sql, args: []any{u[:], missing}, scan: func(rows pgx.Rows) error {
-		v, err := scanVersion(rows)
-		if err == nil {
-			t.cache.objects[objectName{u, v.ID}] = v
-		}
+	return []read{{form: formVersion, args: []any{users, missing}, scan: func(rows pgx.Rows) error {
+		v := &keyapi.ObjectVersion{}
+		err := scanVersion(rows, v, nil)
+		t.cache.objects[objectName{u, v.ID}] = v
 		return err
 	}}}
 }
@@ -107,21 +107,21 @@ func (t *tx) readVersions(u keyserver.UserID, ids []keyapi.ObjectID) []read {
 // readObjectNotes reads the notes that rule over a user's objects.
 func (t *tx) readObjectNotes(u keyserver.UserID) []read {
 	var kinds []int16
+	var owners [][]byte
 	for _, k := range []keyserver.NoteKind{keyserver.NoteQuota, keyserver.NoteMove} {
 		name := noteName{k, string(u[:]), ""}
 		if _, known := t.cache.notes[name]; !known {
 			t.cache.notes[name] = nil
-			kinds = append(kinds, int16(k))
+			kinds, owners = append(kinds, int16(k)), append(owners, u[:])
 		}
 	}
 	if kinds == nil {
 		return nil
 	}
-	sql := "SELECT kind, expires, value FROM notes WHERE kind = ANY($1) AND owner = $2 AND key = ''"
-	return []read{{sql: sql, args: []any{kinds, u[:]}, scan: func(rows pgx.Rows) error {
+	return []read{{form: formObjectNote, args: []any{kinds, owners}, scan: func(rows pgx.Rows) error {
 		var kind int16
 		n := &storedNote{}
-		err := fromDatabase(rows.Scan(&kind, &n.expires, &n.value))
+		err := fromDatabase(rows.Scan(nil, &kind, &n.expires, &n.value))
 		t.cache.notes[noteName{keyserver.NoteKind(kind), string(u[:]), ""}] = n
 		return err
 	}}}
@@ -133,12 +133,11 @@ func (t *tx) readResult(u keyserver.UserID, body keyserver.Hash) []read {
 		return nil
 	}
 	t.cache.results[name] = nil
-	sql := "SELECT expires, record FROM results WHERE user_id = $1 AND body = $2"
-	return []read{{sql: sql, args: []any{u[:], body[:]}, scan: func(rows pgx.Rows) error {
+	return []read{question(formResult, func(rows pgx.Rows) error {
 		r := &result{}
 		t.cache.results[name] = r
-		return fromDatabase(rows.Scan(&r.expires, &r.record))
-	}}}
+		return fromDatabase(rows.Scan(nil, &r.expires, &r.record))
+	}, u[:], body[:])}
 }
 
 func (t *tx) readConversation(kind keyapi.Kind, id keyserver.ConversationID) []read {
@@ -147,13 +146,12 @@ func (t *tx) readConversation(kind keyapi.Kind, id keyserver.ConversationID) []r
 		return nil
 	}
 	t.cache.talks[name] = nil
-	sql := "SELECT record FROM conversations WHERE kind = $1 AND id = $2"
-	return []read{{sql: sql, args: []any{int16(kind), id[:]}, scan: func(rows pgx.Rows) error {
+	return []read{question(formConversation, func(rows pgx.Rows) error {
 		var c *keyserver.Conversation
-		err := one(&c)(rows)
+		err := one(&c, 1)(rows)
 		t.cache.talks[name] = c
 		return err
-	}}}
+	}, int16(kind), id[:])}
 }
 
 func (t *tx) readGroup(group []byte) []read {
@@ -161,10 +159,10 @@ func (t *tx) readGroup(group []byte) []read {
 		return nil
 	}
 	t.cache.groups[string(group)] = false
-	return []read{{sql: "SELECT kind FROM mls_groups WHERE id = $1", args: []any{group}, scan: func(pgx.Rows) error {
+	return []read{question(formGroup, func(pgx.Rows) error {
 		t.cache.groups[string(group)] = true
 		return nil
-	}}}
+	}, group)}
 }
 
 // missing gives the keys of accounts that are not known, and makes them so.
@@ -189,9 +187,9 @@ func (t *tx) readAccounts(accounts []keyapi.Account) []read {
 	if keys == nil {
 		return nil
 	}
-	return []read{{sql: "SELECT record FROM accounts WHERE account = ANY($1)", args: []any{keys}, scan: func(rows pgx.Rows) error {
+	return []read{{form: formAccount, args: []any{keys}, scan: func(rows pgx.Rows) error {
 		var a *keyserver.Account
-		if err := one(&a)(rows); err != nil {
+		if err := one(&a, 1)(rows); err != nil {
 			return err
 		}
 		t.cache.accounts[string(accountKey(a.Account))] = a
@@ -210,34 +208,45 @@ func (t *tx) readInboxes(accounts []keyapi.Account) []read {
 	if keys == nil {
 		return nil
 	}
-	sql := "SELECT account, last_seq, messages, octets FROM inbox_state WHERE account = ANY($1)"
-	return []read{{sql: sql, args: []any{keys}, scan: func(rows pgx.Rows) error {
+	return []read{{form: formInbox, args: []any{keys}, scan: func(rows pgx.Rows) error {
 		var key []byte
 		s := &inboxState{}
-		err := fromDatabase(rows.Scan(&key, &s.last, &s.n, &s.octets))
+		err := fromDatabase(rows.Scan(nil, &key, &s.last, &s.n, &s.octets))
 		t.cache.inboxes[string(key)] = s
 		return err
 	}}}
 }
 
-func (t *tx) readSenders(accounts []keyapi.Account, u keyserver.UserID) []read {
-	keys := missing(accounts, func(key string) bool {
-		name := senderName{key, u}
-		known := t.cache.senders[name] != nil
-		if !known {
-			t.cache.senders[name] = &counts{}
+// readSenders reads what is in inboxes of any of the users.
+func (t *tx) readSenders(accounts []keyapi.Account, users ...keyserver.UserID) []read {
+	var inboxes, senders [][]byte
+	for _, u := range users {
+		for _, key := range missing(accounts, func(key string) bool {
+			name := senderName{key, u}
+			known := t.cache.senders[name] != nil
+			if !known {
+				t.cache.senders[name] = &counts{}
+			}
+			return known
+		}) {
+			inboxes, senders = append(inboxes, key), append(senders, bytes.Clone(u[:]))
 		}
-		return known
-	})
-	if keys == nil {
+	}
+	if inboxes == nil {
 		return nil
 	}
-	sql := "SELECT account, messages, octets FROM inbox_usage WHERE account = ANY($1) AND user_id = $2"
-	return []read{{sql: sql, args: []any{keys, u[:]}, scan: func(rows pgx.Rows) error {
-		var key []byte
+	return []read{{form: formSender, args: []any{inboxes, senders}, scan: func(rows pgx.Rows) error {
+		var key, user []byte
 		c := &counts{}
-		err := fromDatabase(rows.Scan(&key, &c.n, &c.octets))
-		t.cache.senders[senderName{string(key), u}] = c
-		return err
+		if err := rows.Scan(nil, &key, &user, &c.n, &c.octets); err != nil {
+			return fromDatabase(err)
+		}
+		if len(user) != len(keyserver.UserID{}) {
+			return errUserID(user)
+		}
+		t.cache.senders[senderName{string(key), keyserver.UserID(user)}] = c
+		return nil
 	}}}
 }
+
+func errUserID(b []byte) error { return fmt.Errorf("store is damaged: user id of %d octets", len(b)) }

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -38,10 +40,11 @@ func header(m *keyapi.Delivery) ([]byte, error) {
 	return encode(&h)
 }
 
-func scanDelivery(rows pgx.Rows) (*keyapi.Delivery, error) {
+// scanDelivery scans a delivery behind other columns.
+func scanDelivery(rows pgx.Rows, before ...any) (*keyapi.Delivery, error) {
 	var seq int64
 	var record, data []byte
-	if err := rows.Scan(&seq, &record, &data); err != nil {
+	if err := rows.Scan(append(before, &seq, &record, &data)...); err != nil {
 		return nil, fromDatabase(err)
 	}
 	d := &keyapi.Delivery{}
@@ -55,45 +58,20 @@ func scanDelivery(rows pgx.Rows) (*keyapi.Delivery, error) {
 	return d, nil
 }
 
-// Deliveries reads the sizes first, so that no more octets are fetched than are
-// asked for.
 func (t *tx) Deliveries(a keyapi.Account, after uint64, limit, size int) ([]keyapi.Delivery, error) {
 	all := []keyapi.Delivery{}
 	if limit < 1 || after >= math.MaxInt64 {
 		return all, nil
 	}
-	var last int64
-	full := false
-	key := accountKey(a)
-	err := t.ask(t.locks(lockAccount(a)), read{
-		sql: "SELECT seq, size FROM inbox WHERE account = $1 AND seq > $2 ORDER BY seq LIMIT $3", args: []any{key, int64(after), limit},
-		scan: func(rows pgx.Rows) error {
-			var seq, octets int64
-			if err := rows.Scan(&seq, &octets); err != nil {
-				return fromDatabase(err)
-			}
-			if size -= int(octets); full || size < 0 && last > 0 {
-				full = true
-				return nil
-			}
-			last = seq
-			return nil
-		},
-	})
-	if err != nil || last == 0 {
-		return all, err
-	}
-	err = t.send(read{
-		sql: `SELECT i.seq, i.record, m.data FROM inbox i LEFT JOIN messages m ON m.id = i.message
-			WHERE i.account = $1 AND i.seq > $2 AND i.seq <= $3 ORDER BY i.seq`, args: []any{key, int64(after), last},
-		scan: func(rows pgx.Rows) error {
-			d, err := scanDelivery(rows)
-			if err == nil {
-				all = append(all, *d)
-			}
-			return err
-		},
-	})
+	page := question(formPage, func(rows pgx.Rows) error {
+		d, err := scanDelivery(rows, nil)
+		if err == nil {
+			all = append(all, *d)
+		}
+		return err
+	}, accountKey(a), int64(after))
+	page.same = []any{limit, size}
+	err := t.ask(t.locks(lockAccount(a)), page)
 	return all, err
 }
 
@@ -131,44 +109,51 @@ func (t *tx) InboxUsage(a keyapi.Account, from keyserver.UserID) (keyserver.Inbo
 	return keyserver.InboxUsage{Messages: int(s.n), Bytes: s.octets, MessagesFrom: int(f.n), BytesFrom: f.octets}, nil
 }
 
+// fewInboxes get a row each that says all; more of them share what they have in
+// common.
+const fewInboxes = 4
+
 // Deliver stores the octets under a random id: a number would be a row that all
 // transactions wait for.
 func (t *tx) Deliver(m *keyapi.Delivery, from keyserver.UserID, to []keyapi.Account) error {
 	if len(to) == 0 {
 		return nil
 	}
-	if err := t.Foresee(&keyserver.Plan{Accounts: to}); err != nil {
-		return err
+	names := make([]lockName, len(to))
+	for i, a := range to {
+		names[i] = lockAccount(a)
 	}
-	if err := t.ask(nil, t.readSenders(to, from)...); err != nil {
+	if err := t.ask(t.locks(names...), append(t.readInboxes(to), t.readSenders(to, from)...)...); err != nil {
 		return err
 	}
 	record, err := header(m)
 	if err != nil {
 		return err
 	}
-	var keys [][]byte
-	var seqs []int64
+	keys, seqs := make([][]byte, len(to)), make([]int64, len(to))
 	size := int64(len(m.Message))
-	for _, a := range to {
-		key := accountKey(a)
-		s := t.cache.inboxes[string(key)]
+	for i, a := range to {
+		keys[i] = accountKey(a)
+		s := t.cache.inboxes[string(keys[i])]
 		s.last++
 		s.add(1, size)
-		t.cache.senders[senderName{string(key), from}].add(1, size)
-		keys, seqs = append(keys, key), append(seqs, s.last)
+		t.cache.senders[senderName{string(keys[i]), from}].add(1, size)
+		seqs[i] = s.last
 		t.topics = append(t.topics, keyserver.AccountTopic(a))
 	}
 	id := make([]byte, 16)
 	rand.Read(id)
-	data := m.Message
-	if data == nil {
-		data = []byte{}
+	t.row(formPutMessage, id, int64(len(to)), octets(m.Message))
+	if len(to) > fewInboxes {
+		t.write(anyRows, `INSERT INTO inbox (account, seq, sender_user, message, size, type, mls_group, epoch, record)
+			SELECT a, s, $3, $4, $5, $6, $7, $8, $9 FROM unnest($1::bytea[], $2::bigint[]) AS t(a, s)`,
+			keys, seqs, from[:], id, size, m.Type, octets(m.Group), int64(m.Epoch), record)
+		return nil
 	}
-	t.write(1, "INSERT INTO messages (id, uses, data) VALUES ($1, $2, $3)", id, int64(len(to)), data)
-	t.write(int64(len(to)), `INSERT INTO inbox (account, seq, sender_user, message, size, type, mls_group, epoch, record)
-		SELECT a, s, $3, $4, $5, $6, $7, $8, $9 FROM unnest($1::bytea[], $2::bigint[]) AS t(a, s)`,
-		keys, seqs, from[:], id, size, m.Type, m.Group, int64(m.Epoch), record)
+	n := len(to)
+	t.rows(formDeliver, keys, seqs, slices.Repeat([][]byte{from[:]}, n), slices.Repeat([][]byte{id}, n), slices.Repeat([]int64{size}, n),
+		slices.Repeat([]string{m.Type}, n), slices.Repeat([][]byte{octets(bytes.Clone(m.Group))}, n), slices.Repeat([]int64{int64(m.Epoch)}, n),
+		slices.Repeat([][]byte{record}, n))
 	return nil
 }
 
@@ -181,38 +166,34 @@ func (t *tx) Acknowledge(a keyapi.Account, seq uint64) error {
 	until := int64(min(seq, math.MaxInt64))
 	done := map[keyserver.UserID]*counts{}
 	n := int64(0)
-	err = t.send(read{
-		sql: "SELECT sender_user, message, size FROM inbox WHERE account = $1 AND seq <= $2", args: []any{key, until},
-		scan: func(rows pgx.Rows) error {
-			var from, message []byte
-			var size int64
-			if err := rows.Scan(&from, &message, &size); err != nil {
-				return fromDatabase(err)
-			}
-			if len(from) != len(keyserver.UserID{}) {
-				return fmt.Errorf("store is damaged: user id of %d octets", len(from))
-			}
-			u := keyserver.UserID(from)
-			if done[u] == nil {
-				done[u] = &counts{}
-			}
-			done[u].add(1, size)
-			n++
-			t.cache.dropped = append(t.cache.dropped, bytes.Clone(message))
-			return nil
-		},
-	})
+	err = t.send(question(formWaiting, func(rows pgx.Rows) error {
+		var from, message []byte
+		var size int64
+		if err := rows.Scan(nil, &from, &message, &size); err != nil {
+			return fromDatabase(err)
+		}
+		if len(from) != len(keyserver.UserID{}) {
+			return errUserID(from)
+		}
+		u := keyserver.UserID(from)
+		if done[u] == nil {
+			done[u] = &counts{}
+		}
+		done[u].add(1, size)
+		n++
+		t.cache.dropped = append(t.cache.dropped, bytes.Clone(message))
+		return nil
+	}, key, until))
 	if err != nil || n == 0 {
 		return err
 	}
+	if err := t.ask(nil, t.readSenders([]keyapi.Account{a}, slices.Collect(maps.Keys(done))...)...); err != nil {
+		return err
+	}
 	for u, c := range done {
-		f, err := t.sender(a, u)
-		if err != nil {
-			return err
-		}
-		f.add(-c.n, -c.octets)
+		t.cache.senders[senderName{string(key), u}].add(-c.n, -c.octets)
 		s.add(-c.n, -c.octets)
 	}
-	t.write(n, "DELETE FROM inbox WHERE account = $1 AND seq <= $2", key, until)
+	t.row(formAcknowledge, key, until, n)
 	return nil
 }

@@ -33,6 +33,7 @@ func (t *tx) AddKeyPackage(a keyapi.Account, kp *keyserver.KeyPackage) error {
 	if err := t.ask(t.locks(lockAccount(a))); err != nil {
 		return err
 	}
+	t.cache.first = nil
 	key, end := accountKey(a), seconds(kp.NotAfter)
 	t.write(1, `INSERT INTO keypackage_refs (account, ref, expires) VALUES ($1, $2, $3)
 		ON CONFLICT (account, ref) DO UPDATE SET expires = excluded.expires`, key, kp.Ref, end)
@@ -55,6 +56,7 @@ func (t *tx) DropEndedKeyPackages(a keyapi.Account, now time.Time) error {
 	if err := t.ask(t.locks(lockAccount(a))); err != nil {
 		return err
 	}
+	t.cache.first = nil
 	t.write(anyRows, "DELETE FROM keypackages WHERE account = $1 AND not_after < $2", accountKey(a), notBefore(now))
 	return nil
 }
@@ -63,32 +65,48 @@ func scanKeyPackage(into **keyserver.KeyPackage, n *int64) func(pgx.Rows) error 
 	return func(rows pgx.Rows) error {
 		var end int64
 		kp := &keyserver.KeyPackage{}
-		err := rows.Scan(n, &kp.Ref, &end, &kp.Data)
+		err := rows.Scan(nil, n, &kp.Ref, &end, &kp.Data)
 		kp.NotAfter = time.Unix(end, 0)
 		*into = kp
 		return fromDatabase(err)
 	}
 }
 
+// firstOf is the KeyPackage that is next in a pool at a time; nil: there is none.
+type firstOf struct {
+	pool string // accountKey
+	at   int64
+	n    int64
+	kp   *keyserver.KeyPackage
+}
+
+// readPool reads what TakeKeyPackage is going to ask for.
+func (t *tx) readPool(a keyapi.Account, now time.Time) []read {
+	f := &firstOf{pool: string(accountKey(a)), at: notBefore(now)}
+	t.cache.first = f
+	return []read{question(formFirstKeyPackage, scanKeyPackage(&f.kp, &f.n), []byte(f.pool), f.at)}
+}
+
 // TakeKeyPackage must delete the very row that it gives out: the write fails
 // where it does not.
 func (t *tx) TakeKeyPackage(a keyapi.Account, now time.Time) (*keyserver.KeyPackage, bool, error) {
-	key, first := accountKey(a), notBefore(now)
-	var taken, last *keyserver.KeyPackage
-	var n, none int64
-	err := t.ask(t.locks(lockAccount(a)),
-		read{sql: "SELECT n, ref, not_after, data FROM keypackages WHERE account = $1 AND not_after >= $2 ORDER BY n LIMIT 1",
-			args: []any{key, first}, scan: scanKeyPackage(&taken, &n)},
-		read{sql: "SELECT 0::bigint, ref, not_after, data FROM last_resort WHERE account = $1 AND not_after >= $2",
-			args: []any{key, first}, scan: scanKeyPackage(&last, &none)})
-	if err != nil {
+	key, at := accountKey(a), notBefore(now)
+	if f := t.cache.first; f == nil || f.pool != string(key) || f.at != at {
+		if err := t.ask(t.locks(lockAccount(a)), t.readPool(a, now)...); err != nil {
+			return nil, false, err
+		}
+	}
+	first := t.cache.first
+	t.cache.first = nil
+	if first.kp != nil {
+		t.row(formTakeKeyPackage, key, first.n)
+		return first.kp, false, nil
+	}
+	var last *keyserver.KeyPackage
+	var none int64
+	if err := t.send(question(formLastResort, scanKeyPackage(&last, &none), key, at)); err != nil {
 		return nil, false, err
 	}
-	if taken == nil {
-		t.write(anyRows, "DELETE FROM keypackages WHERE account = $1 AND not_after < $2", key, first)
-		return last, last != nil, nil
-	}
-	t.write(1, "DELETE FROM keypackages WHERE account = $1 AND n = $2", key, n)
-	t.write(anyRows, "DELETE FROM keypackages WHERE account = $1 AND n < $2", key, n) // these have ended
-	return taken, false, nil
+	t.write(anyRows, "DELETE FROM keypackages WHERE account = $1 AND not_after < $2", key, at)
+	return last, last != nil, nil
 }

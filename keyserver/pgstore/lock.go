@@ -2,7 +2,7 @@ package pgstore
 
 import (
 	"hash/fnv"
-	"slices"
+	"strings"
 
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -15,9 +15,15 @@ type lockName string
 
 func lockUser(u keyserver.UserID) lockName           { return lockName("u" + string(u[:])) } // sessions, objects, usage, results, list of accounts
 func lockUserName(name string) lockName              { return lockName("n" + name) }
-func lockAccount(a keyapi.Account) lockName          { return lockName("a" + string(accountKey(a))) } // KeyPackages, inbox
 func lockGroup(group []byte) lockName                { return lockName("g" + string(group)) }
 func lockChallenge(c keyserver.ChallengeID) lockName { return lockName("h" + string(c[:])) }
+
+// lockAccount is the lock of KeyPackages and inbox. Pools of further cipher suites
+// have the account's platform and more behind a "/"; they share its lock.
+func lockAccount(a keyapi.Account) lockName {
+	a.Platform, _, _ = strings.Cut(a.Platform, "/")
+	return lockName("a" + string(accountKey(a)))
+}
 
 func lockConversation(kind keyapi.Kind, id keyserver.ConversationID) lockName {
 	return lockName("c" + string(rune(kind)) + string(id[:]))
@@ -41,23 +47,16 @@ func (n lockName) stripe() int32 {
 	return int32((sum ^ sum>>16) & 0xffff)
 }
 
-// locks gives the statement that locks what is not locked yet, in the order of
-// the rows: two transactions that say all at once what they need never wait for
-// each other. Views lock nothing.
-func (t *tx) locks(names ...lockName) []read {
+// locks gives the rows that are not locked yet. Views lock nothing.
+func (t *tx) locks(names ...lockName) (rows []int32) {
 	if !t.writing {
 		return nil
 	}
-	var rows []int32
 	for _, n := range names {
 		if row := n.stripe(); !t.held[row] {
 			t.held[row] = true
 			rows = append(rows, row)
 		}
 	}
-	if rows == nil {
-		return nil
-	}
-	slices.Sort(rows)
-	return []read{{sql: "SELECT n FROM locks WHERE n = ANY($1) ORDER BY n FOR UPDATE", args: []any{rows}, want: len(rows)}}
+	return rows
 }

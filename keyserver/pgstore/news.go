@@ -37,6 +37,9 @@ const (
 	slowPoll = 20 * time.Second
 	// reconnectPause is between two attempts to listen.
 	reconnectPause = time.Second
+	// sendPause lies between two notifications. Each wakes every process, the one
+	// that sends it too.
+	sendPause = 10 * time.Millisecond
 	// perPayload topics of 22 characters fit into the 8000 of a payload.
 	perPayload = 300
 	// perPoll accounts are asked about at once.
@@ -103,14 +106,20 @@ func (n *news) publish(topics []keyserver.Topic) {
 	}
 }
 
-// send sends what has come together while the last notification was on its way.
+// send sends what has come together while the last notification was on its way,
+// and somewhat longer where there is much.
 func (n *news) send() {
+	var last time.Time
 	for {
 		select {
 		case <-n.ctx.Done():
 			return
 		case <-n.pending:
 		}
+		if early := sendPause - time.Since(last); early > 0 && !n.pause(early) {
+			return
+		}
+		last = time.Now()
 		n.mu.Lock()
 		topics := n.outgoing
 		n.outgoing = map[keyserver.Topic]struct{}{}

@@ -13,18 +13,18 @@ import (
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
-func scanVersion(rows pgx.Rows) (*keyapi.ObjectVersion, error) {
+// scanVersion scans a version behind other columns.
+func scanVersion(rows pgx.Rows, v *keyapi.ObjectVersion, before ...any) error {
 	var id []byte
 	var counter, size int64
-	v := &keyapi.ObjectVersion{}
-	if err := rows.Scan(&id, &counter, &size, &v.Hash); err != nil {
-		return nil, fromDatabase(err)
+	if err := rows.Scan(append(before, &id, &counter, &size, &v.Hash)...); err != nil {
+		return fromDatabase(err)
 	}
 	if len(id) != len(v.ID) {
-		return nil, fmt.Errorf("store is damaged: object id of %d octets", len(id))
+		return fmt.Errorf("store is damaged: object id of %d octets", len(id))
 	}
 	v.ID, v.Counter, v.Size = keyapi.ObjectID(id), uint64(counter), int(size)
-	return v, nil
+	return nil
 }
 
 // version reads from the cache what is there; the caller must not change it.
@@ -67,10 +67,9 @@ func (t *tx) ObjectVersions(u keyserver.UserID) ([]keyapi.ObjectVersion, error) 
 	err := t.ask(t.locks(lockUser(u)), read{
 		sql: "SELECT id, counter, size, hash FROM objects WHERE user_id = $1 ORDER BY id", args: []any{u[:]},
 		scan: func(rows pgx.Rows) error {
-			v, err := scanVersion(rows)
-			if err == nil {
-				all = append(all, *v)
-			}
+			var v keyapi.ObjectVersion
+			err := scanVersion(rows, &v)
+			all = append(all, v)
 			return err
 		},
 	})
@@ -92,12 +91,10 @@ func (t *tx) PutObject(u keyserver.UserID, o *keyapi.Object) error {
 	size := int64(len(o.Data))
 	if old == nil {
 		use.add(1, size)
-		t.write(1, "INSERT INTO objects (user_id, id, counter, size, hash, data) VALUES ($1, $2, $3, $4, $5, $6)",
-			u[:], o.ID[:], int64(o.Counter), size, hash[:], o.Data)
+		t.row(formInsertObject, u[:], o.ID[:], int64(o.Counter), size, hash[:], octets(o.Data))
 	} else {
 		use.add(0, size-int64(old.Size))
-		t.write(1, "UPDATE objects SET counter = $3, size = $4, hash = $5, data = $6 WHERE user_id = $1 AND id = $2 AND counter = $7",
-			u[:], o.ID[:], int64(o.Counter), size, hash[:], o.Data, int64(old.Counter))
+		t.row(formUpdateObject, u[:], o.ID[:], int64(o.Counter), size, hash[:], octets(o.Data), int64(old.Counter))
 	}
 	t.cache.objects[objectName{u, o.ID}] = &keyapi.ObjectVersion{ID: o.ID, Counter: o.Counter, Hash: hash[:], Size: len(o.Data)}
 	return nil
@@ -113,7 +110,7 @@ func (t *tx) DeleteObject(u keyserver.UserID, id keyapi.ObjectID) error {
 		return err
 	}
 	use.add(-1, -int64(old.Size))
-	t.write(1, "DELETE FROM objects WHERE user_id = $1 AND id = $2 AND counter = $3", u[:], id[:], int64(old.Counter))
+	t.row(formDeleteObject, u[:], id[:], int64(old.Counter))
 	t.cache.objects[objectName{u, id}] = nil
 	return nil
 }
@@ -163,9 +160,7 @@ func (t *tx) PutTxResult(u keyserver.UserID, body keyserver.Hash, r *keyapi.TxRe
 	if err != nil {
 		return err
 	}
-	t.write(1, `INSERT INTO results (user_id, body, expires, record) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (user_id, body) DO UPDATE SET expires = excluded.expires, record = excluded.record`,
-		u[:], body[:], seconds(expires), record)
+	t.row(formPutResult, u[:], body[:], seconds(expires), record)
 	t.cache.results[resultName{u, body}] = &result{seconds(expires), record}
 	return nil
 }

@@ -2,7 +2,6 @@ package pgstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -20,8 +19,14 @@ type Store struct {
 	log     *slog.Logger
 	options Options
 	news    *news
-	// quietUntil is when Expire looks again, in seconds since 1970.
+	updates *crowd
+	views   *crowd
+	// quietUntil is when Expire looks again, in seconds since 1970, and expiring
+	// that somebody does.
 	quietUntil atomic.Int64
+	expiring   atomic.Bool
+	trips      atomic.Int64 // round trips of transactions
+	statements atomic.Int64 // that went out with them
 }
 
 var (
@@ -37,16 +42,20 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open key server store: %w", err)
 	}
+	s := &Store{log: o.Logger, options: o}
+	s.updates, s.views = newCrowds(s)
+	listening := config.ConnConfig.Copy()
+	config.AfterConnect = s.suggestPlans
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open key server store: %w", outcome(ctx, err))
 	}
-	s := &Store{pool: pool, log: o.Logger, options: o}
+	s.pool = pool
 	if err := s.prepare(ctx); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("open key server store: %w", outcome(ctx, err))
 	}
-	s.news = startNews(s, config.ConnConfig.Copy())
+	s.news = startNews(s, listening)
 	return s, nil
 }
 
@@ -88,43 +97,13 @@ func setting(ctx context.Context, conn *pgx.Conn, name string) (value string, er
 
 // View runs fn on one snapshot.
 func (s *Store) View(ctx context.Context, fn func(keyserver.Reader) error) error {
-	level := "REPEATABLE READ"
-	if s.options.Serializable {
-		level = "SERIALIZABLE"
-	}
-	return s.run(ctx, func(conn *pgxpool.Conn) (bool, error) {
-		t := s.begin(ctx, conn, "BEGIN ISOLATION LEVEL "+level+" READ ONLY", false)
-		defer t.rollback()
-		err := fn(t)
-		return !t.answered, err
-	})
+	return s.run(ctx, s.views, func(t *tx) error { return fn(t) })
 }
 
 // Update runs fn in one transaction. It is run again when the database says
 // that this would help, and a bounded number of times.
 func (s *Store) Update(ctx context.Context, fn func(keyserver.Writer) error) error {
-	level := "READ COMMITTED"
-	if s.options.Serializable {
-		level = "SERIALIZABLE"
-	}
-	return s.run(ctx, func(conn *pgxpool.Conn) (bool, error) {
-		t := s.begin(ctx, conn, "BEGIN ISOLATION LEVEL "+level, true)
-		defer t.rollback()
-		if err := fn(t); err != nil {
-			return true, err
-		}
-		if err := t.send(); err != nil { // checks that each write did what it should
-			return true, err
-		}
-		if !t.begun {
-			return true, nil
-		}
-		sure, err := t.commit()
-		if err == nil {
-			s.news.publish(t.topics)
-		}
-		return sure, err
-	})
+	return s.run(ctx, s.updates, func(t *tx) error { return fn(t) })
 }
 
 // Bounds of starting over.
@@ -132,18 +111,24 @@ const (
 	attempts     = 60
 	firstPause   = time.Millisecond
 	longestPause = 100 * time.Millisecond
+	inCompany    = 3 // attempts, before it is tried alone
 )
 
 // run carries out a transaction until it succeeds or there is no point in
-// trying. again tells whether that is harmless: nothing was committed, and
-// nobody was told anything.
-func (s *Store) run(ctx context.Context, once func(*pgxpool.Conn) (again bool, err error)) error {
+// trying.
+func (s *Store) run(ctx context.Context, c *crowd, fn func(*tx) error) error {
 	pause := firstPause
+	alone := false
 	for n := 1; ; n++ {
-		again, err := s.attempt(ctx, once)
+		t := s.newTx(ctx, c, alone)
+		err := t.carryOut(func() error { return fn(t) })
+		again := t.again && (t.writing || !t.told) // nobody was told anything
 		switch {
 		case err == nil:
 			return nil
+		case again && t.company && !worthAnotherTry(err) && ctx.Err() == nil:
+			alone = true
+			continue
 		case !again || !worthAnotherTry(err) || n == attempts || ctx.Err() != nil:
 			return outcome(ctx, err)
 		}
@@ -157,14 +142,6 @@ func (s *Store) run(ctx context.Context, once func(*pgxpool.Conn) (again bool, e
 			return ctx.Err()
 		}
 		pause = min(2*pause, longestPause)
+		alone = alone || n >= inCompany
 	}
-}
-
-func (s *Store) attempt(ctx context.Context, once func(*pgxpool.Conn) (bool, error)) (bool, error) {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return false, errors.Join(keyserver.ErrUnavailable, err)
-	}
-	defer conn.Release() // which closes a connection that is not idle
-	return once(conn)
 }

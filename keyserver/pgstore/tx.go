@@ -4,29 +4,46 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
-// tx implements keyserver.Writer over one transaction. Writes are put off and
-// go out together, at the latest before the next question that needs the
-// database: a transaction of the API is some three round trips.
+// tx implements keyserver.Writer: one transaction of a caller, carried out in a
+// transaction of the database that it may share with others (group.go). Writes
+// are put off and go out together, at the latest before the next question that
+// needs the database: a transaction of the API is two round trips.
+//
+// It belongs to the caller's goroutine, and to the group's while that waits.
 type tx struct {
-	ctx       context.Context
-	conn      *pgxpool.Conn
-	store     *Store
-	beginning string
-	begun     bool
-	writing   bool
-	answered  bool // something was read: a view must not be run again, its caller may have used it
+	ctx     context.Context
+	store   *Store
+	crowd   *crowd
+	writing bool
+	alone   bool // shares with nobody
+
+	group    *group
+	state    state
+	answered chan struct{} // has a value when the group has done what was asked
+	err      error         // what came of it
+	broken   error         // why the transaction cannot go on
+	over     bool          // the group has ended
+	again    bool          // nothing was carried out; another try is allowed
+	company  bool          // what went wrong may be the fault of others in the group
+	sent     bool          // something was written
+	told     bool          // something was read: a view must not be run again, its caller may have used it
 
 	held    map[int32]bool // rows of table locks
+	locking []int32        // those that this question needs besides
+	passed  int            // groups that were formed while this waited
+	claimed []int32        // rows that the crowd knows to be busy with this
+	writes  []write
+	reads   []read
 	pending []write
 	topics  []keyserver.Topic // what long-polls are to be told after the commit
 	cache   cache
@@ -34,26 +51,19 @@ type tx struct {
 
 var _ keyserver.Writer = (*tx)(nil)
 
-// write is a statement that must change a number of rows; any: any number.
-type write struct {
-	sql  string
-	args []any
-	want int64
-}
+type state int
 
-const anyRows = -1
+const (
+	running state = iota // the caller works
+	asking               // it waits for answers
+	final                // it waits for the commit
+	gone                 // it wants nothing more
+)
 
-// read is a question. scan is called for each row; want, if not zero, is how
-// many rows must come.
-type read struct {
-	sql  string
-	args []any
-	scan func(pgx.Rows) error
-	want int
-}
-
-func (s *Store) begin(ctx context.Context, conn *pgxpool.Conn, beginning string, writing bool) *tx {
-	return &tx{ctx: ctx, conn: conn, store: s, beginning: beginning, writing: writing, held: map[int32]bool{}, cache: newCache()}
+func (s *Store) newTx(ctx context.Context, c *crowd, alone bool) *tx {
+	return &tx{
+		ctx: ctx, store: s, crowd: c, writing: c.writing, alone: alone, answered: make(chan struct{}, 1), held: map[int32]bool{}, cache: newCache(),
+	}
 }
 
 // write puts a statement off. Short octets are copied: they are parts of records
@@ -65,115 +75,113 @@ func (t *tx) write(want int64, sql string, args ...any) {
 			args[i] = append([]byte{}, b...) // never nil, which would be NULL
 		}
 	}
-	t.pending = append(t.pending, write{sql, args, want})
+	t.pending = append(t.pending, write{sql: sql, args: args, want: want})
+}
+
+// row puts a row of a form off; octets as in write.
+func (t *tx) row(f *form, values ...any) {
+	t.pending = append(t.pending, write{form: f, args: columns(values)})
+}
+
+// rows puts rows of a form off, of which the caller keeps nothing.
+func (t *tx) rows(f *form, args ...any) { t.pending = append(t.pending, write{form: f, args: args}) }
+
+// columns makes columns of one row each.
+func columns(values []any) []any {
+	for i, v := range values {
+		switch v := v.(type) {
+		case []byte:
+			if len(v) <= 256 {
+				v = append([]byte{}, v...)
+			}
+			values[i] = [][]byte{v}
+		case int64:
+			values[i] = []int64{v}
+		case int16:
+			values[i] = []int16{v}
+		case string:
+			values[i] = []string{v}
+		}
+	}
+	return values
+}
+
+// question asks for one row of a form.
+func question(f *form, scan func(pgx.Rows) error, values ...any) read {
+	return read{form: f, args: columns(values), scan: scan}
 }
 
 // send sends the writes that were put off, and then the questions, in one go.
-func (t *tx) send(reads ...read) error {
+func (t *tx) send(reads ...read) error { return t.ask(nil, reads...) }
+
+// ask locks, writes what was put off, and asks.
+func (t *tx) ask(locks []int32, reads ...read) error {
+	if t.broken != nil {
+		return t.broken
+	}
 	t.putOffState()
-	if len(t.pending) == 0 && len(reads) == 0 {
+	if len(locks) == 0 && len(t.pending) == 0 && len(reads) == 0 {
 		return nil
 	}
-	b := &pgx.Batch{}
-	if !t.begun {
-		b.Queue(t.beginning)
+	t.locking, t.writes, t.reads, t.pending = locks, t.pending, reads, nil
+	t.wait(asking)
+	if t.err != nil {
+		t.broken = t.err
 	}
-	for i := range t.pending {
-		b.Queue(t.pending[i].sql, t.pending[i].args...)
-	}
-	for i := range reads {
-		b.Queue(reads[i].sql, reads[i].args...)
-	}
-	results := t.conn.SendBatch(t.ctx, b)
-	err := t.receive(results, reads)
-	if closed := results.Close(); err == nil {
-		err = fromDatabase(closed)
-	}
-	t.begun, t.pending, t.answered = true, nil, t.answered || err == nil
-	return err
+	t.told = t.told || t.err == nil
+	return t.err
 }
 
-func (t *tx) receive(results pgx.BatchResults, reads []read) error {
-	if !t.begun {
-		if _, err := results.Exec(); err != nil {
-			return fromDatabase(err)
+// wait hands the transaction to its group, which the first time has to be found,
+// and returns when it is back.
+func (t *tx) wait(s state) {
+	t.state, t.err, t.again, t.company = s, nil, false, false
+	if t.group == nil {
+		if err := t.crowd.enter(t); err != nil { // else t.err is the group's
+			t.err = err
+			return
 		}
+	} else {
+		t.group.rest()
 	}
-	for i := range t.pending {
-		tag, err := results.Exec()
-		if err != nil {
-			return fromDatabase(err)
-		}
-		if want := t.pending[i].want; want != anyRows && tag.RowsAffected() != want {
-			return fmt.Errorf("store is damaged: %d rows changed where %d were due: %s", tag.RowsAffected(), want, t.pending[i].sql)
-		}
-	}
-	for i := range reads {
-		if err := reads[i].receive(results); err != nil {
-			return err
-		}
-	}
-	return nil
+	<-t.answered
+	t.state = running
 }
 
-func (r *read) receive(results pgx.BatchResults) error {
-	rows, err := results.Query()
-	if err != nil {
-		return fromDatabase(err)
+// carryOut runs fn and commits what it wrote. fn may panic.
+func (t *tx) carryOut(fn func() error) error {
+	defer t.leave()
+	err := fn()
+	switch {
+	case t.broken != nil:
+		return t.broken
+	case err != nil || !t.writing:
+		return err
 	}
-	defer rows.Close()
-	n := 0
-	for rows.Next() {
-		n++
-		if r.scan == nil {
-			continue
-		}
-		if err := r.scan(rows); err != nil {
-			return err
-		}
+	t.putOffState()
+	t.writes, t.reads, t.locking, t.pending = t.pending, nil, nil, nil
+	if t.group == nil && len(t.writes) == 0 {
+		return nil
 	}
-	if err := rows.Err(); err != nil {
-		return fromDatabase(err)
+	if err := t.ctx.Err(); err != nil {
+		return errors.Join(keyserver.ErrUnavailable, err)
 	}
-	if r.want != 0 && n != r.want {
-		return fmt.Errorf("store is damaged: %d rows where %d were due: %s", n, r.want, r.sql)
-	}
-	return nil
+	t.wait(final)
+	return t.err
 }
 
-// ask locks and asks.
-func (t *tx) ask(locks []read, reads ...read) error { return t.send(append(locks, reads...)...) }
-
-// commit tells, in case of an error, whether it is sure that nothing was done.
-func (t *tx) commit() (sure bool, err error) {
-	tag, err := t.conn.Exec(t.ctx, "COMMIT")
-	if err == nil {
-		t.begun = false
-		if tag.String() != "COMMIT" { // what the server says when it had given up before
-			return true, fmt.Errorf("store: COMMIT was answered with %s", tag)
-		}
-		return true, nil
+// leave takes part no longer. What was not committed is as if it had not been.
+func (t *tx) leave() {
+	if t.group != nil && !t.over {
+		t.state, t.over = gone, true
+		t.group.rest()
 	}
-	err = fromDatabase(err)
-	if worthAnotherTry(err) && isServerError(err, "40001", "40P01") {
-		return true, err
-	}
-	return false, fmt.Errorf("%w: %w: %w", keyserver.ErrUnavailable, errUnsure, err)
 }
 
-// endTimeout bounds the end of a transaction whose caller has gone.
-const endTimeout = 5 * time.Second
-
-// rollback ends what was not committed. Where that fails the connection is not
-// idle, and Release closes it.
-func (t *tx) rollback() {
-	if !t.begun || t.conn.Conn().IsClosed() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), endTimeout)
-	defer cancel()
-	if _, err := t.conn.Exec(ctx, "ROLLBACK"); err != nil {
-		t.store.log.Debug("transaction could not be rolled back", "error", err)
+// scanned keeps what is wrong with an answer.
+func (t *tx) scanned(err error) {
+	if t.err == nil {
+		t.err = err
 	}
 }
 
@@ -192,12 +200,14 @@ func encode(record any) ([]byte, error) {
 	return b, nil
 }
 
-// one scans a record of JSON into *into.
-func one[T any](into **T) func(pgx.Rows) error {
+// one scans a record of JSON, behind skip columns, into *into.
+func one[T any](into **T, skip int) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
-		var b []byte
-		if err := rows.Scan(&b); err != nil {
-			return fromDatabase(err)
+		b := rows.RawValues()[skip]
+		if f := rows.FieldDescriptions()[skip]; f.Format != pgx.BinaryFormatCode {
+			if err := rows.Conn().TypeMap().Scan(f.DataTypeOID, f.Format, b, &b); err != nil {
+				return fromDatabase(err)
+			}
 		}
 		r := new(T)
 		if err := json.Unmarshal(b, r); err != nil {
@@ -212,7 +222,7 @@ func one[T any](into **T) func(pgx.Rows) error {
 func each[T any](list *[]T) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var r *T
-		if err := one(&r)(rows); err != nil {
+		if err := one(&r, 0)(rows); err != nil {
 			return err
 		}
 		*list = append(*list, *r)

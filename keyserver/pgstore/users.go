@@ -21,14 +21,14 @@ func (t *tx) PutMark(mark []byte) error {
 
 func (t *tx) User(id keyserver.UserID) (*keyserver.User, error) {
 	var u *keyserver.User
-	err := t.ask(t.locks(lockUser(id)), read{sql: "SELECT record FROM users WHERE id = $1", args: []any{id[:]}, scan: one(&u)})
+	err := t.ask(t.locks(lockUser(id)), read{sql: "SELECT record FROM users WHERE id = $1", args: []any{id[:]}, scan: one(&u, 0)})
 	return u, err
 }
 
 // UserByName locks the name, and then the user who has it.
 func (t *tx) UserByName(name string) (*keyserver.User, error) {
 	var u *keyserver.User
-	err := t.ask(t.locks(lockUserName(name)), read{sql: "SELECT record FROM users WHERE name = $1", args: []any{[]byte(name)}, scan: one(&u)})
+	err := t.ask(t.locks(lockUserName(name)), read{sql: "SELECT record FROM users WHERE name = $1", args: []any{[]byte(name)}, scan: one(&u, 0)})
 	if err != nil || u == nil || !t.writing {
 		return u, err
 	}
@@ -93,28 +93,36 @@ func (t *tx) Session(id keyserver.SessionID) (*keyserver.Session, error) {
 		own := *s
 		return &own, nil
 	}
-	return t.session("SELECT user_id FROM sessions WHERE id = $1", "SELECT record FROM sessions WHERE id = $1", id[:])
+	var s *keyserver.Session
+	record := func() read { return question(formSession, one(&s, 1), id[:]) }
+	if t.writing {
+		return t.session("SELECT user_id FROM sessions WHERE id = $1", id[:], record, &s)
+	}
+	err := t.send(record())
+	return s, err
 }
 
 func (t *tx) SessionByToken(hash keyserver.Hash) (*keyserver.Session, error) {
-	return t.session("SELECT s.user_id FROM tokens t JOIN sessions s ON s.id = t.session WHERE t.hash = $1",
-		"SELECT s.record FROM tokens t JOIN sessions s ON s.id = t.session WHERE t.hash = $1", hash[:])
+	var s *keyserver.Session
+	record := func() read {
+		return read{sql: "SELECT s.record FROM tokens t JOIN sessions s ON s.id = t.session WHERE t.hash = $1", args: []any{hash[:]}, scan: one(&s, 0)}
+	}
+	if t.writing {
+		return t.session("SELECT s.user_id FROM tokens t JOIN sessions s ON s.id = t.session WHERE t.hash = $1", hash[:], record, &s)
+	}
+	err := t.send(record())
+	return s, err
 }
 
 // session locks the user of a session, which never changes, and reads.
-func (t *tx) session(whose, record string, key []byte) (*keyserver.Session, error) {
-	var locks []read
-	if t.writing {
-		var owner []byte
-		err := t.send(read{sql: whose, args: []any{key}, scan: func(rows pgx.Rows) error { return fromDatabase(rows.Scan(&owner)) }})
-		if err != nil || len(owner) != len(keyserver.UserID{}) {
-			return nil, err
-		}
-		locks = t.locks(lockUser(keyserver.UserID(owner)))
+func (t *tx) session(whose string, key []byte, record func() read, s **keyserver.Session) (*keyserver.Session, error) {
+	var owner []byte
+	err := t.send(read{sql: whose, args: []any{key}, scan: func(rows pgx.Rows) error { return fromDatabase(rows.Scan(&owner)) }})
+	if err != nil || len(owner) != len(keyserver.UserID{}) {
+		return nil, err
 	}
-	var s *keyserver.Session
-	err := t.ask(locks, read{sql: record, args: []any{key}, scan: one(&s)})
-	return s, err
+	err = t.ask(t.locks(lockUser(keyserver.UserID(owner))), record())
+	return *s, err
 }
 
 func (t *tx) Sessions(u keyserver.UserID) ([]keyserver.Session, error) {

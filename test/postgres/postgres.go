@@ -157,3 +157,52 @@ func (s *Server) SQL(database, statements string) error {
 	}
 	return nil
 }
+
+// CPU is what the server has spent on the processors since it was started, all
+// of its processes together.
+func (s *Server) CPU() (time.Duration, error) {
+	b, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	if err != nil {
+		return 0, fmt.Errorf("find the server: %w", err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	leader, err := strconv.Atoi(line)
+	if err != nil {
+		return 0, fmt.Errorf("find the server: %w", err)
+	}
+	var sum time.Duration
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range stats {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has just ended, and is counted with its parent
+		}
+		_, rest, _ := strings.Cut(string(b), ") ") // proc(5); the name may have blanks
+		f := strings.Fields(rest)
+		if len(f) < 15 {
+			continue
+		}
+		own := strings.TrimPrefix(filepath.Dir(name), "/proc/") == strconv.Itoa(leader)
+		switch {
+		case own:
+			sum += ticks(f[11], f[12], f[13], f[14]) // with children that have ended
+		case f[1] == strconv.Itoa(leader):
+			sum += ticks(f[11], f[12])
+		}
+	}
+	return sum, nil
+}
+
+// ticks adds up times of /proc, which has them in hundredths of a second.
+func ticks(fields ...string) (sum time.Duration) {
+	for _, f := range fields {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err == nil {
+			sum += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return sum
+}
