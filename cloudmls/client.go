@@ -24,6 +24,7 @@ type Client struct {
 	locks  locks
 	epochs epochCache
 	memo   memo
+	asked  asked
 	closed atomic.Bool
 	apart  atomic.Bool // deliveries and objects are two servers'
 
@@ -32,7 +33,6 @@ type Client struct {
 	reserved map[string]blockID         // by blockName: the block that this Client reserved last
 	blocks   map[string]generationBlock // by blockName: what is on the disk
 	taken    map[string]taken           // by blockName: how far this Client is in its block
-	asked    map[string]time.Time       // when the key server last did not confirm a pin
 	began    Moment                     // of the Sync that began last, whichever account's
 	synced   map[Account]Moment         // of the Sync that began last of those that went through
 	named    map[string]naming          // what the key server said of identity keys lately
@@ -102,7 +102,7 @@ func openClient(s *state.Store, o Options) (*Client, error) {
 
 func newClient(s *state.Store, o Options) (*Client, error) {
 	c := &Client{
-		o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{}, asked: map[string]time.Time{},
+		o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{},
 		synced: map[Account]Moment{}, named: map[string]naming{}, taken: map[string]taken{}, blocks: map[string]generationBlock{}, resting: map[string]time.Time{},
 	}
 	if err := c.markDevice(); err != nil {

@@ -13,53 +13,75 @@ import (
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
-const (
-	// confirmPage is how many accounts one Sync asks the key server about.
-	confirmPage = 64
-	// confirmAgain is when it asks again about a key that it got no word on.
-	confirmAgain = time.Hour
-)
+// confirmPage is how many accounts one Sync asks the key server about.
+const confirmPage = 32
 
 // confirmPins asks the key server, which is the Authentication Service (RFC
 // 9420 section 5.3.1), whether the keys are the accounts' that others showed us
 // in their groups: a leaf certificate alone is its maker's assertion, and any
-// member could seat one in the name of somebody we have never met. wanted
-// limits it to some accounts; nil means all. That the key server cannot tell is
-// no error: the pins stay unconfirmed and their owners' messages unverified.
+// member could seat one in the name of somebody we have never met. That the key
+// server cannot tell is no error: the pins stay unconfirmed and their owners'
+// messages unverified.
+//
+// confirmPins is for accounts that the user writes to, whose keys are asked about
+// whenever they are in doubt.
 func (c *Client) confirmPins(ctx context.Context, self Account, wanted []Account) error {
-	_, err := c.followPins(ctx, self, wanted)
+	contacts, err := c.reader(ctx, self).contacts()
+	if err != nil {
+		return err
+	}
+	_, err = c.askPins(ctx, self, contacts.toConfirm(wanted), nil)
 	return err
 }
 
-// followPins is confirmPins, and tells whose pins followed a signed rotation.
-func (c *Client) followPins(ctx context.Context, self Account, wanted []Account) (rotated []Account, err error) {
+// confirmSender is confirmPins for an account whose message is being read.
+func (c *Client) confirmSender(ctx context.Context, self, sender Account, contacts *contactsRecord) error {
+	due := c.asked.due(self, contacts.toConfirm([]Account{sender}), c.now())
+	_, err := c.askPins(ctx, self, due, &c.asked.reading)
+	return err
+}
+
+// followPins is confirmPins for all accounts, a page at a time, and tells whose
+// pins followed a signed rotation.
+func (c *Client) followPins(ctx context.Context, self Account) (rotated []Account, err error) {
 	contacts, err := c.reader(ctx, self).contacts()
 	if err != nil {
 		return nil, err
 	}
+	due := c.asked.due(self, contacts.toConfirm(nil), c.now())
+	return c.askPins(ctx, self, due[:min(len(due), confirmPage)], &c.asked.syncing)
+}
+
+// askPins asks about the keys of some accounts while the budget lasts (nil: it
+// does), and takes the key server's word.
+func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b *budget) (rotated []Account, err error) {
 	named := map[Account]keyapi.Reachability{}
-	for _, a := range contacts.toConfirm(wanted) {
-		if len(named) == confirmPage {
+	for _, p := range list {
+		if !b.take(c.now()) {
 			break
 		}
-		if wanted == nil && !c.mayAsk(self, a, contacts.find(a).doubtful()) {
-			continue
-		}
-		answer, err := c.askAccount(ctx, a)
+		answer, err := c.askAccount(ctx, p.account())
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		var problem *keyapi.Problem
+		switch {
+		case err == nil && len(answer.IdentityKey) != 0:
+			named[p.account()] = answer
+		case err == nil:
+		case !errors.As(err, &problem), problem.Status >= 500: // not answered
+			b.giveBack()
+		case problem.Code == keyapi.CodeRateLimited: // the rest is for what people ask for
+			c.asked.syncing.spend(c.now())
+			c.asked.reading.spend(c.now())
+		}
 		if err != nil {
 			c.o.Logger.DebugContext(ctx, "identity key was not confirmed", slog.Any("err", err))
-			var p *keyapi.Problem
-			if !errors.As(err, &p) || p.Code == keyapi.CodeRateLimited {
-				break
-			}
-			continue
 		}
-		if len(answer.IdentityKey) != 0 {
-			named[a] = answer
+		if err != nil && (problem == nil || problem.Status >= 500 || problem.Code == keyapi.CodeRateLimited) {
+			break
 		}
+		c.asked.note(self, p, c.now())
 	}
 	if len(named) == 0 {
 		return nil, nil
@@ -145,29 +167,14 @@ func (p *pinEntry) doubtful() []byte {
 	return p.Key
 }
 
-// mayAsk tells whether it is time to ask whether a key is an account's, and notes
-// that it was asked. What was said of the key before says nothing of another.
-func (c *Client) mayAsk(self, a Account, key []byte) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now, name := c.now(), self.String()+"\x00"+a.String()+"\x00"+string(key)
-	if last, ok := c.asked[name]; ok && now.Sub(last).Abs() < confirmAgain {
-		return false
-	}
-	if len(c.asked) >= maxUnconfirmed {
-		clear(c.asked)
-	}
-	c.asked[name] = now
-	return true
-}
-
-func (r *contactsRecord) toConfirm(wanted []Account) []Account {
-	var list []Account
+// toConfirm lists the pins that are in doubt, of the accounts that are wanted;
+// nil means all.
+func (r *contactsRecord) toConfirm(wanted []Account) []*pinEntry {
+	var list []*pinEntry
 	for i := range r.Pins {
 		p := &r.Pins[i]
-		a := Account{Platform: p.Platform, ID: p.ID}
-		if (p.Unconfirmed || p.Next != nil) && (wanted == nil || slices.Contains(wanted, a)) {
-			list = append(list, a)
+		if (p.Unconfirmed || p.Next != nil) && (wanted == nil || slices.Contains(wanted, p.account())) {
+			list = append(list, p)
 		}
 	}
 	return list

@@ -246,7 +246,7 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 	if pin != nil && (pin.Unconfirmed || bytes.Equal(pin.Next, p.IdentityKey)) {
 		// A message may be read between the Welcome that showed the key and the
 		// key server's word for it; what is said of it now is remembered.
-		if err := c.confirmPins(ctx, self, []Account{p.Sender}); err != nil {
+		if err := c.confirmSender(ctx, self, p.Sender, contacts); err != nil {
 			return fmt.Errorf("confirm the identity key of %s: %w", p.Sender, err)
 		}
 		if contacts, err = c.knownContacts(ctx, self); err != nil {

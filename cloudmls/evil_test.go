@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -23,6 +24,7 @@ type forger struct {
 	classic  bool        // of the suite without post-quantum protection
 	groupID  mls.GroupID // of groups; "" is a random one
 	epochs   int         // that a group has before the victims join
+	invented int         // members of it that nobody is
 	beside   []mls.Extension
 }
 
@@ -95,6 +97,13 @@ func (f *forger) welcome(claims Account, b binding, victims ...*device) (*keyapi
 	o := mls.CommitOptions{Now: f.w.clock.now()}
 	for _, v := range victims {
 		o.Add = append(o.Add, v.unusedKeyPackage(f.suite()))
+	}
+	for i := range f.invented {
+		kp, err := mls.ParseKeyPackage(f.keyPackage(account(fmt.Sprintf("nobody%d", i))))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		o.Add = append(o.Add, kp)
 	}
 	pending, err := g.Commit(o)
 	if err != nil {

@@ -19,6 +19,8 @@ const (
 
 var errNoRoom = errors.New("no room to pin another contact")
 
+func (p *pinEntry) account() Account { return Account{Platform: p.Platform, ID: p.ID} }
+
 func (r *contactsRecord) find(a Account) *pinEntry {
 	for i := range r.Pins {
 		if p := &r.Pins[i]; p.ID == a.ID && p.Platform == a.Platform {

@@ -67,18 +67,24 @@ func TestThreat52_RotationOfAnotherKeyIsNotFollowed(t *testing.T) {
 func TestAnotherKeyIsAskedAboutAtOnce(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	c := &Client{asked: map[string]time.Time{}, o: Options{Now: func() time.Time { return now }}}
+	var x asked
 	alice, bob := account("alice"), account("bob")
-	pin := &pinEntry{Key: []byte("first"), Unconfirmed: true}
-	if !c.mayAsk(alice, bob, pin.doubtful()) || c.mayAsk(alice, bob, pin.doubtful()) {
+	r := &contactsRecord{Pins: []pinEntry{{Platform: bob.Platform, ID: bob.ID, Key: []byte("first"), Unconfirmed: true}}}
+	pin := &r.Pins[0]
+	once := func() bool {
+		asks := len(x.due(alice, r.toConfirm(nil), now)) == 1
+		x.note(alice, pin, now)
+		return asks && len(x.due(alice, r.toConfirm(nil), now)) == 0
+	}
+	if !once() {
 		t.Fatal("a key is not asked about once")
 	}
 	pin.Next = []byte("second")
-	if !c.mayAsk(alice, bob, pin.doubtful()) || c.mayAsk(alice, bob, pin.doubtful()) {
+	if !once() {
 		t.Error("the next key is not asked about once")
 	}
 	now = now.Add(-400 * 24 * time.Hour)
-	if !c.mayAsk(alice, bob, pin.doubtful()) {
+	if len(x.due(alice, r.toConfirm(nil), now)) == 0 {
 		t.Error("after a clock was set right, nothing is asked")
 	}
 }

@@ -93,7 +93,7 @@ func (c *Client) syncOnce(ctx context.Context, self Account) (SyncResult, error)
 	if err != nil {
 		return total, fmt.Errorf("sync: %w", err)
 	}
-	rotated, err := c.followPins(ctx, self, nil)
+	rotated, err := c.followPins(ctx, self)
 	if err != nil {
 		return total, fmt.Errorf("sync: %w", err)
 	}

@@ -1,0 +1,125 @@
+package cloudmls
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// askBudget is how many accounts that nobody wrote to are asked about in an
+	// hour, at Syncs, and again for messages that are read. Whoever invites us to a
+	// group of invented members must not use up what the key server answers us: it
+	// would refuse to tell of those that people write to.
+	askBudget = 64
+	askWindow = time.Hour
+	// maxAsked bounds what is remembered.
+	maxAsked = maxUnconfirmed
+
+	// confirmAgain is when the key server is asked again about a key that it gave
+	// no word on; confirmLater after the second time, confirmRarely from then on.
+	confirmAgain  = time.Hour
+	confirmLater  = 24 * time.Hour
+	confirmRarely = 7 * 24 * time.Hour
+)
+
+// asked remembers, as long as the Client lives, which keys the key server was
+// asked about and did not confirm. It is safe for concurrent use.
+type asked struct {
+	mu   sync.Mutex
+	keys map[string]question // by questionOf
+
+	syncing, reading budget
+}
+
+type question struct {
+	last  time.Time
+	times int
+}
+
+// questionOf names what is asked of a pin: what was said of the key before says
+// nothing of another.
+func questionOf(self Account, p *pinEntry) string {
+	return self.String() + "\x00" + p.account().String() + "\x00" + string(p.doubtful())
+}
+
+func (q question) pause() time.Duration {
+	switch q.times {
+	case 0:
+		return 0
+	case 1:
+		return confirmAgain
+	case 2:
+		return confirmLater
+	}
+	return confirmRarely
+}
+
+// due gives those pins that it is time to ask about, those asked least first. A
+// clock that was set back keeps nobody waiting for longer.
+func (x *asked) due(self Account, list []*pinEntry, now time.Time) []*pinEntry {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	times := map[*pinEntry]int{}
+	list = slices.DeleteFunc(list, func(p *pinEntry) bool {
+		q := x.keys[questionOf(self, p)]
+		times[p] = q.times
+		return now.Sub(q.last).Abs() < q.pause()
+	})
+	slices.SortStableFunc(list, func(a, b *pinEntry) int { return cmp.Compare(times[a], times[b]) })
+	return list
+}
+
+// note remembers a question.
+func (x *asked) note(self Account, p *pinEntry, now time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.keys == nil || len(x.keys) >= maxAsked {
+		x.keys = map[string]question{}
+	}
+	name := questionOf(self, p)
+	x.keys[name] = question{now, x.keys[name].times + 1}
+}
+
+// budget is how many questions are left in the hour. It is safe for concurrent
+// use; the zero value is a full one, nil one without end.
+type budget struct {
+	mu    sync.Mutex
+	since time.Time
+	spent int
+}
+
+// take uses up one question and tells whether there was one.
+func (b *budget) take(now time.Time) bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now.Sub(b.since).Abs() >= askWindow {
+		b.since, b.spent = now, 0
+	}
+	if b.spent >= askBudget {
+		return false
+	}
+	b.spent++
+	return true
+}
+
+// giveBack undoes a take.
+func (b *budget) giveBack() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spent = max(0, b.spent-1)
+}
+
+// spend uses up what is left of the hour.
+func (b *budget) spend(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.since, b.spent = now, askBudget
+}
