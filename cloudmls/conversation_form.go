@@ -36,7 +36,7 @@ func (r *conversationRecord) layout() layout {
 		1: &r.ID, 2: &r.Kind, 3: &r.Group, 4: &r.Epoch, 5: &r.JoinEpoch, 6: list[memberEntry](&r.Members),
 		7: &r.Removed, 8: &r.Broken, 9: &r.Renew, 10: &r.Since, 11: &r.Updated, 12: list[pastInstance](&r.Past),
 		13: &r.Days, 14: &r.Left, 15: &r.LeftEpoch, 16: &r.BrokenKind, 17: &r.BrokenCommit, 18: &r.Asked,
-		19: list[wishEntry](&r.Wishes), 20: &r.PostQuantum,
+		19: list[wishEntry](&r.Wishes), 20: &r.PostQuantum, 21: &r.Replaced,
 	}
 }
 

@@ -123,7 +123,7 @@ func TestConversationFormIsStrict(t *testing.T) {
 	for name, b := range map[string]string{
 		"empty":                      "",
 		"another form":               "\x03" + good[1:],
-		"an unknown field":           good + "\x15\x01",
+		"an unknown field":           good + "\x16\x01",
 		"an unknown field, far":      good + "\xff\x01",
 		"field 0":                    good + "\x00\x01",
 		"fields in another order":    good[:19] + "\x04\xac\x02" + "\x02\x01" + good[24:],
@@ -154,7 +154,7 @@ func TestConversationFormIsStrict(t *testing.T) {
 	if err := decodeRecord([]byte(good), &conversationRecord{}); err != nil {
 		t.Error(err)
 	}
-	if err := decodeRecord([]byte(good+"\x15\x01"), &conversationRecord{}); err == nil || !strings.Contains(err.Error(), "does not know its field 21: update it") {
+	if err := decodeRecord([]byte(good+"\x16\x01"), &conversationRecord{}); err == nil || !strings.Contains(err.Error(), "does not know its field 22: update it") {
 		t.Errorf("a newer record: %v", err)
 	}
 }

@@ -78,6 +78,9 @@ func (c *Client) DecryptDeferred(ctx context.Context, self Account, message []by
 	if err := c.checkPlace(ctx, self, []byte(group), r, app, p); err != nil {
 		return nil, err
 	}
+	if err := c.tellReplaced(ctx, self, []byte(group), p); err != nil {
+		return nil, err
+	}
 	p.Verified = len(p.Warnings) == 0
 	p.SenderVerified = p.SenderVerified && p.Verified
 	return p, nil
@@ -221,6 +224,19 @@ func (c *Client) describe(r *epochRecord, app *mls.Application, p *Plaintext) er
 		p.Warnings = append(p.Warnings, WarningFork)
 	case !hmac.Equal(place, placeTag(authenticator, uint32(app.Sender), app.Generation)):
 		p.Warnings = append(p.Warnings, WarningReplay)
+	}
+	return nil
+}
+
+// tellReplaced fills in since when the message's group serves the conversation in
+// the place of another one.
+func (c *Client) tellReplaced(ctx context.Context, self Account, group []byte, p *Plaintext) error {
+	conv, err := c.knownConversation(ctx, self, p.Conversation)
+	if err != nil {
+		return fmt.Errorf("conversation: %w", err)
+	}
+	if conv != nil && conv.Replaced != 0 && bytes.Equal(conv.Group, group) {
+		p.Replaced = time.UnixMilli(conv.Replaced)
 	}
 	return nil
 }

@@ -24,6 +24,10 @@ type Plaintext struct {
 	Warnings       []Warning
 	// FirstSeen is when this device opened the message for the first time.
 	FirstSeen time.Time
+	// Replaced is when the message's group took the place of another one that served
+	// the conversation, by somebody else's doing (SyncResult.Replaced): people should
+	// be told, for a while. The zero time: it did not, or serves it no longer.
+	Replaced time.Time
 }
 
 // Warning is something a reader has to be told about an opened message.

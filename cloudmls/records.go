@@ -116,6 +116,8 @@ type conversationRecord struct {
 	// PostQuantum: an instance had a post-quantum cipher suite; all later ones
 	// must have.
 	PostQuantum bool `json:"post_quantum,omitempty"`
+	// Replaced is when somebody else's group took the place of the one before.
+	Replaced int64 `json:"replaced,omitempty"`
 }
 
 // wishEntry is what a member asked for, authentically.

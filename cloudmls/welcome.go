@@ -155,13 +155,16 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, signer mls.Mem
 		result.Repaired = append(result.Repaired, conv.ID)
 		result.tell(c, conv.ID, NoticeRepaired, Account{}, "this account was let in again")
 	}
+	replaced := conv.Replaced
 	if len(conv.Group) > 0 && !bytes.Equal(conv.Group, []byte(g.ID())) {
+		replaced = now
 		result.Replaced = append(result.Replaced, conv.ID)
 		result.tell(c, conv.ID, NoticeReplaced, d.Sender, "another group serves the conversation now")
 	}
 	if err := v.retire(conv, epoch, now); err != nil {
 		return nil, err
 	}
+	conv.Replaced = replaced
 	return conv, nil
 }
 
@@ -181,7 +184,7 @@ func (v *view) retire(conv *conversationRecord, joinEpoch uint64, now int64) err
 		})
 	}
 	conv.JoinEpoch, conv.Removed, conv.Left, conv.LeftEpoch = joinEpoch, 0, 0, 0
-	conv.Broken, conv.BrokenKind, conv.BrokenCommit, conv.Asked = "", "", nil, 0
+	conv.Broken, conv.BrokenKind, conv.BrokenCommit, conv.Asked, conv.Replaced = "", "", nil, 0, 0
 	conv.Wishes, conv.Members = nil, nil // what follows tells who is in it, and nobody's leaf is known
 	return nil
 }

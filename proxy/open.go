@@ -142,6 +142,9 @@ func (a *account) judge(outerHeader []byte, ref string, o *opened, control *mail
 		return ver, err
 	}
 	findings := check(o.plain, control, inner)
+	if a.replacedLately(o.plain) {
+		findings = append(findings, findingReplaced)
+	}
 	if outer == outerAltered {
 		findings = append(findings, findingOuterFrom)
 	}
@@ -198,6 +201,14 @@ func check(p *cloudmls.Plaintext, c *mailseal.Control, inner *mailseal.Header) [
 		findings = append(findings, findingUnverified)
 	}
 	return findings
+}
+
+// replacedLately tells whether people have to be told by the message that its
+// conversation was begun anew with another group, as Status tells them: whoever did
+// it is one of them by their keys, but keys can be stolen. What the user sent from
+// another device needs no telling.
+func (a *account) replacedLately(p *cloudmls.Plaintext) bool {
+	return !p.Own && !p.Replaced.IsZero() && a.now().Sub(p.Replaced) <= replacedFor
 }
 
 // fromIs reports whether the header's From field is exactly the account, and

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/groupid"
@@ -160,6 +161,25 @@ func TestCheckFindsEachContradiction(t *testing.T) {
 		verified := keywords[1] == imapd.KeywordVerified
 		if verified != (c.want == "") || strings.ContainsAny(status, "\r\n") || len(status) > 900 {
 			t.Errorf("%s: %v, %q", name, keywords, status)
+		}
+	}
+}
+
+func TestReplacedIsToldForAWeek(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	a := &account{now: func() time.Time { return now }}
+	for name, c := range map[string]struct {
+		p    cloudmls.Plaintext
+		want bool
+	}{
+		"never":           {cloudmls.Plaintext{}, false},
+		"lately":          {cloudmls.Plaintext{Replaced: now.Add(-replacedFor)}, true},
+		"long ago":        {cloudmls.Plaintext{Replaced: now.Add(-replacedFor - time.Second)}, false},
+		"sent by oneself": {cloudmls.Plaintext{Replaced: now, Own: true}, false},
+		"clock is slow":   {cloudmls.Plaintext{Replaced: now.Add(time.Hour)}, true},
+	} {
+		if got := a.replacedLately(&c.p); got != c.want {
+			t.Errorf("%s: told: %v", name, got)
 		}
 	}
 }

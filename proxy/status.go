@@ -22,6 +22,7 @@ const (
 	findingOuterFrom    finding = "the From field was altered on the way"
 	findingConversation finding = "it claims to belong to another conversation"
 	findingKind         finding = "it was made for another purpose"
+	findingReplaced     finding = "the conversation was begun anew with another group, ask its people whether they did that"
 	findingUnverified   finding = "the sender could not be verified"
 )
 

@@ -1,0 +1,51 @@
+package cloudmls
+
+import (
+	"testing"
+)
+
+// TestReplacedGroupIsTold: a message of a group that somebody else put in the place
+// of another says so; design section 4: "and the user is told". Not on the devices
+// of whoever did it, and not of messages of the group before.
+func TestReplacedGroupIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	phone := alice.sibling()
+	id := alice.ensureGroup(newID(t), bob, carol).ID
+	bob.cleanSync()
+	before := alice.encrypt(id, "before")
+	told := func(d *device, message []byte, text string, from *device, want bool) {
+		t.Helper()
+		if p := d.reads(message, text, from); p.Replaced.IsZero() == want {
+			t.Errorf("%s: %q: replaced %v", d.self, text, p.Replaced)
+		}
+	}
+	told(bob, before, "before", alice, false)
+	at := w.clock.now()
+	if _, err := alice.Replace(t.Context(), alice.self, id); err != nil {
+		t.Fatal(err)
+	}
+	after := alice.encrypt(id, "after")
+	if r := bob.mustSync(); len(r.Replaced) != 1 {
+		t.Fatalf("the replacement: %+v", r)
+	}
+	if p := bob.reads(after, "after", alice); p.Replaced.Before(at) || p.Replaced.After(w.clock.now()) {
+		t.Errorf("replaced at %v, after %v", p.Replaced, at)
+	}
+	told(bob, before, "before", alice, false)
+	alice.renewKeys(id) // the same group, in another epoch
+	told(bob, alice.encrypt(id, "an epoch later"), "an epoch later", alice, true)
+	answer := bob.encrypt(id, "what was that?")
+	told(alice, answer, "what was that?", bob, false)
+	told(phone, answer, "what was that?", bob, false)
+	told(bob.sibling(), after, "after", alice, true)
+
+	if _, err := bob.Replace(t.Context(), bob.self, id); err != nil { // and the other way round
+		t.Fatal(err)
+	}
+	last := bob.encrypt(id, "once more")
+	alice.mustSync()
+	told(alice, last, "once more", bob, true)
+	told(bob, alice.encrypt(id, "seen"), "seen", alice, false)
+}
