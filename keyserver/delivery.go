@@ -22,7 +22,7 @@ func (in *deliveriesInput) account() keyapi.Account { return accountPath{in.Plat
 // deliveries reads an inbox after a cursor. Reading removes nothing: messages
 // stay until they are acknowledged.
 func (s *Server) deliveries(ctx context.Context, in *deliveriesInput) (*output[keyapi.Deliveries], error) {
-	who, a := bearer(ctx), in.account()
+	who := bearer(ctx)
 	if in.Limit == 0 {
 		in.Limit = defaultDeliveries
 	}
@@ -32,28 +32,20 @@ func (s *Server) deliveries(ctx context.Context, in *deliveriesInput) (*output[k
 	if err != nil || in.Wait == 0 || len(page.Body.Messages) > 0 {
 		return page, err
 	}
-	w := s.waiting.enter(who, a, network(ctx), &s.Limits)
-	if w == nil {
-		return nil, rateLimited(time.Second)
+	p := parkingOf(ctx)
+	if p == nil || p.last {
+		return page, nil
 	}
-	defer s.waiting.leave(w)
-	timer := time.NewTimer(time.Duration(in.Wait) * time.Second)
-	defer timer.Stop()
-	for {
-		page, err := s.readInbox(ctx, who, in)
-		if err != nil || len(page.Body.Messages) > 0 {
+	if p.place == nil {
+		if s.park(p, who, in, network(ctx)) == nil {
+			return nil, rateLimited(time.Second)
+		}
+		if page, err = s.readInbox(ctx, who, in); err != nil || len(page.Body.Messages) > 0 {
 			return page, err
 		}
-		select {
-		case <-w.c:
-		case <-timer.C:
-			return page, nil
-		case <-s.closed:
-			return page, nil
-		case <-ctx.Done():
-			return nil, unavailable("the client is gone")
-		}
 	}
+	p.waits = true
+	return page, nil // to nobody
 }
 
 // readInbox checks session and ownership each time it looks, so that a logout

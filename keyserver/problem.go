@@ -82,7 +82,9 @@ func quota(detail string) error {
 	return newProblem(http.StatusInsufficientStorage, keyapi.CodeQuota, detail)
 }
 
-func unavailable(detail string) error {
+func unavailable(detail string) error { return newUnavailable(detail) }
+
+func newUnavailable(detail string) *problem {
 	return newProblem(http.StatusServiceUnavailable, keyapi.CodeUnavailable, detail)
 }
 

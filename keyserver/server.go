@@ -256,9 +256,6 @@ func (s *Server) keepMark(w Writer) error {
 	return w.PutMark(s.mark)
 }
 
-// ServeHTTP answers one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
-
 // Close ends long-polls with an empty answer and refuses further waiting.
 // Other requests are served on; the http.Server decides about those.
 func (s *Server) Close() error {
@@ -281,6 +278,7 @@ func HTTPServer(h http.Handler) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ConnContext:       markRefused,
+		HTTP2:             http2Config(),
 	}
 }
 

@@ -81,5 +81,6 @@ func memoryOfPolls(b testing.TB, n int, server *process.Process, people []*perso
 	for range 3 { // a stack that has become too large shrinks by half in each collection
 		after = measure()
 	}
+	progress("of each %d octets heap, %d stacks", (after.Heap-before.Heap)/int64(n), (after.Stack-before.Stack)/int64(n))
 	return float64(after.Total()-before.Total()) / float64(n)
 }
