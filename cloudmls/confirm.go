@@ -123,7 +123,7 @@ func (p *pinEntry) heard(answer keyapi.Reachability, now time.Time) bool {
 			p.confirm(answer.IdentityKey)
 		}
 	case bytes.Equal(answer.IdentityKey, p.Next), keyapi.RotationLeads(answer.Rotations, p.Key):
-		p.rotate(answer.IdentityKey, now)
+		p.rotate(answer.IdentityKey, answer.Rotations, now)
 		return true
 	case p.Unconfirmed:
 		p.confirm(answer.IdentityKey)

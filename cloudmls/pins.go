@@ -49,7 +49,7 @@ func (r *contactsRecord) note(m memberEntry, confirmed bool, now time.Time) bool
 		return false
 	case keyapi.RotationLeads(m.rotations, p.Key):
 		if confirmed {
-			p.rotate(key, now)
+			p.rotate(key, m.rotations, now)
 		} else {
 			p.Next = bytes.Clone(key)
 		}
@@ -171,12 +171,22 @@ func (p *pinEntry) accept(key []byte, now time.Time) {
 // maxFormer is how many earlier keys of an account are remembered.
 const maxFormer = 64
 
-// rotate follows a signed rotation that the key server has confirmed. Whoever
-// had the key before could sign it, so what people compared does not carry over.
-func (p *pinEntry) rotate(key []byte, now time.Time) {
-	p.Former = append(p.Former, formerKey{Key: p.Key, Until: now.UnixMilli(), Rotated: true})
+// rotate follows a signed rotation that the key server has confirmed, along a
+// chain that was verified. Whoever had the key before could sign it, so what people
+// compared does not carry over. Keys that came between, while nobody here looked,
+// are as good as the one before.
+func (p *pinEntry) rotate(key []byte, chain []keyapi.Rotation, now time.Time) {
+	former := [][]byte{p.Key}
+	if i := slices.IndexFunc(chain, func(r keyapi.Rotation) bool { return bytes.Equal(r.Previous, p.Key) }); i >= 0 {
+		for _, r := range chain[i+1:] {
+			former = append(former, r.Previous)
+		}
+	}
+	for _, k := range former {
+		p.Former = append(p.Former, formerKey{Key: k, Until: now.UnixMilli(), Rotated: true})
+	}
 	p.Former = p.Former[max(0, len(p.Former)-maxFormer):]
-	if bytes.Equal(p.Changed, key) {
+	if bytes.Equal(p.Changed, key) || p.retired(p.Changed) {
 		p.Changed = nil
 	}
 	p.Key, p.Next, p.Verified, p.Unconfirmed, p.Rotated = bytes.Clone(key), nil, 0, false, now.UnixMilli()

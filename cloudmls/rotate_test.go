@@ -355,7 +355,7 @@ func TestRetiredKeyIsNotAccepted(t *testing.T) {
 	t.Parallel()
 	r := &contactsRecord{Pins: []pinEntry{{Platform: "email", ID: "a@example.org", Key: []byte("k0")}}}
 	a := Account{Platform: "email", ID: "a@example.org"}
-	r.Pins[0].rotate([]byte("k1"), time.UnixMilli(1000))
+	r.Pins[0].rotate([]byte("k1"), nil, time.UnixMilli(1000))
 	err := r.check(a, []byte("k0"))
 	var changed *IdentityChangedError
 	if !errors.As(err, &changed) || !changed.Retired {
@@ -369,6 +369,44 @@ func TestRetiredKeyIsNotAccepted(t *testing.T) {
 	if !r.Pins[0].vouches([]byte("k0"), last) || r.Pins[0].vouches([]byte("k0"), last.Add(time.Millisecond)) {
 		t.Error("the retired key counts for the wrong epochs")
 	}
+}
+
+// TestThreat52_RotatedTwiceUnseen: what was written under a key that came and went
+// while a contact was away is as good as the rest, and that key is as retired as
+// the one that was pinned.
+func TestThreat52_RotatedTwiceUnseen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := alice.ensureDialog(bob)
+	bob.cleanSync()
+	bob.reads(alice.encrypt(id, "first"), "first", alice)
+	texts := []string{"under the second key", "under the third", "under the fourth"}
+	var sent [][]byte
+	var keys [][]byte
+	for _, text := range texts {
+		keys = append(keys, alice.ownKey())
+		if err := alice.Rotate(t.Context(), RotateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		sent = append(sent, alice.encrypt(id, text))
+	}
+	bob.cleanSync()
+	for i, text := range texts { // some are late, for a device that was there before
+		if p := bob.decrypt(sent[i]); string(p.Data) != text || slices.Contains(p.Warnings, WarningIdentityChanged) {
+			t.Errorf("%q: %q, %v", text, p.Data, p.Warnings)
+		}
+	}
+	p, err := bob.pin(t.Context(), bob.self, alice.self)
+	if err != nil || p == nil || !bytes.Equal(p.Key, alice.ownKey()) {
+		t.Fatalf("pinned: %+v, %v", p, err)
+	}
+	for i, k := range keys {
+		if !p.retired(k) {
+			t.Errorf("key %d may come back", i)
+		}
+	}
+	alice.reads(bob.encrypt(id, "an answer"), "an answer", bob)
 }
 
 // TestRotationWithClocksThatDiffer: a device whose clock is months behind the one

@@ -119,6 +119,15 @@ func TestRegressions(t *testing.T) {
 			{Op: "password", U: 1, D: 2, C: 1, N: 8, Faults: []fault{{diskFull, 1}}},
 			{Op: "password", U: 1, D: 2, C: 3, N: 1},
 		}},
+		// MODEL_SEED=51875. Who was away for two rotations was warned of the key that came
+		// and went meanwhile.
+		"two rotations unseen": {Users: 2, Devices: 3, Steps: []step{
+			{Op: "group", U: 1, D: 1, V: []int{0}},
+			{Op: "rotate", D: 1, C: 3, N: 10},
+			{Op: "send", D: 1, N: 9},
+			{Op: "open", C: 3, N: 2},
+			{Op: "rotate", D: 3, N: 14},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
