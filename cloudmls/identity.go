@@ -28,8 +28,9 @@ func (f formerKey) counts(key []byte, opened time.Time) bool {
 	return bytes.Equal(f.Key, key) && opened.UnixMilli() <= f.Until
 }
 
-// outdated tells whether the account's leaf among members shows an identity key
-// that the account has replaced since.
+// outdated tells whether the account's leaf among members was made before the
+// account's keys were replaced: it shows another identity key, or one that had to
+// stay.
 func (v *view) outdated(members []mls.Member) (bool, error) {
 	id := &identityRecord{}
 	if ok, err := v.read(identityKey(v.self), id); err != nil || !ok {
@@ -40,5 +41,5 @@ func (v *view) outdated(members []mls.Member) (bool, error) {
 		return false, err
 	}
 	m, ok := rosterFind(list, v.self)
-	return ok && !id.is(m.IdentityKey), nil
+	return ok && (!id.is(m.IdentityKey) || id.Taken != 0), nil
 }

@@ -38,6 +38,9 @@ type identityRecord struct {
 	Next *nextIdentity `json:"next,omitempty"`
 	// Round is the rotation of the user's keys that this key was made in.
 	Round int64 `json:"round,omitempty"`
+	// Taken is the round in which somebody else was found to have replaced the
+	// key at the key server (ErrIdentityTaken), so that this one had to stay.
+	Taken int64 `json:"taken,omitempty"`
 }
 
 type nextIdentity struct {

@@ -1,7 +1,6 @@
 package cloudmls
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -56,7 +55,7 @@ type rotationRecord struct {
 
 func rotationKey() state.Key { return state.Key{Type: state.TypeApp, Name: "cloudmls/rotation"} }
 
-// Rotate replaces every key that other devices of the user hold, for when one of
+// Rotate replaces the keys that other devices of the user hold, for when one of
 // them may be in somebody's hands: the keys that the state is sealed under, the
 // accounts' identity keys, all KeyPackages, and the keys of the user's leaf in
 // every group. The devices named are no longer the user's: they can neither read
@@ -65,6 +64,14 @@ func rotationKey() state.Key { return state.Key{Type: state.TypeApp, Name: "clou
 // was stolen, change the password before, and replace the recovery code: whoever
 // had the device may have put others in their place, for which the new keys would
 // be wrapped.
+//
+// What was said before is not sealed anew: the archive keys of the past stay, and
+// so does the key that objects are named by at the key server. Who copied them, and
+// is handed the archive records of then, reads what was said until the Commits.
+//
+// Where somebody has replaced an account's identity key before, that one cannot be
+// replaced (ErrIdentityTaken), and everything else is. People whom the thief added
+// to a group stay in it, as its members show.
 //
 // It is not one step, and takes a Commit in every group: Progress shows how far
 // it is, and until it is done, a thief who shares the delivery service's or a
@@ -215,7 +222,11 @@ func (c *Client) ResumeRotation(ctx context.Context, progress func(RotationProgr
 	var failed []error
 	for i, self := range accounts {
 		report(progress, RotationIdentities, i, len(accounts))
-		if err := c.rotateIdentity(ctx, self, r.Round); err != nil {
+		err := c.rotateIdentity(ctx, self, r.Round)
+		if errors.Is(err, ErrIdentityTaken) {
+			err = errors.Join(err, c.markTaken(ctx, self, r.Round))
+		}
+		if err != nil {
 			failed = append(failed, fmt.Errorf("identity key of %s: %w", self, err))
 		}
 	}
@@ -277,13 +288,14 @@ func (c *Client) endForeignSessions(ctx context.Context, progress func(RotationP
 }
 
 // rotateGroups commits in every group where the user's leaf shows a former
-// identity key, which is all that were there when the rotation began.
+// identity key, which is all that were there when the rotation began, or, where
+// the identity key had to stay, is marked.
 func (c *Client) rotateGroups(ctx context.Context, accounts []Account, progress func(RotationProgress)) error {
 	type place struct {
 		self Account
 		id   ConversationID
 	}
-	former := map[Account]func(*conversationRecord) bool{}
+	due := map[Account]func(*conversationRecord) bool{}
 	var places []place
 	for _, self := range accounts {
 		if _, err := c.sync(ctx, self); err != nil {
@@ -297,12 +309,12 @@ func (c *Client) rotateGroups(ctx context.Context, accounts []Account, progress 
 		if err != nil {
 			return err
 		}
-		former[self] = func(r *conversationRecord) bool {
+		due[self] = func(r *conversationRecord) bool {
 			m, ok := rosterFind(r.Members, self)
-			return ok && r.blocked() == nil && !bytes.Equal(m.IdentityKey, id.public())
+			return ok && r.blocked() == nil && (r.Renew || !id.is(m.IdentityKey))
 		}
 		for _, r := range records {
-			if former[self](r) {
+			if due[self](r) {
 				places = append(places, place{self, r.ID})
 			}
 		}
@@ -310,7 +322,7 @@ func (c *Client) rotateGroups(ctx context.Context, accounts []Account, progress 
 	var failed []error
 	for i, p := range places {
 		report(progress, RotationGroups, i, len(places))
-		if err := c.renew(ctx, p.self, p.id, former[p.self]); err != nil && !errors.Is(err, ErrNotMember) && !errors.Is(err, ErrBroken) {
+		if err := c.renew(ctx, p.self, p.id, due[p.self]); err != nil && !errors.Is(err, ErrNotMember) && !errors.Is(err, ErrBroken) {
 			failed = append(failed, fmt.Errorf("conversation of %s: %w", p.self, err))
 		}
 		if ctx.Err() != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/internal/crashpoint"
@@ -15,7 +16,12 @@ import (
 
 // ErrIdentityTaken: the key server names an identity key for the account that
 // none of the user's devices has made. Whoever had a device replaced the key
-// before the user did; contacts must be told by other means.
+// before the user did. Everything else is replaced all the same, so that they read
+// nothing more; but what the account shows is then a key that contacts, who follow
+// the other one, refuse to write to. They must be told by other means, and from
+// here there is no way to get the account back: its key server's operator deletes
+// the user (cloudmls keyserver admin), who registers anew. Contacts are then asked
+// to accept the new identity key, which nothing that the thief has can sign.
 var ErrIdentityTaken = errors.New("the account's identity key was replaced by somebody else")
 
 // rotateIdentity replaces an account's identity key by one that it signs, once
@@ -120,9 +126,62 @@ func (c *Client) takeIdentity(ctx context.Context, self Account, round int64) er
 		r.Former = append(r.Former, formerKey{Key: r.public(), Until: c.now().UnixMilli(), Rotated: true})
 		r.Rotations = append(r.Rotations, r.Next.Rotation)
 		r.Rotations = r.Rotations[max(0, len(r.Rotations)-keyapi.MaxRotations):]
-		r.Seed, r.Round, r.Next = r.Next.Seed, r.Next.Round, nil
+		r.Seed, r.Round, r.Next, r.Taken = r.Next.Seed, r.Next.Round, nil, 0
 		return nil
 	})
+}
+
+// markTaken has the account's leaf renewed in every group of this round although
+// its identity key had to stay: whoever replaced that has the keys of the leaves,
+// too. That the leaf shows another key, or how old it is, says nothing here: the
+// thief can have renewed it. Once marked, each group's Commit takes its mark away.
+func (c *Client) markTaken(ctx context.Context, self Account, round int64) error {
+	id, err := c.identity(ctx, self)
+	if err != nil || id == nil || id.Taken >= round {
+		return err
+	}
+	records, err := c.conversations(ctx, self)
+	if err != nil {
+		return err
+	}
+	for part := range slices.Chunk(records, markAtOnce) {
+		err := c.update(ctx, self, func(_ *state.Tx, v *view) error {
+			for _, r := range part {
+				if err := v.markLeaf(r.ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return c.changeIdentity(ctx, self, func(r *identityRecord) error {
+		r.Taken = max(r.Taken, round)
+		return nil
+	})
+}
+
+// markAtOnce is how many conversations one transaction marks.
+const markAtOnce = 64
+
+// markLeaf asks for fresh keys of the own leaf, whatever a staged Commit brings.
+func (v *view) markLeaf(id ConversationID) error {
+	conv, err := v.conversation(id)
+	if err != nil || conv == nil || conv.Removed != 0 {
+		return err
+	}
+	conv.Renew = true
+	if err := v.put(conversationKey(v.self, id), conv); err != nil {
+		return err
+	}
+	s, err := v.staged(id)
+	if err != nil || s == nil || !s.Renewed {
+		return err
+	}
+	s.Renewed = false
+	return v.put(stagedKey(v.self, id), s)
 }
 
 // changeIdentity runs fn on the identity record in one transaction; errNothing
