@@ -15,6 +15,7 @@ func (t *tx) addBlob(data []byte, uses uint64) (uint64, error) {
 		return 0, errors.New("blob without a use")
 	}
 	blobs := t.bucket(bucketBlobs)
+	blobs.FillPercent = fillInOrder
 	n, err := blobs.NextSequence()
 	if err != nil {
 		return 0, err

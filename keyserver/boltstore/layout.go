@@ -47,6 +47,10 @@ var buckets = []string{
 	bucketBlobs, bucketBlobUses, bucketNotes, bucketExpiry,
 }
 
+// fillInOrder is how full pages become where keys are written in their order:
+// nothing comes between them later, for which bbolt would leave half of each.
+const fillInOrder = 0.95
+
 func accountKey(a keyapi.Account) []byte {
 	b := make([]byte, 0, 4+len(a.Platform)+len(a.ID)+40)
 	b = append(binary.BigEndian.AppendUint16(b, uint16(len(a.Platform))), a.Platform...)
@@ -117,6 +121,7 @@ var expiringBuckets = map[byte]string{
 // end of the bucket and not all over it. key is not changed any more.
 func (t *tx) expireAt(at time.Time, kind byte, key []byte) error {
 	b := t.bucket(bucketExpiry)
+	b.FillPercent = fillInOrder
 	n, err := b.NextSequence()
 	if err != nil {
 		return err
