@@ -36,6 +36,7 @@ func (s *Server) routes() (http.Handler, error) {
 	r := chi.NewRouter()
 	r.Use(s.recoverer, noStore, refuse, crossOrigin)
 	r.Use(s.clientAddress()...)
+	r.Use(s.countRequests)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, newProblem(http.StatusNotFound, keyapi.CodeNoRoute, "no such path"))
 	})
