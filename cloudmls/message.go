@@ -48,6 +48,9 @@ const (
 	// WarningIdentityUnknown: no identity key is pinned for the sender, or only
 	// one that the key server has not confirmed.
 	WarningIdentityUnknown
+	// WarningAway: first seen more than 14 days after its epoch closed, by a device
+	// that had been away: whether it was sent in time cannot be told.
+	WarningAway
 )
 
 // String gives a lower-case word.
@@ -63,6 +66,8 @@ func (w Warning) String() string {
 		return "identity changed"
 	case WarningIdentityUnknown:
 		return "identity unknown"
+	case WarningAway:
+		return "away"
 	}
 	return "unknown warning"
 }

@@ -116,7 +116,7 @@ func TestLateMessagesAreMarked(t *testing.T) {
 	bob.warned(fromCarol, WarningLate)
 	bob.reads(fromCarolSeen, "Carol, read", carol)
 
-	w.clock.advance(lateAfter + time.Hour)
+	bob.staysInTouch(lateAfter + time.Hour)
 	bob.warned(late, WarningLate)
 	bob.reads(seen, "read in time", alice)
 	fresh := bob.sibling() // could not have seen any of it before

@@ -33,23 +33,18 @@ func (c *Client) checkPlace(ctx context.Context, self Account, group []byte, r *
 		if [32]byte(b[:32]) != p.Ref {
 			p.Warnings = append(p.Warnings, WarningReplay)
 			p.FirstSeen = c.now()
-		} else if b[40] != 0 {
-			p.Warnings = append(p.Warnings, WarningLate)
+		} else {
+			p.Warnings = append(p.Warnings, arrival(b[40]).warnings()...)
 		}
 		return nil
 	}
 	p.FirstSeen = c.now()
-	late, err := c.isLate(ctx, self, group, r, p)
+	a, err := c.arrival(ctx, self, group, r, p)
 	if err != nil {
 		return err
 	}
-	b = binary.BigEndian.AppendUint64(p.Ref[:], uint64(p.FirstSeen.UnixMilli()))
-	if late {
-		p.Warnings = append(p.Warnings, WarningLate)
-		b = append(b, 1)
-	} else {
-		b = append(b, 0)
-	}
+	b = append(binary.BigEndian.AppendUint64(p.Ref[:], uint64(p.FirstSeen.UnixMilli())), byte(a))
+	p.Warnings = append(p.Warnings, a.warnings()...)
 	if err := seen.Defer(b); err != nil {
 		return fmt.Errorf("seen messages: %w", err)
 	}
@@ -66,17 +61,38 @@ func placeName(self Account, group []byte, epoch uint64, sender mls.LeafIndex, g
 	return string(strconv.AppendUint(b, uint64(generation), 10))
 }
 
-// isLate tells whether a message first seen now should have been seen before:
+// arrival says when a message came, as far as this device can tell. It is part of
+// what devices have stored.
+type arrival byte
+
+const (
+	arrivedInTime arrival = 0
+	arrivedLate   arrival = 1
+	arrivedAway   arrival = 2 // this device was away, and cannot tell
+)
+
+func (a arrival) warnings() []Warning {
+	switch a {
+	case arrivedInTime:
+		return nil
+	case arrivedAway:
+		return []Warning{WarningAway}
+	}
+	return []Warning{WarningLate}
+}
+
+// arrival tells whether a message first seen now should have been seen before:
 // its epoch closed more than 14 days ago, or its sender has left since, and
 // this device was there when the epoch closed. Of what happened before, a new
-// device cannot tell.
-func (c *Client) isLate(ctx context.Context, self Account, group []byte, r *epochRecord, p *Plaintext) (bool, error) {
+// device cannot tell, nor can one that was away when the 14 days ended (see
+// presence.go). A sender who has left is no question of time.
+func (c *Client) arrival(ctx context.Context, self Account, group []byte, r *epochRecord, p *Plaintext) (arrival, error) {
 	conv, err := c.knownConversation(ctx, self, p.Conversation)
 	if err != nil {
-		return false, fmt.Errorf("conversation: %w", err)
+		return arrivedInTime, fmt.Errorf("conversation: %w", err)
 	}
 	if conv == nil {
-		return false, nil
+		return arrivedInTime, nil
 	}
 	m, present := rosterFind(conv.Members, p.Sender)
 	present = present && bytes.Equal(m.IdentityKey, p.IdentityKey) // else that leaf was revoked
@@ -85,17 +101,29 @@ func (c *Client) isLate(ctx context.Context, self Account, group []byte, r *epoc
 	}
 	old := c.now().Sub(r.opened) > lateAfter
 	if present && !old {
-		return false, nil
+		return arrivedInTime, nil
 	}
 	closed, err := c.epochClosed(ctx, self, conv, group, p.Epoch)
 	if err != nil || closed.IsZero() {
-		return false, err
+		return arrivedInTime, err
 	}
 	since, err := c.deviceSince()
 	if err != nil {
-		return false, err
+		return arrivedInTime, err
 	}
-	return since.Before(closed) && (!present || c.now().Sub(closed) > lateAfter), nil
+	switch {
+	case !since.Before(closed):
+		return arrivedInTime, nil
+	case !present:
+		return arrivedLate, nil
+	case c.now().Sub(closed) <= lateAfter:
+		return arrivedInTime, nil
+	}
+	away, err := c.wasAway(self, closed.Add(lateAfter))
+	if err != nil || !away {
+		return arrivedLate, err
+	}
+	return arrivedAway, nil
 }
 
 // epochClosed gives when an epoch ended for this user: when the next one

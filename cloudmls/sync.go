@@ -163,6 +163,9 @@ func (c *Client) deliveries(ctx context.Context, self Account, limit int, wait t
 		page, err = c.o.Server.Deliveries(ctx, token, q)
 		return err
 	})
+	if err == nil {
+		err = c.inTouch(ctx, self)
+	}
 	return page, err
 }
 

@@ -183,3 +183,24 @@ func TestReplacedIsToldForAWeek(t *testing.T) {
 		}
 	}
 }
+
+// TestAwayIsNoWarning: what a device that was away cannot judge is not called wrong,
+// and not called verified; anything else beside it is a warning as ever.
+func TestAwayIsNoWarning(t *testing.T) {
+	token := strings.Repeat("0", 32)
+	status, keywords := openedStatus(token, "alice@example.org", false, true, []finding{findingAway})
+	if len(keywords) != 1 || keywords[0] != imapd.KeywordEncrypted {
+		t.Errorf("keywords %v", keywords)
+	}
+	if !strings.HasPrefix(status, token+"; not verified; ") || !strings.Contains(status, "; note=") || strings.Contains(status, "warning=") {
+		t.Errorf("status %q", status)
+	}
+	status, keywords = openedStatus(token, "alice@example.org", false, true, []finding{findingAway, findingReplay})
+	if len(keywords) != 2 || keywords[1] != imapd.KeywordWarning || !strings.Contains(status, "; warning="+string(findingReplay)) {
+		t.Errorf("with another finding: %v, %q", keywords, status)
+	}
+	if got := check(&cloudmls.Plaintext{Warnings: []cloudmls.Warning{cloudmls.WarningAway}, Sender: mailAccount("a@b.example"), Kind: cloudmls.KindDialog},
+		&mailseal.Control{Kind: mailseal.KindMessage}, &mailseal.Header{From: []mailseal.Mailbox{{Address: "a@b.example"}}}); len(got) != 1 || got[0] != findingAway {
+		t.Errorf("found %v", got)
+	}
+}

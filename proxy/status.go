@@ -15,6 +15,7 @@ type finding string
 const (
 	findingReplay       finding = "this message was seen before under another number, somebody may have sent it again"
 	findingLate         finding = "it arrived long after its keys were replaced"
+	findingAway         finding = "it was first seen long after its keys were replaced, when this device had been away: whether it was sent in time cannot be told"
 	findingFork         finding = "sender and reader disagree about the state of the group"
 	findingKeyChanged   finding = "the identity key of the sender changed, compare the security codes"
 	findingKeyUnknown   finding = "the identity key of the sender was never seen before"
@@ -29,6 +30,7 @@ const (
 var warningFindings = map[cloudmls.Warning]finding{
 	cloudmls.WarningReplay:          findingReplay,
 	cloudmls.WarningLate:            findingLate,
+	cloudmls.WarningAway:            findingAway,
 	cloudmls.WarningFork:            findingFork,
 	cloudmls.WarningIdentityChanged: findingKeyChanged,
 	cloudmls.WarningIdentityUnknown: findingKeyUnknown,
@@ -57,6 +59,8 @@ func openedStatus(token, sender string, blind, compared bool, findings []finding
 	items := []string{statusAuthentic, "sender=" + printable(sender)}
 	keywords := []string{imapd.KeywordEncrypted}
 	switch {
+	case len(findings) == 1 && findings[0] == findingAway:
+		items[0] = statusNotVerified // nothing is wrong with it, and nothing vouches for it
 	case len(findings) > 0:
 		items[0] = statusNotVerified
 		keywords = append(keywords, imapd.KeywordWarning)
@@ -68,7 +72,11 @@ func openedStatus(token, sender string, blind, compared bool, findings []finding
 		items = append(items, "blind copy, the other recipients do not know of you")
 	}
 	for _, f := range findings {
-		items = append(items, "warning="+string(f))
+		kind := "warning="
+		if f == findingAway {
+			kind = "note="
+		}
+		items = append(items, kind+string(f))
 	}
 	return statusLine(token, items...), keywords
 }

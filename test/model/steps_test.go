@@ -308,7 +308,7 @@ func (w *world) judge(d *device, m *message, p *cloudmls.Plaintext, clean bool) 
 	}
 	for _, x := range p.Warnings {
 		switch {
-		case x == cloudmls.WarningLate && w.mayBeLate(m):
+		case (x == cloudmls.WarningLate || x == cloudmls.WarningAway) && w.mayBeLate(m):
 		case x == cloudmls.WarningIdentityUnknown && !clean:
 		case x == cloudmls.WarningIdentityChanged && w.rotated && (!w.healthy || w.skewed):
 		default:
