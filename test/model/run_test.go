@@ -141,8 +141,13 @@ func TestCrashPointsAreAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The model has one server. The points of three are tried by
-	// TestThreat24_CrashAroundACommitApart of package cloudmls.
-	have := []string{"commit-stored", "commit-accepted", "notice-submitted", "secrets-wrapped", "secrets-replaced"}
+	// TestThreat24_CrashAroundACommitApart of package cloudmls, those of a store of
+	// the user's own by its TestStoreMoveIsKilled.
+	have := []string{
+		"commit-stored", "commit-accepted", "notice-submitted", "secrets-wrapped", "secrets-replaced",
+		"move-named", "store-registered", "store-leaving", "store-arriving", "store-copied", "store-opened", "store-gone",
+		"move-done", "move-given-up", "store-login-named",
+	}
 	for _, list := range crashPoints {
 		have = append(have, list...)
 	}
