@@ -55,7 +55,7 @@ func (s *Server) countRequests(next http.Handler) http.Handler {
 			p.Detail = "too many requests at once, or too many from your network"
 			writeProblem(w, p)
 		}
-		if r.ProtoMajor > 1 {
+		if p := parkingOf(r.Context()); r.ProtoMajor > 1 && (p == nil || !p.waits) {
 			// A stream lasts until its answer is sent, which is after the handler
 			// unless it is sent now. The client is gone if this fails.
 			_ = http.NewResponseController(w).Flush()
