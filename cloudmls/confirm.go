@@ -56,6 +56,12 @@ func (c *Client) followPins(ctx context.Context, self Account) (rotated []Accoun
 // does), and takes the key server's word.
 func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b *budget) (rotated []Account, err error) {
 	named := map[Account]keyapi.Reachability{}
+	var answered []*pinEntry
+	note := func() { // when what was said is in the state: who reads meanwhile asks, too
+		for _, p := range answered {
+			c.asked.note(self, p, c.now())
+		}
+	}
 	for _, p := range list {
 		if !b.take(c.now()) {
 			break
@@ -81,9 +87,10 @@ func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b 
 		if err != nil && (problem == nil || problem.Status >= 500 || problem.Code == keyapi.CodeRateLimited) {
 			break
 		}
-		c.asked.note(self, p, c.now())
+		answered = append(answered, p)
 	}
 	if len(named) == 0 {
+		note()
 		return nil, nil
 	}
 	err = c.update(ctx, self, func(_ *state.Tx, v *view) error {
@@ -111,6 +118,7 @@ func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b 
 	if err != nil {
 		return nil, err
 	}
+	note()
 	return rotated, nil
 }
 
