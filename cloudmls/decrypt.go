@@ -125,6 +125,11 @@ func (c *Client) findEpoch(ctx context.Context, self Account, group []byte, epoc
 		return nil, err
 	}
 	if _, err := c.sync(ctx, self); err != nil {
+		if errors.Is(err, ErrMoving) { // what another device has stored is read all the same
+			if r, e := c.epoch(ctx, self, group, epoch); e == nil {
+				return r, nil
+			}
+		}
 		return nil, &NotYetError{Reason: NotYetOffline, Err: err}
 	}
 	r, err = c.epoch(ctx, self, group, epoch)

@@ -44,7 +44,8 @@ var (
 	ErrNoMove = state.ErrNoMove
 	// ErrMoveBusy: the state is moving somewhere else already.
 	ErrMoveBusy = state.ErrMoveBusy
-	// ErrMoveDecided: a move cannot be given up any more; ResumeMove finishes it.
+	// ErrMoveDecided: a move cannot be given up any more, the state is at the new
+	// store.
 	ErrMoveDecided = state.ErrMoveDecided
 	// ErrMoveGivenUp: another device gave the move up.
 	ErrMoveGivenUp = state.ErrMoveGivenUp
@@ -90,8 +91,9 @@ func (c *Client) ResumeMove(ctx context.Context, progress func(MoveProgress)) er
 	return c.store.ResumeMove(ctx, progress)
 }
 
-// CancelMove gives up a move: the state stays where it is. ErrMoveDecided: the new
-// store has it already; ErrNoMove: there is none.
+// CancelMove gives up a move: the state stays where it is, and what the new store
+// has got is deleted. ErrMoveDecided: the old store has let go already; ErrNoMove:
+// there is none.
 func (c *Client) CancelMove(ctx context.Context) error {
 	if err := c.usable(); err != nil {
 		return err

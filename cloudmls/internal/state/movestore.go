@@ -56,8 +56,8 @@ var (
 	ErrNoMove = errors.New("the state is not moving")
 	// ErrMoveBusy: another move is under way.
 	ErrMoveBusy = errors.New("the state is moving to another store already: finish that, or give it up")
-	// ErrMoveDecided: the new store has the state already.
-	ErrMoveDecided = errors.New("the move cannot be given up any more: the new store has the state; finish it")
+	// ErrMoveDecided: the old store has let go of the state.
+	ErrMoveDecided = errors.New("the move cannot be given up any more: the state is at the new store")
 	// ErrMoveGivenUp: another device gave the move up.
 	ErrMoveGivenUp = errors.New("the move was given up on another device")
 )
@@ -218,9 +218,11 @@ const takeOver = 2 * time.Minute
 
 type resuming struct{}
 
-// ResumeKnownMove is ResumeMove if this device has met a move that was not done.
+// ResumeKnownMove is ResumeMove if this device has met a move, or the state is at a
+// store of the user's own: what the home store says of it counts more than that
+// one's silence.
 func (s *Store) ResumeKnownMove(ctx context.Context) error {
-	if s.directions().Moving == "" {
+	if s.directions().Moving == "" && s.depot.Load().home() {
 		return nil
 	}
 	return s.ResumeMove(ctx, nil)
@@ -252,8 +254,11 @@ func (s *Store) moveOn(ctx context.Context, progress func(MoveProgress)) (done b
 	}
 	from := s.depot.Load()
 	_, d, err := s.fetchDirections(ctx)
-	if err != nil || d.Moving == "" {
-		return true, err
+	if err != nil {
+		return false, err
+	}
+	if d.Moving == "" {
+		return s.settleAt(ctx, d, from)
 	}
 	to, err := s.depotOf(d, d.Moving)
 	if err != nil {
@@ -290,6 +295,33 @@ func (s *Store) moveOn(ctx context.Context, progress func(MoveProgress)) (done b
 		err = nil
 	}
 	return false, err
+}
+
+// settleAt is for when no move is under way: the directions and this device are of
+// one mind about where the state is. done: they are.
+func (s *Store) settleAt(ctx context.Context, d *directions, cur *depot) (done bool, err error) {
+	if d.At == cur.id {
+		return true, nil
+	}
+	named, err := s.depotOf(d, d.At)
+	if err != nil {
+		return false, err
+	}
+	at, err := s.placeAt(ctx, named)
+	if err != nil {
+		return false, err
+	}
+	if at.Place == keyapi.PlaceGone && at.To == cur.origin {
+		// The move was seen through while another device gave it up.
+		return false, s.changeDirections(ctx, func(now *directions) error {
+			if now.At == d.At && now.Moving == "" {
+				now.At = cur.id
+			}
+			return nil
+		}, nil)
+	}
+	// The store in use shows a state that the user has left.
+	return false, s.switchTo(ctx, d, d.At)
 }
 
 // readyTarget registers at a store of the user's own, unless that was done.
@@ -532,58 +564,5 @@ func (s *Store) finishMove(ctx context.Context, d *directions, to *depot, progre
 		}
 	}
 	progress(MoveProgress{Stage: MoveDone})
-	return nil
-}
-
-// CancelMove gives a move up: the state stays where it is. ErrMoveDecided where the
-// new store has it already.
-func (s *Store) CancelMove(ctx context.Context) error {
-	if _, err := s.Refresh(ctx); err != nil {
-		return fmt.Errorf("give up the move: %w", err)
-	}
-	_, d, err := s.fetchDirections(ctx)
-	if err != nil {
-		return fmt.Errorf("give up the move: %w", err)
-	}
-	if d.Moving == "" {
-		return ErrNoMove
-	}
-	from, err := s.depotOf(d, d.At)
-	if err != nil {
-		return err
-	}
-	to, err := s.depotOf(d, d.Moving)
-	if err != nil {
-		return err
-	}
-	if s.depot.Load() == to {
-		return ErrMoveDecided
-	}
-	// Nobody opens the new store after this; where it cannot be reached, the old
-	// one decides alone, below.
-	at, err := s.takeStep(ctx, to, keyapi.StoreMove{Change: keyapi.MoveAbandon})
-	if problemCode(err) == keyapi.CodeConflict {
-		if at, err = s.placeAt(ctx, to); err == nil && at.Place == keyapi.PlaceHere && at.Objects > 0 {
-			return ErrMoveDecided
-		}
-	}
-	err = s.changeDirections(ctx, func(now *directions) error {
-		if now.Moving != to.id || now.At != from.id {
-			return ErrMoveDecided
-		}
-		now.Moving = ""
-		return nil
-	}, nil)
-	if err != nil {
-		return fmt.Errorf("give up the move: %w", err)
-	}
-	crashpoint.Here("move-given-up")
-	at, err = s.placeAt(ctx, from)
-	if err == nil && at.Place == keyapi.PlaceLeaving {
-		err = s.stay(ctx, from)
-	}
-	if err != nil {
-		return fmt.Errorf("give up the move: %w", err)
-	}
 	return nil
 }

@@ -1,0 +1,156 @@
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/keys"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
+
+func directionsScope() keys.Scope {
+	return keys.Scope{Origin: "https://keys.test", User: bytes.Repeat([]byte{1}, keys.UserIDSize)}
+}
+
+func directionsDevice(t testing.TB, fill byte, s keys.Scope) *keys.Wrapper {
+	t.Helper()
+	w, err := keys.FromDevice(bytes.Repeat([]byte{fill}, 32), [16]byte{fill}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func ownStore(id, origin string) storeLogin {
+	return storeLogin{ID: id, Origin: origin, Username: "alice", UserID: make([]byte, keys.UserIDSize), Secret: make([]byte, secretSize)}
+}
+
+// Directions open for whom they were made, at their counter, with what a holder of
+// the keyring knows, and for nobody else.
+func TestDirectionsOpenForTheirRecipients(t *testing.T) {
+	t.Parallel()
+	scope := directionsScope()
+	a, b, stranger := directionsDevice(t, 1, scope), directionsDevice(t, 2, scope), directionsDevice(t, 3, scope)
+	d := &directions{Version: directionsVersion, At: "x", Moving: atHome, Stores: []storeLogin{ownStore("x", "https://store.test")}}
+	data, err := d.seal(7, []keys.Recipient{a.Recipient(), b.Recipient()}, scope, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []*keys.Wrapper{a, b} {
+		got, err := openDirections(keyapi.Directions{Counter: 7, Data: data}, scope, stranger, w)
+		if err != nil || got.At != "x" || got.Moving != atHome || got.Counter != 7 || got.Stores[0].Origin != "https://store.test" {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	other := scope
+	other.Origin = "https://other.test"
+	forged, err := d.seal(7, []keys.Recipient{func() keys.Recipient { r := a.Recipient(); r.Authenticator = make([]byte, 32); return r }()}, scope, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, try := range map[string]func() error{
+		"a stranger": func() error {
+			_, err := openDirections(keyapi.Directions{Counter: 7, Data: data}, scope, stranger)
+			return err
+		},
+		"another counter": func() error {
+			_, err := openDirections(keyapi.Directions{Counter: 8, Data: data}, scope, a)
+			return err
+		},
+		"another server": func() error {
+			_, err := openDirections(keyapi.Directions{Counter: 7, Data: data}, other, directionsDevice(t, 1, other))
+			return err
+		},
+		"made without the authenticator": func() error {
+			_, err := openDirections(keyapi.Directions{Counter: 7, Data: forged}, scope, a)
+			return err
+		},
+	} {
+		if try() == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+	// What is wrapped there is no ROOT, nor the other way round.
+	list, _, err := splitDirections(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wraps, err := keys.ParseWraps(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := a.Find(wraps); err == nil {
+		t.Error("the key of the directions opens as ROOT")
+	}
+	many := make([]keys.Recipient, 100)
+	for i := range many {
+		many[i] = a.Recipient()
+	}
+	if _, err := d.seal(8, many, scope, 1); err == nil {
+		t.Error("directions that no home store takes")
+	}
+}
+
+func TestDirectionsNameOnlyWhatTheyHave(t *testing.T) {
+	t.Parallel()
+	for name, plain := range map[string]string{
+		"no JSON":         `{`,
+		"another version": `{"version":2,"at":"home","counter":1}`,
+		"counter":         `{"version":1,"at":"home","counter":2}`,
+		"nowhere":         `{"version":1,"at":"x","counter":1}`,
+		"to nowhere":      `{"version":1,"at":"home","moving":"x","counter":1}`,
+		"no secret":       `{"version":1,"at":"x","stores":[{"id":"x","origin":"https://x","username":"a","user_id":"AAAAAAAAAAAAAAAAAAAAAA=="}],"counter":1}`,
+		"short root":      `{"version":1,"at":"home","root":"AAAA","counter":1}`,
+	} {
+		if d, err := parseDirections([]byte(plain), 1); err == nil {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+	d := noDirections(1)
+	for i := range 3 * maxStores {
+		d.add(ownStore(fmt.Sprint(i), fmt.Sprintf("https://store-%d.test", i%2)))
+		if i == 3 {
+			d.At = "3"
+		}
+	}
+	if _, ok := d.login("3"); !ok || len(d.Stores) > maxStores {
+		t.Errorf("%d stores, the present one among them: %v", len(d.Stores), ok)
+	}
+	if id, ok := d.named("https://store-1.test", "https://home.test"); !ok || id != fmt.Sprint(3*maxStores-1) {
+		t.Errorf("the latest of an origin: %s", id)
+	}
+	if id, ok := d.named("https://home.test", "https://home.test"); !ok || id != atHome {
+		t.Errorf("home: %s", id)
+	}
+	if id, ok := d.named("https://elsewhere.test", "https://home.test"); ok {
+		t.Errorf("a stranger: %s", id)
+	}
+}
+
+// FuzzOpenDirections: what a home store serves as directions makes nothing but an error.
+func FuzzOpenDirections(f *testing.F) {
+	scope := directionsScope()
+	w := directionsDevice(f, 1, scope)
+	data, err := noDirections(0).seal(1, []keys.Recipient{w.Recipient()}, scope, 1)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data, []byte(`{"version":1,"at":"home","counter":1}`))
+	f.Add(data[:len(data)-1], []byte(`{"version":1,"at":"x","stores":[{"id":"x"}],"counter":1}`))
+	f.Add([]byte("CMD1\xff\xff\xff\xff"), []byte(`{}`))
+	f.Fuzz(func(t *testing.T, sealed, plain []byte) {
+		if d, err := openDirections(keyapi.Directions{Counter: 1, Data: sealed}, scope, w); err == nil && d.At != atHome {
+			t.Fatal("other directions than were made")
+		}
+		d, err := parseDirections(plain, 1)
+		if err != nil {
+			return
+		}
+		for _, id := range []string{d.At, d.Moving} {
+			if _, ok := d.login(id); id != "" && id != atHome && !ok {
+				t.Fatalf("%q is not named", id)
+			}
+		}
+	})
+}

@@ -1,0 +1,114 @@
+//go:build crashpoints
+
+package cloudmls
+
+import (
+	"testing"
+
+	"github.com/cloudmls/gateway/internal/crashpoint"
+)
+
+// killedAt runs do until the device dies at a named point. Not for parallel
+// tests: the hook is the process's.
+func killedAt(t *testing.T, point string, do func() error) {
+	t.Helper()
+	died := false
+	crashpoint.Hook(func(name string) {
+		if name == point && !died {
+			died = true
+			panic(point)
+		}
+	})
+	defer crashpoint.Hook(nil)
+	defer func() {
+		if r := recover(); r != nil && r != point {
+			panic(r)
+		}
+		if !died {
+			t.Fatal("the point was not passed")
+		}
+	}()
+	if err := do(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStoreMoveIsKilled: at every named point of a move a device dies, and it, or
+// another device, goes on.
+func TestStoreMoveIsKilled(t *testing.T) {
+	for _, point := range []string{
+		"move-named", "store-registered", "store-leaving", "store-arriving", "store-copied", "store-opened", "store-gone", "move-done",
+	} {
+		for _, by := range []string{"itself", "a sibling"} {
+			t.Run(point+", by "+by, func(t *testing.T) {
+				r := newRoam(t)
+				alice, bob := r.user("alice"), r.user("bob")
+				phone := alice.sibling()
+				id := alice.ensureDialog(bob)
+				bob.cleanSync()
+				old := bob.encrypt(id, "from before")
+				to := StoreTarget{Origin: storeA, Username: "alice"}
+				killedAt(t, point, func() error { return alice.MoveStore(t.Context(), to, nil) })
+				who := phone
+				if by == "itself" {
+					alice.crash()
+					who = alice
+				}
+				who.reads(old, "from before", bob)
+				if err := who.ResumeMove(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+				who.isAt(storeA)
+				if who == phone {
+					alice.crash()
+				}
+				r.goesOn(id, alice, phone, bob)
+				r.new(alice, password).reads(old, "from before", bob)
+			})
+		}
+	}
+}
+
+// TestGivingUpAMoveIsKilled: the move is named no more, and the old store takes no
+// writes yet.
+func TestGivingUpAMoveIsKilled(t *testing.T) {
+	r := newRoam(t)
+	alice, bob := r.user("alice"), r.user("bob")
+	phone := alice.sibling()
+	id := alice.ensureDialog(bob)
+	bob.cleanSync()
+	phone.cleanSync()
+	killedAt(t, "store-copied", func() error {
+		return alice.MoveStore(t.Context(), StoreTarget{Origin: storeA, Username: "alice"}, nil)
+	})
+	alice.crash()
+	killedAt(t, "move-given-up", func() error { return alice.CancelMove(t.Context()) })
+	r.goesOn(id, phone, bob) // the write that is refused ends it
+	phone.isAt("")
+	alice.crash()
+	r.goesOn(id, alice, phone, bob)
+}
+
+// TestDroppingADeviceIsKilled: the next login at the store of the user's own is
+// named, and the former one signs in.
+func TestDroppingADeviceIsKilled(t *testing.T) {
+	r := newRoam(t)
+	alice, bob := r.user("alice"), r.user("bob")
+	phone, tablet := alice.sibling(), alice.sibling()
+	id := alice.ensureDialog(bob)
+	bob.cleanSync()
+	alice.moves(StoreTarget{Origin: storeA, Username: "alice"})
+	tablet.isAt(storeA)
+	lost := deviceID(t, tablet)
+	killedAt(t, "store-login-named", func() error { return alice.RevokeDevice(t.Context(), lost) })
+	alice.crash()
+	phone.isAt(storeA)
+	r.goesOn(id, alice, phone, bob)
+	if err := phone.RevokeDevice(t.Context(), lost); err != nil {
+		t.Fatal(err)
+	}
+	r.goesOn(id, alice, phone, bob)
+	alice.crash()
+	alice.isAt(storeA)
+	r.new(alice, password).isAt(storeA)
+}
