@@ -12,9 +12,9 @@ import (
 // first. The zero id with KindGroup stands for the newest group of exactly
 // these people, else a new one.
 type plan struct {
-	kind   cloudmls.Kind
-	id     groupid.ID
-	remove []string // members to remove; only with OmittedRemove
+	kind    cloudmls.Kind
+	id      groupid.ID
+	omitted cloudmls.Omitted // what becomes of members who are not addressed
 }
 
 // choose finds the conversation for the people addressed, who do not include
@@ -40,7 +40,7 @@ func choose(self string, others groupid.Participants, group *cloudmls.Conversati
 	case len(left) == 0:
 		return plan{kind: cloudmls.KindGroup, id: group.ID} // whoever is new is added
 	case omitted == OmittedRemove:
-		return plan{kind: cloudmls.KindGroup, id: group.ID, remove: left}
+		return plan{kind: cloudmls.KindGroup, id: group.ID, omitted: cloudmls.OmittedRemove}
 	}
 	return exactly
 }
@@ -106,16 +106,42 @@ func (a *account) carryOut(ctx context.Context, p plan, others groupid.Participa
 			return nil, err
 		}
 	}
-	if len(p.remove) > 0 {
-		remove := make([]cloudmls.Account, len(p.remove))
-		for i, id := range p.remove {
-			remove[i] = mailAccount(id)
-		}
-		if err := a.client.Remove(ctx, a.self, want.ID, remove); err != nil {
-			return nil, err
+	if p.omitted != cloudmls.OmittedRemove {
+		return a.client.Ensure(ctx, a.self, want) // all or nobody: a message that is refused lets nobody in
+	}
+	// Whoever is left out goes, and in the same Commit comes who is new; that
+	// somebody has no keys keeps nobody in, but it keeps the message here.
+	want.Omitted = p.omitted
+	m, err := a.client.Update(ctx, a.self, want)
+	if err != nil {
+		return nil, err
+	}
+	if len(m.Missing) > 0 {
+		return nil, missingError(m.Missing)
+	}
+	return m.State, nil
+}
+
+// missingError says why a message cannot go out to people whom Update did not let
+// in. All who have no keys are named at once.
+func missingError(missing []cloudmls.Missing) error {
+	var without cloudmls.MissingKeyPackagesError
+	var rest error
+	for _, m := range missing {
+		var one *cloudmls.MissingKeyPackagesError
+		switch {
+		case errors.As(m.Err, &one):
+			without.Accounts = append(without.Accounts, m.Account)
+		case m.Err == nil: // the group changed at the same time
+			rest = errors.Join(rest, errMembersChanged)
+		default:
+			rest = errors.Join(rest, m.Err)
 		}
 	}
-	return a.client.Ensure(ctx, a.self, want)
+	if len(without.Accounts) > 0 {
+		return errors.Join(&without, rest)
+	}
+	return rest
 }
 
 // existing gives the conversation for others only if nothing has to be done to

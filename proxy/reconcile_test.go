@@ -1,7 +1,8 @@
 package proxy
 
 import (
-	"slices"
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/cloudmls/gateway/cloudmls"
@@ -57,16 +58,36 @@ func TestChoose(t *testing.T) {
 		{"the same people", []string{idB, idC}, abc, OmittedLeaveOut, thread},
 		{"one more", []string{idB, idC, idD}, abc, OmittedLeaveOut, thread},
 		{"one left out, one more", []string{idB, idD}, abc, OmittedLeaveOut, exactly},
-		{"left out, remove", []string{idB, idD}, abc, OmittedRemove, plan{kind: cloudmls.KindGroup, id: abc.ID, remove: []string{idC}}},
+		{"left out, remove", []string{idB, idD}, abc, OmittedRemove, plan{kind: cloudmls.KindGroup, id: abc.ID, omitted: cloudmls.OmittedRemove}},
 		{"no longer a member", []string{idB, idC}, gone, OmittedRemove, exactly},
 		{"broken", []string{idB, idC}, broken, OmittedLeaveOut, exactly},
 		{"a dialog does not grow", []string{idB, idC}, group(cloudmls.KindDialog, self, idB), OmittedLeaveOut, exactly},
 		{"a member of another platform", []string{idB, idC}, phone, OmittedLeaveOut, exactly},
 	} {
 		got := choose(self, people(t, c.others...), c.thread, c.omitted)
-		if got.kind != c.want.kind || got.id != c.want.id || !slices.Equal(got.remove, c.want.remove) {
+		if got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
 		}
+	}
+}
+
+// TestMissingError: the refusal names everybody who has no keys, and says what is
+// wrong with the others; whatever keeps somebody out keeps the message here.
+func TestMissingError(t *testing.T) {
+	b, c, d := mailAccount(idB), mailAccount(idC), mailAccount(idD)
+	none := func(a cloudmls.Account) cloudmls.Missing {
+		return cloudmls.Missing{Account: a, Why: cloudmls.MissingNoKeyPackage, Err: &cloudmls.MissingKeyPackagesError{Accounts: []cloudmls.Account{a}}}
+	}
+	changed := cloudmls.Missing{Account: d, Why: cloudmls.MissingIdentityChanged, Err: &cloudmls.IdentityChangedError{Account: d}}
+	r := refusalOf(missingError([]cloudmls.Missing{none(b), none(c), changed}))
+	if !r.Temporary || !strings.Contains(r.Text, idB+", "+idC) || strings.Contains(r.Text, idD) {
+		t.Errorf("refused with %q", r.Text)
+	}
+	if r := refusalOf(missingError([]cloudmls.Missing{changed})); !strings.Contains(r.Text, "identity key of "+idD) {
+		t.Errorf("refused with %q", r.Text)
+	}
+	if err := missingError([]cloudmls.Missing{{Account: b, Why: cloudmls.MissingUnavailable}}); !errors.Is(err, errMembersChanged) {
+		t.Errorf("without a reason: %v", err)
 	}
 }
 
