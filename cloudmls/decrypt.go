@@ -253,7 +253,13 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 		if err != nil {
 			return err
 		}
-		if id == nil || !id.owned(p.IdentityKey, r.opened) {
+		good := false
+		if id != nil {
+			if good, err = id.owned(p.IdentityKey, r.opened, c.entered(ctx, self, r)); err != nil {
+				return err
+			}
+		}
+		if !good {
 			p.Warnings = append(p.Warnings, WarningIdentityChanged)
 		}
 		p.SenderVerified = true
@@ -275,10 +281,15 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 		}
 		pin = contacts.find(p.Sender)
 	}
-	switch {
-	case pin == nil, pin.Unconfirmed:
+	if pin == nil || pin.Unconfirmed {
 		p.Warnings = append(p.Warnings, WarningIdentityUnknown)
-	case !pin.vouches(p.IdentityKey, r.opened):
+		return nil
+	}
+	good, err := pin.vouches(p.IdentityKey, r.opened, c.entered(ctx, self, r))
+	switch {
+	case err != nil:
+		return err
+	case !good:
 		p.Warnings = append(p.Warnings, WarningIdentityChanged)
 	default:
 		p.SenderVerified = pin.Verified != 0 && bytes.Equal(pin.Key, p.IdentityKey)

@@ -197,10 +197,11 @@ func (p *pinEntry) retired(key []byte) bool {
 	return slices.ContainsFunc(p.Former, func(f formerKey) bool { return f.Rotated && bytes.Equal(f.Key, key) })
 }
 
-// vouches tells whether key was the account's in an epoch that began at opened.
-func (p *pinEntry) vouches(key []byte, opened time.Time) bool {
+// vouches tells whether key was the account's in an epoch that began at opened; see
+// formerKey.counts.
+func (p *pinEntry) vouches(key []byte, opened time.Time, entered func() (time.Time, error)) (bool, error) {
 	if bytes.Equal(p.Key, key) {
-		return true
+		return true, nil
 	}
-	return slices.ContainsFunc(p.Former, func(f formerKey) bool { return f.counts(key, opened) })
+	return formerCounts(p.Former, key, opened, entered)
 }

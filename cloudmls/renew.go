@@ -105,6 +105,9 @@ func (c *Client) Maintain(ctx context.Context) error {
 		if err != nil {
 			failed = append(failed, fmt.Errorf("groups of %s: %w", self, err))
 		}
+		if err := c.maintainFormer(ctx, self); err != nil {
+			failed = append(failed, fmt.Errorf("identity keys of %s: %w", self, err))
+		}
 		if err := c.maintainHistory(ctx, self); err != nil {
 			failed = append(failed, fmt.Errorf("history of %s: %w", self, err))
 		}

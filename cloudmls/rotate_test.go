@@ -364,10 +364,23 @@ func TestRetiredKeyIsNotAccepted(t *testing.T) {
 	if r.note(memberEntry{Platform: a.Platform, ID: a.ID, IdentityKey: []byte("k0")}, true, time.UnixMilli(2000)) || r.Pins[0].Changed != nil {
 		t.Error("a retired key was noted as a changed one")
 	}
-	// A device whose clock is some minutes ahead may have noted when the epoch began.
-	last := time.UnixMilli(1000).Add(clockSkew)
-	if !r.Pins[0].vouches([]byte("k0"), last) || r.Pins[0].vouches([]byte("k0"), last.Add(time.Millisecond)) {
-		t.Error("the retired key counts for the wrong epochs")
+	// A device whose clock is some minutes ahead may have noted when the epoch began,
+	// of a group that was there before; a new one may be a thief's.
+	until, last := time.UnixMilli(1000), time.UnixMilli(1000).Add(clockSkew)
+	for _, tt := range []struct {
+		opened, entered time.Time
+		want            bool
+	}{
+		{until, last, true}, {last, until, true}, {last.Add(time.Millisecond), until, false}, {last, until.Add(time.Millisecond), false},
+	} {
+		good, err := r.Pins[0].vouches([]byte("k0"), tt.opened, func() (time.Time, error) { return tt.entered, nil })
+		if good != tt.want || err != nil {
+			t.Errorf("an epoch of %v in a group entered at %v: the retired key counts: %v, %v", tt.opened, tt.entered, good, err)
+		}
+	}
+	broken := errors.New("no archive record now")
+	if good, err := r.Pins[0].vouches([]byte("k0"), last, func() (time.Time, error) { return until, broken }); good || !errors.Is(err, broken) {
+		t.Errorf("where it cannot be told: %v, %v", good, err)
 	}
 }
 
