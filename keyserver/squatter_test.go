@@ -2,6 +2,7 @@ package keyserver_test
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -140,8 +141,10 @@ func TestFlaw20_OnlyAProofWins(t *testing.T) {
 func TestFlaw20_LongPollOfTheLoserEnds(t *testing.T) {
 	w, mail, mallory, bob := squatted(t)
 	polled := make(chan error, 1)
+	early, cancel := context.WithTimeout(t.Context(), 40*time.Second) // before it would end by itself
+	defer cancel()
 	go func() {
-		polled <- second(w.c.Deliveries(t.Context(), mallory.token(), keyapi.DeliveryQuery{Account: mallory.account, Wait: time.Minute}))
+		polled <- second(w.c.Deliveries(early, mallory.token(), keyapi.DeliveryQuery{Account: mallory.account, Wait: time.Minute}))
 	}()
 	w.awaitPolls(1)
 	if err := bob.takeBack(mail); err != nil {
