@@ -188,6 +188,7 @@ func (c *Client) followRotation(ctx context.Context, self Account, answer keyapi
 	if err != nil {
 		return nil, err
 	}
+	c.noteRotations(ctx, self)
 	return c.reader(ctx, self).contacts()
 }
 

@@ -30,23 +30,20 @@ func (c *Client) confirmPins(ctx context.Context, self Account, wanted []Account
 	if err != nil {
 		return err
 	}
-	_, err = c.askPins(ctx, self, contacts.toConfirm(wanted), nil)
-	return err
+	return c.askPins(ctx, self, contacts.toConfirm(wanted), nil)
 }
 
 // confirmSender is confirmPins for an account whose message is being read.
 func (c *Client) confirmSender(ctx context.Context, self, sender Account, contacts *contactsRecord) error {
 	due := c.asked.due(self, contacts.toConfirm([]Account{sender}), c.now())
-	_, err := c.askPins(ctx, self, due, &c.asked.reading)
-	return err
+	return c.askPins(ctx, self, due, &c.asked.reading)
 }
 
-// followPins is confirmPins for all accounts, a page at a time, and tells whose
-// pins followed a signed rotation.
-func (c *Client) followPins(ctx context.Context, self Account) (rotated []Account, err error) {
+// followPins is confirmPins for all accounts, a page at a time.
+func (c *Client) followPins(ctx context.Context, self Account) error {
 	contacts, err := c.reader(ctx, self).contacts()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	due := c.asked.due(self, contacts.toConfirm(nil), c.now())
 	return c.askPins(ctx, self, due[:min(len(due), confirmPage)], &c.asked.syncing)
@@ -54,7 +51,7 @@ func (c *Client) followPins(ctx context.Context, self Account) (rotated []Accoun
 
 // askPins asks about the keys of some accounts while the budget lasts (nil: it
 // does), and takes the key server's word.
-func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b *budget) (rotated []Account, err error) {
+func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b *budget) error {
 	named := map[Account]keyapi.Reachability{}
 	var answered []*pinEntry
 	note := func() { // when what was said is in the state: who reads meanwhile asks, too
@@ -68,7 +65,7 @@ func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b 
 		}
 		answer, err := c.askAccount(ctx, p.account())
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 		var problem *keyapi.Problem
 		switch {
@@ -91,9 +88,10 @@ func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b 
 	}
 	if len(named) == 0 {
 		note()
-		return nil, nil
+		return nil
 	}
-	err = c.update(ctx, self, func(_ *state.Tx, v *view) error {
+	var rotated []Account
+	err := c.update(ctx, self, func(_ *state.Tx, v *view) error {
 		rotated = nil
 		contacts, err := v.contacts()
 		if err != nil {
@@ -116,10 +114,13 @@ func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b 
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	note()
-	return rotated, nil
+	if len(rotated) > 0 {
+		c.noteRotations(ctx, self)
+	}
+	return nil
 }
 
 // heard takes the key server's word on a pin that waits for it, or that a signed

@@ -81,8 +81,9 @@ type SyncResult struct {
 	Changed   []ConversationID // conversations that moved to a new epoch
 	Removed   []ConversationID // conversations this account was removed from
 	// Rotated are accounts whose identity key was replaced by one that the pinned
-	// key has signed and the key server confirms. The pins followed; people should
-	// be told, and may compare the new keys.
+	// key has signed and the key server confirms. The pins followed, in this call, in
+	// another one or on another device: each device tells of it once, with a Notice.
+	// Whoever had been verified is not any more; people may compare the new keys.
 	Rotated  []Account
 	Problems []Problem        // messages that were refused
 	Repaired []ConversationID // of Joined, the ones whose group this account had lost track of

@@ -9,10 +9,11 @@ import (
 // maxNotices is how many notices are remembered per account.
 const maxNotices = 64
 
-// Notice is something about a conversation that its people should be told.
+// Notice is something about a conversation, or about a contact, that people
+// should be told.
 type Notice struct {
 	At           time.Time
-	Conversation ConversationID
+	Conversation ConversationID // the zero value: it is about no conversation
 	Kind         NoticeKind
 	Account      Account // whom it is about; the zero value: this account
 	Text         string  // for people
@@ -30,6 +31,7 @@ const (
 	NoticeReplaced NoticeKind = "replaced" // another group serves it now
 	NoticeAsks     NoticeKind = "asks"     // a member lost track of the group and asks to be let in again
 	NoticeLeaves   NoticeKind = "leaves"   // a member asked to be removed
+	NoticeRotated  NoticeKind = "rotated"  // a contact's identity key was replaced by one that the key before has signed; Conversation is zero
 )
 
 // noticesRecord is a local record, per account.
@@ -40,7 +42,7 @@ type noticesRecord struct {
 
 type noticeRecord struct {
 	At           int64          `json:"at"`
-	Conversation ConversationID `json:"conversation"`
+	Conversation ConversationID `json:"conversation,omitzero"`
 	Kind         NoticeKind     `json:"kind"`
 	Account      Account        `json:"account"`
 	Text         string         `json:"text"`

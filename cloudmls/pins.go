@@ -2,6 +2,7 @@ package cloudmls
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -163,7 +164,7 @@ func (p *pinEntry) accept(key []byte, now time.Time) {
 		p.Former = append(p.Former, formerKey{Key: p.Key, Until: now.UnixMilli()})
 	}
 	if !bytes.Equal(p.Key, key) {
-		p.Verified = 0
+		p.Verified, p.Compared, p.Rotated = 0, 0, 0
 	}
 	p.Key, p.Changed, p.Next, p.Accepted, p.Unconfirmed = bytes.Clone(key), nil, nil, now.UnixMilli(), false
 }
@@ -189,6 +190,7 @@ func (p *pinEntry) rotate(key []byte, chain []keyapi.Rotation, now time.Time) {
 	if bytes.Equal(p.Changed, key) || p.retired(p.Changed) {
 		p.Changed = nil
 	}
+	p.Compared = cmp.Or(p.Verified, p.Compared)
 	p.Key, p.Next, p.Verified, p.Unconfirmed, p.Rotated = bytes.Clone(key), nil, 0, false, now.UnixMilli()
 }
 

@@ -190,6 +190,8 @@ type pinEntry struct {
 	// key server has not been heard about it yet.
 	Next    []byte `json:"next,omitempty"`
 	Rotated int64  `json:"rotated,omitempty"` // when a signed rotation brought Key
+	// Compared is when people had compared a key that signed rotations replaced.
+	Compared int64 `json:"compared,omitempty"`
 	// Former keys were pinned before a person accepted another, or before a
 	// signed rotation.
 	Former []formerKey `json:"former,omitempty"`

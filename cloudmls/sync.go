@@ -63,6 +63,13 @@ func (c *Client) Sync(ctx context.Context, self Account) (SyncResult, error) {
 		c.settleAll(ctx, self, &r)
 		c.renewJoined(ctx, self, r.Joined)
 		c.mend(ctx, self)
+		told, e := c.tellRotations(ctx, self, true)
+		if e != nil {
+			c.warn(ctx, "what is to be told of identity keys was not noted", e)
+		}
+		for _, n := range told {
+			r.Rotated, r.Notices = append(r.Rotated, n.Account), append(r.Notices, n)
+		}
 	}
 	return r, err
 }
@@ -93,11 +100,10 @@ func (c *Client) syncOnce(ctx context.Context, self Account) (SyncResult, error)
 	if err != nil {
 		return total, fmt.Errorf("sync: %w", err)
 	}
-	rotated, err := c.followPins(ctx, self)
-	if err != nil {
+	if err := c.followPins(ctx, self); err != nil {
 		return total, fmt.Errorf("sync: %w", err)
 	}
-	total.Rotated = append(total.Rotated, rotated...)
+	c.noteRotations(ctx, self) // where a sibling device followed, too
 	if err := c.lookAtPool(ctx, self, len(total.Joined) > 0); err != nil {
 		if ctx.Err() != nil {
 			return total, fmt.Errorf("sync: %w", err)

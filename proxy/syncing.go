@@ -67,6 +67,9 @@ func (s *syncer) report(r cloudmls.SyncResult) {
 		s.a.log.Debug("cause of the refused handshake message", "seq", p.Seq, "err", p.Err)
 	}
 	for _, n := range r.Notices {
+		if n.Kind == cloudmls.NoticeRotated {
+			continue // below
+		}
 		s.a.log.Warn("a conversation's group", "conversation", n.Conversation, "kind", n.Kind)
 		s.a.log.Debug("what was told of it", "conversation", n.Conversation, "why", oneLine(n.Text))
 	}

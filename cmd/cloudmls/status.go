@@ -96,7 +96,7 @@ func writeStatus(w io.Writer, s *control.Status, now time.Time) {
 			fmt.Fprintf(w, "  ! %s\n", problemText(a.Address, p))
 		}
 		for _, n := range a.Notices[:min(len(a.Notices), shownNotices)] {
-			fmt.Fprintf(w, "  note       %s: %s (conversation %s)\n", ago(n.At, now), plainText(n.Text), n.Conversation)
+			fmt.Fprintf(w, "  note       %s: %s\n", ago(n.At, now), noticeText(a.Address, n))
 		}
 	}
 	if len(s.Events) > 0 {
@@ -109,6 +109,14 @@ func writeStatus(w io.Writer, s *control.Status, now time.Time) {
 		fmt.Fprintf(w, "\n%s is not configured any more, and %s of it wait to be sent: add the account again, or remove them with the data folder\n",
 			e.Address, plural(e.Queue.Entries, "message", "messages"))
 	}
+}
+
+// noticeText says what a notice is about; of a contact, how to compare the key.
+func noticeText(account string, n control.Notice) string {
+	if n.Conversation == "" {
+		return fmt.Sprintf("%s (cloudmls contact code %s --account %s)", plainText(n.Text), plainText(n.Contact), account)
+	}
+	return fmt.Sprintf("%s (conversation %s)", plainText(n.Text), n.Conversation)
 }
 
 // hint writes what to do about a failure that stands.

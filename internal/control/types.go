@@ -29,11 +29,13 @@ type Event struct {
 	Text string    `json:"text"` // for people
 }
 
-// Notice is something about a conversation that its people should be told.
+// Notice is something about a conversation, or about a contact, that people
+// should be told.
 type Notice struct {
 	At           time.Time `json:"at"`
-	Conversation string    `json:"conversation"` // hexadecimal
-	Text         string    `json:"text"`         // for people
+	Conversation string    `json:"conversation,omitzero"` // hexadecimal; "": it is about no conversation
+	Contact      string    `json:"contact,omitzero"`      // the address of whom it is about; "": of nobody else
+	Text         string    `json:"text"`                  // for people
 }
 
 // AccountStatus is how one account fares.
@@ -47,7 +49,7 @@ type AccountStatus struct {
 	Contacts      int             `json:"contacts"`
 	// Problems are what is wrong and stands, the gravest first.
 	Problems []Problem `json:"problems,omitzero"`
-	// Notices are what was told lately of conversations, newest first.
+	// Notices are what was told lately of conversations and contacts, newest first.
 	Notices []Notice `json:"notices,omitzero"`
 }
 

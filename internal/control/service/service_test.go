@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/internal/control"
 	"github.com/cloudmls/gateway/internal/control/service"
 	"github.com/cloudmls/gateway/internal/gatewaytest"
@@ -260,6 +261,24 @@ func TestContacts(t *testing.T) {
 	wantCode(t, "accept a foreign key", err, control.CodeMismatch)
 	if c, err := a.AcceptContact(t.Context(), alice, bob, mine.Key); err != nil || c.State != "verified" {
 		t.Errorf("accept the pinned key: %+v, %v", c, err)
+	}
+	if err := w.Person("bob").Device().Client().Rotate(t.Context(), cloudmls.RotateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.Send("alice", letter("two", alice, bob))
+	w.Read("bob", "INBOX", "<two@x.example>")
+	status, err := a.Status(t.Context())
+	if err != nil || len(status.Accounts) != 1 {
+		t.Fatalf("%+v, %v", status, err)
+	}
+	told := func(n control.Notice) bool {
+		return n.Contact == bob && n.Conversation == "" && strings.Contains(n.Text, bob)
+	}
+	if !slices.ContainsFunc(status.Accounts[0].Notices, told) {
+		t.Errorf("nothing was told of the key that replaced a verified one: %+v", status.Accounts[0].Notices)
+	}
+	if c, err := a.Contact(t.Context(), alice, bob); err != nil || c.State != "unverified" {
+		t.Errorf("after a rotation: %+v, %v", c, err)
 	}
 	_, err = a.Contact(t.Context(), alice, oscar)
 	wantCode(t, "a contact without an account", err, control.CodeNotFound)

@@ -57,14 +57,18 @@ func (s *service) localStatus(ctx context.Context) (*control.Status, error) {
 	return out, nil
 }
 
-// addNotices adds what was told of the account's conversations.
+// addNotices adds what was told of the account's conversations and contacts.
 func (s *service) addNotices(ctx context.Context, a *control.AccountStatus) error {
 	status, err := s.o.Client.Status(ctx, cloudmls.Account{Platform: cloudmls.PlatformEmail, ID: a.Address})
 	if err != nil {
 		return s.failed(err)
 	}
 	for _, n := range status.Notices {
-		a.Notices = append(a.Notices, control.Notice{At: n.At, Conversation: n.Conversation.String(), Text: n.Text})
+		told := control.Notice{At: n.At, Contact: n.Account.ID, Text: n.Text}
+		if !n.Conversation.IsZero() {
+			told.Conversation = n.Conversation.String()
+		}
+		a.Notices = append(a.Notices, told)
 	}
 	return nil
 }
