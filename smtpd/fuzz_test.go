@@ -12,7 +12,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
-	"github.com/cloudmls/gateway/smtpd/spool"
+	"github.com/cloudmls/gateway/internal/spool"
 )
 
 // clean reports by other means whether content is acceptable.

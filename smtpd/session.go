@@ -12,8 +12,8 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/cloudmls/gateway/internal/spool"
 	"github.com/cloudmls/gateway/smtpd/outbox"
-	"github.com/cloudmls/gateway/smtpd/spool"
 )
 
 // session is one connection of a mail client. go-smtp calls its methods one
@@ -210,10 +210,6 @@ func receive(r io.Reader, content *spool.Spool, e *Envelope) error {
 	_, err := io.Copy(io.MultiWriter(check, stored), r)
 	if err == nil {
 		err = check.finish()
-	}
-	if err == nil {
-		err = content.Finish()
-		stored.err = err
 	}
 	switch {
 	case err == nil:

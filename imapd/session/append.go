@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cloudmls/gateway/imapd/wire"
+	"github.com/cloudmls/gateway/internal/spool"
 )
 
 // appendArgs are the arguments of APPEND before the message.
@@ -67,9 +68,9 @@ func (s *session) append(cmd *clientCommand) error {
 		}
 		s.flush()
 	}
-	content := newSpool(s.cfg.Limits.SpoolMemory, s.cfg.SpoolDir)
+	content := spool.New(s.cfg.SpoolDir, s.cfg.Limits.SpoolMemory)
 	defer func() {
-		if err := content.close(); err != nil {
+		if err := content.Close(); err != nil {
 			s.log.Warn("close spool", "error", err)
 		}
 	}()
@@ -89,7 +90,7 @@ func (s *session) append(cmd *clientCommand) error {
 
 // readUpload reads the message into the spool, and the line behind it. Where
 // the spool fails the message is read to its end all the same.
-func (s *session) readUpload(size int64, content *spool) (end wire.Segment, spoolErr, err error) {
+func (s *session) readUpload(size int64, content *spool.Spool) (end wire.Segment, spoolErr, err error) {
 	s.client.arm(true)
 	defer s.client.arm(false)
 	w := &failOnce{w: content}
@@ -128,19 +129,19 @@ func (s *session) refuseUpload(cmd *clientCommand, code, text string) error {
 }
 
 // storeUpload seals the message and stores it at the provider.
-func (s *session) storeUpload(tag string, args *appendArgs, content *spool) error {
+func (s *session) storeUpload(tag string, args *appendArgs, content *spool.Spool) error {
 	sealed, err := s.acct.SealUpload(s.ctx, Upload{
 		Mailbox:      args.mailbox,
 		Flags:        args.flags,
 		InternalDate: args.date,
-		Size:         content.size,
+		Size:         content.Size(),
 		Content:      content,
 	})
 	if err != nil {
 		return fmt.Errorf("seal upload: %w", err)
 	}
 	if sealed == nil {
-		sealed = &SealedUpload{Content: io.NewSectionReader(content, 0, content.size), Size: content.size}
+		sealed = &SealedUpload{Content: io.NewSectionReader(content, 0, content.Size()), Size: content.Size()}
 	}
 	if sealed.Close != nil {
 		defer func() {

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/cloudmls/gateway/imapd/overlay"
+	"github.com/cloudmls/gateway/internal/spool"
 )
 
 // heldContent is the message whose content was served last from a spool: a
 // client that comes back for it, in pieces say, costs the provider nothing.
 type heldContent struct {
 	view    *overlay.View
-	spool   *spool
+	spool   *spool.Spool
 	content *overlay.Content
 }
 
@@ -24,9 +25,9 @@ func (s *session) contentOf(v *overlay.View) *overlay.Content {
 		return h.content
 	}
 	s.dropContent()
-	p := newSpool(s.cfg.Limits.SpoolMemory, s.cfg.SpoolDir)
+	p := spool.New(s.cfg.SpoolDir, s.cfg.Limits.SpoolMemory)
 	s.held = &heldContent{view: v, spool: p, content: overlay.NewContent(v, &patientSpool{
-		spool: p, s: s, every: s.cfg.Limits.KeepAlive, last: time.Now(),
+		Spool: p, s: s, every: s.cfg.Limits.KeepAlive, last: time.Now(),
 	})}
 	return s.held.content
 }
@@ -36,7 +37,7 @@ func (s *session) dropContent() {
 	if s.held == nil {
 		return
 	}
-	if err := s.held.spool.close(); err != nil {
+	if err := s.held.spool.Close(); err != nil {
 		s.log.Warn("close spool", "error", err)
 	}
 	s.held = nil
@@ -46,7 +47,7 @@ func (s *session) dropContent() {
 // on, while a large message is read before any of it is sent: mail clients give
 // up a connection on which nothing comes.
 type patientSpool struct {
-	*spool
+	*spool.Spool
 	s     *session
 	every time.Duration
 	last  time.Time
@@ -64,7 +65,7 @@ func (p *patientSpool) Write(b []byte) (int, error) {
 			return 0, errGone
 		}
 	}
-	return p.spool.Write(b)
+	return p.Spool.Write(b)
 }
 
 // explainDamage is for a message whose content turned out to be altered at the

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudmls/gateway/imapd/overlay"
 	"github.com/cloudmls/gateway/imapd/wire"
+	"github.com/cloudmls/gateway/internal/spool"
 )
 
 // reissue gives those messages a new UID that were shown as temporary stubs
@@ -161,15 +162,15 @@ func (s *session) copyByAppend(box *mailbox, uid uint32, name []byte) error {
 	if err != nil {
 		return err
 	}
-	content := newSpool(s.cfg.Limits.SpoolMemory, s.cfg.SpoolDir)
+	content := spool.New(s.cfg.SpoolDir, s.cfg.Limits.SpoolMemory)
 	defer func() {
-		if err := content.close(); err != nil {
+		if err := content.Close(); err != nil {
 			s.log.Warn("close spool", "error", err)
 		}
 	}()
 	for more := true; more; {
-		want := fmt.Sprintf("BODY[]<%d>", content.size)
-		item := fmt.Sprintf("UID BODY.PEEK[]<%d.%d>", content.size, copyWindow)
+		want := fmt.Sprintf("BODY[]<%d>", content.Size())
+		item := fmt.Sprintf("UID BODY.PEEK[]<%d.%d>", content.Size(), copyWindow)
 		var piece []byte
 		err := s.fetchOwn(set, item, want, func(_ uint32, got []overlay.ResponseItem) error {
 			piece, _ = overlay.FindItem(got, want).String()
@@ -185,7 +186,7 @@ func (s *session) copyByAppend(box *mailbox, uid uint32, name []byte) error {
 	}
 	c := &command{tag: s.nextTag(), capture: true}
 	line = append([]byte(c.tag+" "), append(line, ' ')...)
-	if err := s.upload(c, line, io.NewSectionReader(content, 0, content.size), content.size); err != nil {
+	if err := s.upload(c, line, io.NewSectionReader(content, 0, content.Size()), content.Size()); err != nil {
 		return err
 	}
 	if c.status != "OK" {

@@ -63,10 +63,9 @@ var Rules = []Rule{
 	{Package: "imapd/wire", Never: []string{"os", "os/exec", "net/http"}},
 	{Package: "imapd/policy", Ours: []string{"imapd/wire"}, Never: pure},
 	{Package: "imapd/overlay", Ours: []string{"imapd/wire", "imapd/policy", "internal/mime"}, Never: []string{"net/http", "os/exec"}},
-	{Package: "imapd/session", Ours: []string{"imapd/wire", "imapd/policy", "imapd/overlay", "internal/mime"}, Never: []string{"net/http", "os/exec"}},
+	{Package: "imapd/session", Ours: []string{"imapd/wire", "imapd/policy", "imapd/overlay", "internal/mime", "internal/spool"}, Never: []string{"net/http", "os/exec"}},
 
-	{Package: "smtpd", Ours: []string{"internal/crashpoint", "smtpd/..."}, Others: []string{"github.com/emersion/go-smtp", "github.com/emersion/go-sasl"}},
-	{Package: "smtpd/spool", Never: []string{"net", "net/http", "os/exec"}},
+	{Package: "smtpd", Ours: []string{"internal/crashpoint", "internal/spool", "smtpd/..."}, Others: []string{"github.com/emersion/go-smtp", "github.com/emersion/go-sasl"}},
 	{Package: "smtpd/outbox", Ours: []string{"internal/crashpoint"}, Never: []string{"net/http", "os/exec"}},
 
 	{Package: "config", Others: []string{"github.com/pelletier/go-toml/v2"}, Never: []string{"net/http", "os/exec"}},
@@ -75,6 +74,7 @@ var Rules = []Rule{
 		Others: []string{"github.com/emersion/go-message"}},
 
 	{Package: "internal/mime", Never: pure},
+	{Package: "internal/spool", Never: []string{"net", "net/http", "os/exec"}},
 	{Package: "internal/mailseal", Ours: []string{"internal/mime"}, Others: []string{"filippo.io/age", "github.com/emersion/go-message"},
 		Never: []string{"net", "net/http", "os", "os/exec", "log", "syscall"}},
 	{Package: "internal/secret", Others: []string{"github.com/zalando/go-keyring", "golang.org/x/crypto", "golang.org/x/sys", "golang.org/x/text"},

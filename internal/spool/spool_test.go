@@ -24,9 +24,6 @@ func fill(t *testing.T, s *Spool, b []byte, step int) {
 		}
 		b = b[n:]
 	}
-	if err := s.Finish(); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestReadsBackWhatWasWritten(t *testing.T) {
@@ -69,7 +66,7 @@ func TestDiskHoldsNoPlaintext(t *testing.T) {
 	if !s.OnDisk() {
 		t.Fatal("the content is not on disk")
 	}
-	raw := make([]byte, s.size)
+	raw := make([]byte, offset(s.sealed))
 	if _, err := s.file.ReadAt(raw, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +81,7 @@ func TestDiskHoldsNoPlaintext(t *testing.T) {
 func TestAlteredFileIsAnError(t *testing.T) {
 	s := New(t.TempDir(), 10)
 	defer s.Close()
-	fill(t, s, content(3*chunkSize), chunkSize)
+	fill(t, s, content(3*chunkSize+5), chunkSize)
 	if _, err := s.file.WriteAt([]byte{1, 2, 3, 4}, chunkSize+tagSize+100); err != nil {
 		t.Fatal(err)
 	}
@@ -111,5 +108,48 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 	if _, err := s.Write([]byte("x")); err == nil {
 		t.Error("write after Close succeeded")
+	}
+}
+
+// TestReadsWhileItIsWritten: what is there is read at once, from the memory, from the
+// file and from the chunk under way.
+func TestReadsWhileItIsWritten(t *testing.T) {
+	s := New(t.TempDir(), 1000)
+	defer s.Close()
+	want := content(3*chunkSize + 17)
+	for at := 0; at < len(want); {
+		n := min(9001, len(want)-at)
+		if _, err := s.Write(want[at : at+n]); err != nil {
+			t.Fatal(err)
+		}
+		at += n
+		got := make([]byte, at)
+		if k, err := s.ReadAt(got, 0); k != at || err != nil || !bytes.Equal(got, want[:at]) {
+			t.Fatalf("after %d octets: %d read, %v", at, k, err)
+		}
+		if k, err := s.ReadAt(make([]byte, 2), int64(at-1)); k != 1 || err != io.EOF {
+			t.Fatalf("past the end: %d read, %v", k, err)
+		}
+	}
+}
+
+// TestFailedWriteStays: after a write that failed, nothing of the content passes for
+// the whole.
+func TestFailedWriteStays(t *testing.T) {
+	s := New(filepath.Join(t.TempDir(), "missing"), 10)
+	if _, err := s.Write(content(5)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write(content(10)); err == nil {
+		t.Fatal("written into a folder that is not there")
+	}
+	if _, err := s.Write(content(1)); err == nil {
+		t.Error("goes on after a write that failed")
+	}
+	if _, err := s.ReadAt(make([]byte, 1), 0); err == nil {
+		t.Error("gives a part for the whole")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
