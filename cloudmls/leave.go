@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -112,12 +113,17 @@ func (c *Client) proposeLeavingOnce(ctx context.Context, self Account, conv *con
 	if err != nil {
 		return err
 	}
-	g, _, err := c.reader(ctx, self).group(conv.Group, conv.Epoch)
+	r := c.reader(ctx, self)
+	g, _, err := r.group(conv.Group, conv.Epoch)
 	if err != nil {
 		return err
 	}
 	if uint64(g.Epoch()) != conv.Epoch {
 		return &movedError{}
+	}
+	read, err := r.get(groupKey(self, conv.Group))
+	if err != nil {
+		return err
 	}
 	guard, err := c.reuseGuard(conv.Group, conv.Epoch)
 	if err != nil {
@@ -139,6 +145,13 @@ func (c *Client) proposeLeavingOnce(ctx context.Context, self Account, conv *con
 	err = c.sendNotice(ctx, self, c.notice(self, conv, b), func(v *view, now *conversationRecord) error {
 		if string(now.Group) != string(conv.Group) || now.Epoch != conv.Epoch {
 			return &movedError{}
+		}
+		stored, err := v.get(groupKey(self, conv.Group))
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(stored, read) {
+			return &movedError{} // a sibling device keeps a proposal there that came meanwhile
 		}
 		if now.Left == 0 {
 			now.Left = c.now().UnixMilli()

@@ -291,3 +291,48 @@ func TestProposalsOfOthersAreNotReferredTo(t *testing.T) {
 		}
 	}
 }
+
+// TestLeavingKeepsOthersProposals: while this device makes its proposal, a sibling
+// stores somebody else's. It is not lost, so that a Commit which refers to both can
+// be followed.
+func TestLeavingKeepsOthersProposals(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	phone := alice.sibling()
+	id := newID(t)
+	carol.ensureGroup(id, alice, bob)
+	for _, d := range []*device{alice, bob, phone} {
+		d.cleanSync()
+	}
+	once := false
+	w.wire.set(func(e *exchange) bool {
+		if once || !e.is("POST", "/v1/tx") {
+			return false
+		}
+		if c := decodeJSON[keyapi.Tx](t, e.sent).Commit; c != nil && len(c.Notice) > 0 && c.Sender == alice.self {
+			once = true
+			if err := bob.Leave(t.Context(), bob.self, id); err != nil {
+				t.Error(err)
+			}
+			phone.mustSync()
+		}
+		return false
+	}, nil)
+	if err := alice.Leave(t.Context(), alice.self, id); err != nil {
+		t.Fatal(err)
+	}
+	w.wire.set(nil, nil)
+	r := alice.reader(t.Context(), alice.self)
+	conv, err := r.conversation(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _, err := r.group(conv.Group, conv.Epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !once || len(g.Proposals()) < 2 || conv.Left == 0 {
+		t.Errorf("%d proposals are kept, left %d; want Alice's and Bob's", len(g.Proposals()), conv.Left)
+	}
+}
