@@ -228,17 +228,32 @@ func moveFrom(tx *state.Tx, v *view, i *instance, h *historyRecord, from state.S
 	return nil
 }
 
-// endIdle opens a new epoch in a group of this account whose present one is so
-// old that what was sent in it is due.
+// idle tells whether the present epoch is so old that what was sent in it is due.
+// One of the future was opened by a device whose clock was wrong: how old it is,
+// nobody knows.
+func (r *conversationRecord) idle(t time.Time) bool {
+	old := t.UnixMilli() - r.Updated
+	return old >= max(int64(r.Days), renewIdle)*dayMillis || old < -clockAgreement.Milliseconds()
+}
+
+// endIdle opens a new epoch in a group of this account whose present one is idle.
+// In a group that was left it cannot: there the own part ends, whether or not any
+// of the others has carried out what they were asked.
 func (c *Client) endIdle(ctx context.Context, self Account, i *instance, t time.Time) error {
 	unlock, err := c.locks.lock(ctx, conversationLock(self, i.conversation))
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	conv, err := c.reader(ctx, self).conversation(i.conversation)
+	if err != nil {
+		return fmt.Errorf("conversation: %w", err)
+	}
+	if conv != nil && conv.Left != 0 && conv.Removed == 0 && string(conv.Group) == string(i.group) && conv.idle(t) {
+		return c.forget(ctx, self, conv.ID)
+	}
 	_, err = c.commit(ctx, self, i.conversation, func(conv *conversationRecord) (*change, error) {
-		old := t.UnixMilli() - conv.Updated
-		if string(conv.Group) != string(i.group) || old < max(int64(conv.Days), renewIdle)*dayMillis {
+		if string(conv.Group) != string(i.group) || !conv.idle(t) {
 			return nil, nil
 		}
 		return &change{renew: true}, nil

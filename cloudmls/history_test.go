@@ -217,6 +217,69 @@ func TestThreat43_ClocksDeleteNothing(t *testing.T) {
 	alice.cannotRead(message, NeverDeleted)
 }
 
+// TestThreat43_EpochOfTheFuture: an epoch that was opened by a device whose clock
+// was ahead by a year is ended, and what was sent in it deleted, like any other.
+func TestThreat43_EpochOfTheFuture(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice := w.user("alice")
+	own := &clock{t: w.clock.now()}
+	alice.Client.o.Now = own.now
+	s, err := alice.Ensure(t.Context(), alice.self, Conversation{ID: newID(t), Kind: KindGroup, HistoryDays: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own.advance(400 * day)
+	alice.renewKeys(s.ID)
+	message := alice.encrypt(s.ID, "dated next year")
+	own.advance(-400 * day)
+	for range 4 {
+		w.clock.advance(day)
+		own.advance(day)
+		alice.maintain()
+	}
+	alice.reads(message, "dated next year", alice) // not a day too early
+	for range 11 {
+		w.clock.advance(day)
+		own.advance(day)
+		alice.maintain()
+	}
+	alice.cannotRead(message, NeverDeleted)
+}
+
+// TestThreat43_LeftAndReplaced: what was sent in a group that was left is deleted,
+// though its last epoch is never ended for this account: the others have gone on
+// in another group.
+func TestThreat43_LeftAndReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	id := alice.limitedGroup(4, bob, carol)
+	bob.cleanSync()
+	carol.cleanSync()
+	message := alice.encrypt(id, "for four days")
+	bob.reads(message, "for four days", alice)
+	if err := bob.Leave(t.Context(), bob.self, id); err != nil {
+		t.Fatal(err)
+	}
+	alice.mustSync()
+	if _, err := alice.Replace(t.Context(), alice.self, id); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(4, alice, bob, carol)
+	bob.reads(message, "for four days", alice)
+	w.pass(12, alice, bob, carol)
+	for _, d := range []*device{alice, bob, carol} {
+		d.cannotRead(message, NeverDeleted)
+	}
+	if s := bob.state(id); !s.Removed || !s.Left {
+		t.Errorf("%+v", s)
+	}
+	carol.cleanSync()
+	text := "without Bob"
+	carol.reads(alice.encrypt(id, text), text, alice)
+}
+
 func TestClockRecord(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)

@@ -128,6 +128,23 @@ func TestRegressions(t *testing.T) {
 			{Op: "open", C: 3, N: 2},
 			{Op: "rotate", D: 3, N: 14},
 		}},
+		// MODEL_SEED=1000416. An epoch that was opened by a device whose clock was ahead
+		// by a year was not ended for a year, nor what was sent in it deleted.
+		"an epoch of next year": {Users: 2, Devices: 1, Forget: true, JSON: true, Steps: []step{
+			{Op: "group", U: 1, D: 1, C: 1},
+			{Op: "clock", U: 1, N: 14},
+			{Op: "send", U: 1, C: 1, N: 7},
+		}},
+		// Found with longer histories. Who had left a group that was replaced kept its
+		// last epoch for ever.
+		"left and replaced": {Users: 4, Devices: 1, Forget: true, Steps: []step{
+			{Op: "group", U: 1, V: []int{2, 0}},
+			{Op: "late", D: 1, C: 1, N: 6, Faults: []fault{{meanwhileAfter, 8}}, Meanwhile: &step{Op: "group", U: 1, D: 2, C: 1, V: []int{2, 3}, N: 13}},
+			{Op: "dialog", U: 3, D: 2, C: 1, V: []int{1}, N: 13},
+			{Op: "send", U: 2, C: 1, N: 3},
+			{Op: "leave", U: 1, D: 2, C: 2, N: 8},
+			{Op: "replace", U: 2, D: 2, C: 1, N: 14},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
