@@ -20,10 +20,12 @@ type Listen struct {
 
 // KeyServer says where the key server is.
 type KeyServer struct {
-	URL    string `toml:"url" example:"https://keys.example.org" doc:"Address of the key server. http is allowed for a loopback address only."`
-	Origin string `toml:"origin" doc:"Name of the key server that keys are bound to, if it differs from url."`
-	CAFile string `toml:"ca_file" doc:"Certificates (PEM) to trust instead of the system's."`
-	Local  string `toml:"local" example:"/home/alice/.config/cloudmls/keyserver.toml" doc:"Configuration file of a key server on this machine that the gateway starts and ends, as a process of its own. An absolute path. Nothing means that the key server is somebody else's business."`
+	URL         string `toml:"url" example:"https://keys.example.org" doc:"Address of the key server. http is allowed for a loopback address only."`
+	Origin      string `toml:"origin" doc:"Name of the key server that keys are bound to, if it differs from url."`
+	DeliveryURL string `toml:"delivery_url" doc:"Address of the server that delivers, where the operator has it apart from url, which signs in."`
+	StoreURL    string `toml:"store_url" doc:"Address of the operator's server that holds the sealed state, where that is apart. A store of the user's own is not named here: cloudmls store move."`
+	CAFile      string `toml:"ca_file" doc:"Certificates (PEM) to trust instead of the system's."`
+	Local       string `toml:"local" example:"/home/alice/.config/cloudmls/keyserver.toml" doc:"Configuration file of a key server on this machine that the gateway starts and ends, as a process of its own. An absolute path. Nothing means that the key server is somebody else's business."`
 }
 
 // User is the login at the key server.

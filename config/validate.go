@@ -196,6 +196,11 @@ func (c *checks) keyServerRef(k *KeyServer) {
 		origin = c.origin("keyserver.origin", k.Origin)
 	}
 	k.Origin = origin
+	for _, x := range []struct{ key, url string }{{"keyserver.delivery_url", k.DeliveryURL}, {"keyserver.store_url", k.StoreURL}} {
+		if x.url != "" {
+			c.origin(x.key, x.url)
+		}
+	}
 	c.absolute("keyserver.ca_file", k.CAFile)
 	c.absolute("keyserver.local", k.Local)
 }

@@ -96,7 +96,7 @@ reads the whole history with the password alone.
 	}
 	group("begin", "To begin:", demoCommand(), setupCommand(), registerCommand())
 	group("daily", "Every day:", runCommand(), statusCommand(), reloadCommand(), doctorCommand())
-	group("mine", "What is yours:", accountCommand(), clientCommand(), deviceCommand(), passwordCommand(), recoveryCodeCommand(), certCommand(), vaultCommand())
+	group("mine", "What is yours:", accountCommand(), clientCommand(), deviceCommand(), storeCommand(), passwordCommand(), recoveryCodeCommand(), certCommand(), vaultCommand())
 	group("people", "The people you write to:", conversationCommand(), contactCommand())
 	group("operate", "To operate:", keyserverCommand(), configCommand(), serviceCommand(), versionCommand())
 	c.SetHelpCommandGroupID("operate")

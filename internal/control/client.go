@@ -170,6 +170,11 @@ func (c *Client) Devices(ctx context.Context) ([]Device, error) {
 	return callList[Device](ctx, c, opDevices, nothing{})
 }
 
+// Store implements Service.
+func (c *Client) Store(ctx context.Context) (*StoreStatus, error) {
+	return call[StoreStatus](ctx, c, opStore, nothing{})
+}
+
 // RevokeDevice implements Service.
 func (c *Client) RevokeDevice(ctx context.Context, id string) error {
 	_, err := call[nothing](ctx, c, opRevokeDevice, deviceRequest{id})

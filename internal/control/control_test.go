@@ -118,6 +118,9 @@ func (r *recorder) AcceptContact(_ context.Context, a, b string, key []byte) (*C
 func (r *recorder) Devices(context.Context) ([]Device, error) {
 	return []Device{*filled[Device]()}, r.ask("devices")
 }
+func (r *recorder) Store(context.Context) (*StoreStatus, error) {
+	return filled[StoreStatus](), r.ask("store")
+}
 func (r *recorder) RevokeDevice(_ context.Context, id string) error { return r.ask("revoke", id) }
 func (r *recorder) ChangePassword(_ context.Context, old, new Secret) error {
 	return r.ask("password", string(old), string(new))
@@ -191,6 +194,7 @@ func calls(ctx context.Context, s Service) []struct {
 		{"unverify a@b c@d", func() (any, error) { return two(s.UnverifyContact(ctx, "a@b", "c@d")) }, filled[Contact]()},
 		{"accept a@b c@d [3]", func() (any, error) { return two(s.AcceptContact(ctx, "a@b", "c@d", []byte{3})) }, filled[Contact]()},
 		{"devices", func() (any, error) { return two(s.Devices(ctx)) }, []Device{*filled[Device]()}},
+		{"store", func() (any, error) { return two(s.Store(ctx)) }, filled[StoreStatus]()},
 		{"revoke d1", func() (any, error) { return nil, s.RevokeDevice(ctx, "d1") }, nil},
 		{"password old ü\"\\ new", func() (any, error) { return nil, s.ChangePassword(ctx, "old ü\"\\", "new") }, nil},
 	}

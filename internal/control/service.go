@@ -56,4 +56,6 @@ type Service interface {
 	// ChangePassword changes the password at the key server. CodeDenied where
 	// old is wrong.
 	ChangePassword(ctx context.Context, old, new Secret) error
+	// Store asks where the user's sealed state is.
+	Store(ctx context.Context) (*StoreStatus, error)
 }

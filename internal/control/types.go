@@ -209,6 +209,16 @@ type Device struct {
 	SignedIn bool      `json:"signed_in,omitzero"`
 }
 
+// StoreStatus is where the user's sealed state is.
+type StoreStatus struct {
+	Origin   string `json:"origin"`
+	Home     bool   `json:"home,omitzero"`     // the key server's own
+	Username string `json:"username,omitzero"` // at a store of the user's own
+	Moving   string `json:"moving,omitzero"`   // origin of the store that it is moving to
+	Objects  int    `json:"objects"`
+	Bytes    int64  `json:"bytes"`
+}
+
 // Secret is a password on its way through the socket. It prints and encodes as
 // [redacted].
 type Secret string

@@ -80,6 +80,7 @@ const (
 	opAcceptContact     = "contact/accept"
 	opDevices           = "devices"
 	opRevokeDevice      = "devices/revoke"
+	opStore             = "store"
 	opChangePassword    = "password"
 	pathPrefix          = "/v1/"
 	contentType         = "application/json"
@@ -144,6 +145,7 @@ func operations() map[string]operation {
 		opDevices: on(func(ctx context.Context, s Service, _ nothing) (*list[Device], error) {
 			return listOf(s.Devices(ctx))
 		}),
+		opStore: on(func(ctx context.Context, s Service, _ nothing) (*StoreStatus, error) { return s.Store(ctx) }),
 		opRevokeDevice: on(func(ctx context.Context, s Service, q deviceRequest) (*nothing, error) {
 			return done(s.RevokeDevice(ctx, q.ID))
 		}),

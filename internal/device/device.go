@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -79,6 +80,7 @@ func Open(g *config.Gateway, o Options) (*Device, error) {
 	}
 	d.options = cloudmls.Options{
 		Server: d.Remote, Store: d.store, VaultKey: key.Reveal(), Origin: g.KeyServer.Origin, DeviceName: name, Logger: o.Logger,
+		DialStore: DialStore(g),
 	}
 	return d, nil
 }
@@ -111,9 +113,28 @@ func Remote(g *config.Gateway) (*keyclient.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	k := &g.KeyServer
+	return keyclient.New(keyclient.Options{
+		URL: k.URL, DeliveryURL: k.DeliveryURL, StoreURL: k.StoreURL, CBOR: true, HTTPClient: client(tlsConfig),
+	})
+}
+
+func client(c *tls.Config) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = tlsConfig
-	return keyclient.New(keyclient.Options{URL: g.KeyServer.URL, CBOR: true, HTTPClient: &http.Client{Transport: transport}})
+	transport.TLSClientConfig = c
+	return &http.Client{Transport: transport}
+}
+
+// DialStore reaches stores of the user's own: their origin is their address, and
+// they prove by their certificate that it is theirs.
+func DialStore(g *config.Gateway) func(context.Context, string) (cloudmls.StoreServer, error) {
+	return func(_ context.Context, origin string) (cloudmls.StoreServer, error) {
+		tlsConfig, err := Trust(g.KeyServer.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		return keyclient.New(keyclient.Options{URL: origin, CBOR: true, HTTPClient: client(tlsConfig)})
+	}
 }
 
 // Close frees the local store.

@@ -86,6 +86,6 @@ func (s *Store) discard(ctx context.Context, to, from *depot) {
 		}
 	}
 	if err != nil {
-		s.cfg.Logger.InfoContext(ctx, "what a move has brought to a store was not deleted there", "err", err)
+		s.cfg.Logger.DebugContext(ctx, "what a move has brought to a store was not deleted there", "err", err)
 	}
 }

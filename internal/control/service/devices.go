@@ -42,6 +42,17 @@ func (s *service) RevokeDevice(ctx context.Context, id string) error {
 	return nil
 }
 
+// Store implements control.Service.
+func (s *service) Store(ctx context.Context) (*control.StoreStatus, error) {
+	st, err := s.o.Client.Store(ctx)
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	return &control.StoreStatus{
+		Origin: st.Origin, Home: st.Home, Username: st.Username, Moving: st.Moving, Objects: st.Objects, Bytes: st.Bytes,
+	}, nil
+}
+
 // ChangePassword implements control.Service.
 func (s *service) ChangePassword(ctx context.Context, old, new control.Secret) error {
 	if old == "" || new == "" {

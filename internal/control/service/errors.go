@@ -45,6 +45,11 @@ func describe(err error) *control.Error {
 	case errors.Is(err, cloudmls.ErrCodeMismatch):
 		return &control.Error{Code: control.CodeMismatch, Message: "the codes differ; nothing was marked as verified",
 			Hint: "compare once more; if they stay different, somebody may sit in between: send nothing confidential"}
+	case errors.Is(err, cloudmls.ErrMoving):
+		return &control.Error{Code: control.CodeConflict, Message: "your sealed state is moving to another store; nothing was changed",
+			Hint: "'cloudmls store status' shows the move; try again when it is done"}
+	case errors.Is(err, cloudmls.ErrStoreLogin):
+		return &control.Error{Code: control.CodeDenied, Message: err.Error(), Hint: "ask whoever operates your store whether your user is still there"}
 	case errors.Is(err, cloudmls.ErrCredentials):
 		return &control.Error{Code: control.CodeDenied, Message: "the password is wrong"}
 	case errors.Is(err, cloudmls.ErrPassword):
