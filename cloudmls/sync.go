@@ -273,24 +273,3 @@ func (c *Client) process(v *view, d *keyapi.Delivery, result *SyncResult) error 
 	}
 	return refuse(ProblemGarbage, fmt.Errorf("delivery of type %q", d.Type))
 }
-
-// Wait returns nil when the account's delivery queue has something that Sync
-// did not see yet; it waits until then or until ctx ends.
-func (c *Client) Wait(ctx context.Context, self Account) error {
-	self, err := c.own(ctx, self)
-	if err != nil {
-		return err
-	}
-	for {
-		page, err := c.deliveries(ctx, self, 1, keyapi.MaxWaitSeconds*time.Second)
-		if err != nil {
-			return fmt.Errorf("wait: %w", err)
-		}
-		if len(page.Messages) > 0 {
-			return nil
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
-}
