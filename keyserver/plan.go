@@ -17,6 +17,7 @@ type Plan struct {
 	Conv     ConversationID
 	Group    []byte
 	Accounts []keyapi.Account // whose inboxes or KeyPackages are read or changed
+	Sender   keyapi.Account   // of the User; its record is read
 	Pool     keyapi.Account   // of which one KeyPackage is taken, and nothing is delivered
 	Now      time.Time        // with Pool
 }
@@ -42,7 +43,7 @@ func planOf(who identity, body Hash, t *keyapi.Tx) *Plan {
 	}
 	if c := t.Commit; c != nil {
 		p.Kind, p.Conv, p.Group = c.Kind, ConversationID(c.Conversation), c.Group
-		p.Accounts = append(p.Accounts, c.Sender)
+		p.Sender = c.Sender
 		p.Accounts = append(append(p.Accounts, c.Recipients...), c.Joiners...)
 	}
 	for _, a := range t.Ack {

@@ -31,8 +31,24 @@ func (t *tx) Accounts(u keyserver.UserID) ([]keyserver.Account, error) {
 	return all, err
 }
 
+// lockOwners locks an account and the user whose it is; see checkSender.
+func (t *tx) lockOwners(a keyapi.Account, users ...keyserver.UserID) error {
+	have, err := t.account(a)
+	if err != nil {
+		return err
+	}
+	names := []lockName{lockAccount(a)}
+	if have != nil {
+		users = append(users, have.User)
+	}
+	for _, u := range users {
+		names = append(names, lockUser(u))
+	}
+	return t.ask(t.locks(names...))
+}
+
 func (t *tx) PutAccount(a *keyserver.Account) error {
-	if _, err := t.account(a.Account); err != nil { // locks
+	if err := t.lockOwners(a.Account, a.User); err != nil {
 		return err
 	}
 	record, err := encode(a)
@@ -42,11 +58,14 @@ func (t *tx) PutAccount(a *keyserver.Account) error {
 	t.write(1, `INSERT INTO accounts (account, user_id, record) VALUES ($1, $2, $3)
 		ON CONFLICT (account) DO UPDATE SET user_id = excluded.user_id, record = excluded.record`, accountKey(a.Account), a.User[:], record)
 	mine := *a
-	t.cache.accounts[string(accountKey(a.Account))] = &mine
+	set(&t.cache.accounts, string(accountKey(a.Account)), &mine)
 	return nil
 }
 
 func (t *tx) DeleteAccount(a keyapi.Account) error {
+	if err := t.lockOwners(a); err != nil {
+		return err
+	}
 	if err := t.Acknowledge(a, ^uint64(0)); err != nil {
 		return err
 	}
@@ -61,8 +80,8 @@ func (t *tx) DeleteAccount(a keyapi.Account) error {
 	if err := t.send(); err != nil {
 		return err
 	}
-	t.cache.accounts[string(key)] = nil
-	t.cache.inboxes[string(key)] = &inboxState{}
+	set(&t.cache.accounts, string(key), nil)
+	set(&t.cache.inboxes, string(key), &inboxState{})
 	return nil
 }
 

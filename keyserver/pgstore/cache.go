@@ -8,7 +8,7 @@ import (
 )
 
 // cache is what a transaction has read under its locks, or at its snapshot, with
-// its own changes. Counts and inbox numbers are written once, when the writes go
+// its own changes; maps are made when they are needed. Counts and inbox numbers are written once, when the writes go
 // out.
 type cache struct {
 	objects  map[objectName]*keyapi.ObjectVersion // nil: there is none
@@ -58,14 +58,6 @@ func (c *counts) add(n, octets int64) {
 type inboxState struct {
 	counts
 	last int64 // sequence number
-}
-
-func newCache() cache {
-	return cache{
-		objects: map[objectName]*keyapi.ObjectVersion{}, usage: map[keyserver.UserID]*counts{},
-		sessions: map[keyserver.SessionID]*keyserver.Session{}, accounts: map[string]*keyserver.Account{}, inboxes: map[string]*inboxState{}, senders: map[senderName]*counts{},
-		notes: map[noteName]*storedNote{}, groups: map[string]bool{}, results: map[resultName]*result{}, talks: map[talkName]*keyserver.Conversation{},
-	}
 }
 
 // putOffState adds the writes of all counts that have changed.

@@ -50,7 +50,8 @@ func (t *tx) PutConversation(c *keyserver.Conversation) error {
 	}
 	mine := *c
 	mine.Pair, mine.Group, mine.TokenHash = slices.Clone(c.Pair), bytes.Clone(c.Group), bytes.Clone(c.TokenHash)
-	t.cache.talks[talkName{c.Kind, c.ID}] = &mine
-	t.cache.groups[string(c.Group)] = true
+	t.store.talks.know(record, &mine)
+	set(&t.cache.talks, talkName{c.Kind, c.ID}, &mine)
+	set(&t.cache.groups, string(c.Group), true)
 	return nil
 }

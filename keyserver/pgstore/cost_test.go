@@ -115,7 +115,7 @@ func (p *party) post() error {
 	b := body()
 	c := &keyserver.Conversation{ID: keyserver.ConversationID(p.user), Kind: keyapi.KindGroup, Group: p.data[:32], Epoch: p.epoch + 1, TokenHash: p.data[:32]}
 	err := p.s.Update(context.Background(), func(w keyserver.Writer) error {
-		plan := &keyserver.Plan{Body: b, Kind: c.Kind, Conv: c.ID, Group: c.Group, Accounts: []keyapi.Account{p.account, p.next.account}}
+		plan := &keyserver.Plan{Body: b, Kind: c.Kind, Conv: c.ID, Group: c.Group, Sender: p.account, Accounts: []keyapi.Account{p.next.account}}
 		if err := p.check(w, plan); err != nil {
 			return err
 		}
@@ -220,7 +220,7 @@ func cost(b *testing.B, do func(*party) error, n int) {
 		return time.Duration(use.Utime.Nano() + use.Stime.Nano()), theirs
 	}
 	ours, theirs := cpu()
-	before := s.trips.Load()
+	before, statements := s.trips.Load(), s.statements.Load()
 	b.ResetTimer()
 	var left atomic.Int64
 	left.Store(int64(b.N))
@@ -241,4 +241,5 @@ func cost(b *testing.B, do func(*party) error, n int) {
 	b.ReportMetric(float64((o1-ours).Microseconds())/float64(b.N), "us-here/op")
 	b.ReportMetric(float64((t1-theirs).Microseconds())/float64(b.N), "us-there/op")
 	b.ReportMetric(float64(s.trips.Load()-before)/float64(b.N), "trips/op")
+	b.ReportMetric(float64(s.statements.Load()-statements)/float64(s.trips.Load()-before), "statements/trip")
 }

@@ -54,7 +54,26 @@ func (t *tx) Foresee(p *keyserver.Plan) error {
 		names = append(names, lockAccount(p.Pool))
 		reads = append(reads, t.readPool(p.Pool, p.Now)...)
 	}
-	return t.ask(t.locks(names...), reads...)
+	sends := p.Sender != (keyapi.Account{}) && p.User != nobody
+	if sends {
+		reads = append(reads, t.readAccounts([]keyapi.Account{p.Sender})...)
+	}
+	err := t.ask(t.locks(names...), reads...)
+	if err == nil && sends {
+		t.checkSender(p)
+	}
+	return err
+}
+
+// checkSender: the lock of a user is one on the records of the user's accounts,
+// for nobody changes one without it. So who sends locks the inboxes of others and
+// not the own, or all who write to each other would wait for each other. What
+// turns out to be somebody else's is read again, under its own lock.
+func (t *tx) checkSender(p *keyserver.Plan) {
+	key := string(accountKey(p.Sender))
+	if have := t.cache.accounts[key]; t.writing && !t.holds(lockAccount(p.Sender)) && (have == nil || have.User != p.User) {
+		delete(t.cache.accounts, key)
+	}
 }
 
 // The functions below ask for what is not known yet; the answers go into the
@@ -65,7 +84,7 @@ func (t *tx) readUsage(u keyserver.UserID) []read {
 		return nil
 	}
 	c := &counts{}
-	t.cache.usage[u] = c
+	set(&t.cache.usage, u, c)
 	return []read{question(formUsage, func(rows pgx.Rows) error { return fromDatabase(rows.Scan(nil, &c.n, &c.octets)) }, u[:])}
 }
 
@@ -76,10 +95,9 @@ func (t *tx) readSession(u keyserver.UserID, id keyserver.SessionID) []read {
 		return nil
 	}
 	return []read{question(formSessionOf, func(rows pgx.Rows) error {
-		var s *keyserver.Session
-		err := one(&s, 1)(rows)
+		s, err := t.store.sessions.scan(rows)
 		if err == nil {
-			t.cache.sessions[id] = s
+			set(&t.cache.sessions, id, s)
 		}
 		return err
 	}, id[:], u[:])}
@@ -89,7 +107,7 @@ func (t *tx) readVersions(u keyserver.UserID, ids []keyapi.ObjectID) []read {
 	var users, missing [][]byte
 	for _, id := range ids {
 		if _, known := t.cache.objects[objectName{u, id}]; !known {
-			t.cache.objects[objectName{u, id}] = nil
+			set(&t.cache.objects, objectName{u, id}, nil)
 			users, missing = append(users, u[:]), append(missing, bytes.Clone(id[:]))
 		}
 	}
@@ -99,7 +117,7 @@ func (t *tx) readVersions(u keyserver.UserID, ids []keyapi.ObjectID) []read {
 	return []read{{form: formVersion, args: []any{users, missing}, scan: func(rows pgx.Rows) error {
 		v := &keyapi.ObjectVersion{}
 		err := scanVersion(rows, v, nil)
-		t.cache.objects[objectName{u, v.ID}] = v
+		set(&t.cache.objects, objectName{u, v.ID}, v)
 		return err
 	}}}
 }
@@ -111,7 +129,7 @@ func (t *tx) readObjectNotes(u keyserver.UserID) []read {
 	for _, k := range []keyserver.NoteKind{keyserver.NoteQuota, keyserver.NoteMove} {
 		name := noteName{k, string(u[:]), ""}
 		if _, known := t.cache.notes[name]; !known {
-			t.cache.notes[name] = nil
+			set(&t.cache.notes, name, nil)
 			kinds, owners = append(kinds, int16(k)), append(owners, u[:])
 		}
 	}
@@ -122,7 +140,7 @@ func (t *tx) readObjectNotes(u keyserver.UserID) []read {
 		var kind int16
 		n := &storedNote{}
 		err := fromDatabase(rows.Scan(nil, &kind, &n.expires, &n.value))
-		t.cache.notes[noteName{keyserver.NoteKind(kind), string(u[:]), ""}] = n
+		set(&t.cache.notes, noteName{keyserver.NoteKind(kind), string(u[:]), ""}, n)
 		return err
 	}}}
 }
@@ -132,10 +150,10 @@ func (t *tx) readResult(u keyserver.UserID, body keyserver.Hash) []read {
 	if _, known := t.cache.results[name]; known {
 		return nil
 	}
-	t.cache.results[name] = nil
+	set(&t.cache.results, name, nil)
 	return []read{question(formResult, func(rows pgx.Rows) error {
 		r := &result{}
-		t.cache.results[name] = r
+		set(&t.cache.results, name, r)
 		return fromDatabase(rows.Scan(nil, &r.expires, &r.record))
 	}, u[:], body[:])}
 }
@@ -145,11 +163,10 @@ func (t *tx) readConversation(kind keyapi.Kind, id keyserver.ConversationID) []r
 	if _, known := t.cache.talks[name]; known {
 		return nil
 	}
-	t.cache.talks[name] = nil
+	set(&t.cache.talks, name, nil)
 	return []read{question(formConversation, func(rows pgx.Rows) error {
-		var c *keyserver.Conversation
-		err := one(&c, 1)(rows)
-		t.cache.talks[name] = c
+		c, err := t.store.talks.scan(rows)
+		set(&t.cache.talks, name, c)
 		return err
 	}, int16(kind), id[:])}
 }
@@ -158,9 +175,9 @@ func (t *tx) readGroup(group []byte) []read {
 	if _, known := t.cache.groups[string(group)]; known {
 		return nil
 	}
-	t.cache.groups[string(group)] = false
+	set(&t.cache.groups, string(group), false)
 	return []read{question(formGroup, func(pgx.Rows) error {
-		t.cache.groups[string(group)] = true
+		set(&t.cache.groups, string(group), true)
 		return nil
 	}, group)}
 }
@@ -180,7 +197,7 @@ func (t *tx) readAccounts(accounts []keyapi.Account) []read {
 	keys := missing(accounts, func(key string) bool {
 		_, known := t.cache.accounts[key]
 		if !known {
-			t.cache.accounts[key] = nil
+			set(&t.cache.accounts, key, nil)
 		}
 		return known
 	})
@@ -188,11 +205,11 @@ func (t *tx) readAccounts(accounts []keyapi.Account) []read {
 		return nil
 	}
 	return []read{{form: formAccount, args: []any{keys}, scan: func(rows pgx.Rows) error {
-		var a *keyserver.Account
-		if err := one(&a, 1)(rows); err != nil {
+		a, err := t.store.accounts.scan(rows)
+		if err != nil {
 			return err
 		}
-		t.cache.accounts[string(accountKey(a.Account))] = a
+		set(&t.cache.accounts, string(accountKey(a.Account)), a)
 		return nil
 	}}}
 }
@@ -201,7 +218,7 @@ func (t *tx) readInboxes(accounts []keyapi.Account) []read {
 	keys := missing(accounts, func(key string) bool {
 		known := t.cache.inboxes[key] != nil
 		if !known {
-			t.cache.inboxes[key] = &inboxState{}
+			set(&t.cache.inboxes, key, &inboxState{})
 		}
 		return known
 	})
@@ -212,7 +229,7 @@ func (t *tx) readInboxes(accounts []keyapi.Account) []read {
 		var key []byte
 		s := &inboxState{}
 		err := fromDatabase(rows.Scan(nil, &key, &s.last, &s.n, &s.octets))
-		t.cache.inboxes[string(key)] = s
+		set(&t.cache.inboxes, string(key), s)
 		return err
 	}}}
 }
@@ -225,7 +242,7 @@ func (t *tx) readSenders(accounts []keyapi.Account, users ...keyserver.UserID) [
 			name := senderName{key, u}
 			known := t.cache.senders[name] != nil
 			if !known {
-				t.cache.senders[name] = &counts{}
+				set(&t.cache.senders, name, &counts{})
 			}
 			return known
 		}) {
@@ -244,7 +261,7 @@ func (t *tx) readSenders(accounts []keyapi.Account, users ...keyserver.UserID) [
 		if len(user) != len(keyserver.UserID{}) {
 			return errUserID(user)
 		}
-		t.cache.senders[senderName{string(key), keyserver.UserID(user)}] = c
+		set(&t.cache.senders, senderName{string(key), keyserver.UserID(user)}, c)
 		return nil
 	}}}
 }

@@ -13,7 +13,7 @@ import (
 // then. Locks are held until the end of the transaction.
 type lockName string
 
-func lockUser(u keyserver.UserID) lockName           { return lockName("u" + string(u[:])) } // sessions, objects, usage, results, list of accounts
+func lockUser(u keyserver.UserID) lockName           { return lockName("u" + string(u[:])) } // sessions, objects, usage, results, records and list of accounts
 func lockUserName(name string) lockName              { return lockName("n" + name) }
 func lockGroup(group []byte) lockName                { return lockName("g" + string(group)) }
 func lockChallenge(c keyserver.ChallengeID) lockName { return lockName("h" + string(c[:])) }
@@ -54,9 +54,11 @@ func (t *tx) locks(names ...lockName) (rows []int32) {
 	}
 	for _, n := range names {
 		if row := n.stripe(); !t.held[row] {
-			t.held[row] = true
+			set(&t.held, row, true)
 			rows = append(rows, row)
 		}
 	}
 	return rows
 }
+
+func (t *tx) holds(n lockName) bool { return t.held[n.stripe()] }

@@ -96,7 +96,7 @@ func (t *tx) PutObject(u keyserver.UserID, o *keyapi.Object) error {
 		use.add(0, size-int64(old.Size))
 		t.row(formUpdateObject, u[:], o.ID[:], int64(o.Counter), size, hash[:], octets(o.Data), int64(old.Counter))
 	}
-	t.cache.objects[objectName{u, o.ID}] = &keyapi.ObjectVersion{ID: o.ID, Counter: o.Counter, Hash: hash[:], Size: len(o.Data)}
+	set(&t.cache.objects, objectName{u, o.ID}, &keyapi.ObjectVersion{ID: o.ID, Counter: o.Counter, Hash: hash[:], Size: len(o.Data)})
 	return nil
 }
 
@@ -111,7 +111,7 @@ func (t *tx) DeleteObject(u keyserver.UserID, id keyapi.ObjectID) error {
 	}
 	use.add(-1, -int64(old.Size))
 	t.row(formDeleteObject, u[:], id[:], int64(old.Counter))
-	t.cache.objects[objectName{u, id}] = nil
+	set(&t.cache.objects, objectName{u, id}, nil)
 	return nil
 }
 
@@ -161,6 +161,6 @@ func (t *tx) PutTxResult(u keyserver.UserID, body keyserver.Hash, r *keyapi.TxRe
 		return err
 	}
 	t.row(formPutResult, u[:], body[:], seconds(expires), record)
-	t.cache.results[resultName{u, body}] = &result{seconds(expires), record}
+	set(&t.cache.results, resultName{u, body}, &result{seconds(expires), record})
 	return nil
 }

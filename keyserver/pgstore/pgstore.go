@@ -19,6 +19,11 @@ type Store struct {
 	log     *slog.Logger
 	options Options
 	news    *news
+	// What records mean that each request reads.
+	sessions memo[keyserver.Session]
+	accounts memo[keyserver.Account]
+	talks    memo[keyserver.Conversation]
+
 	updates *crowd
 	views   *crowd
 	// quietUntil is when Expire looks again, in seconds since 1970, and expiring

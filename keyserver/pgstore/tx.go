@@ -61,9 +61,7 @@ const (
 )
 
 func (s *Store) newTx(ctx context.Context, c *crowd, alone bool) *tx {
-	return &tx{
-		ctx: ctx, store: s, crowd: c, writing: c.writing, alone: alone, answered: make(chan struct{}, 1), held: map[int32]bool{}, cache: newCache(),
-	}
+	return &tx{ctx: ctx, store: s, crowd: c, writing: c.writing, alone: alone, answered: make(chan struct{}, 1)}
 }
 
 // write puts a statement off. Short octets are copied: they are parts of records
@@ -112,16 +110,27 @@ func question(f *form, scan func(pgx.Rows) error, values ...any) read {
 }
 
 // send sends the writes that were put off, and then the questions, in one go.
-func (t *tx) send(reads ...read) error { return t.ask(nil, reads...) }
+func (t *tx) send(reads ...read) error {
+	t.putOffState()
+	if len(t.pending) == 0 && len(reads) == 0 {
+		return t.broken
+	}
+	return t.exchange(nil, reads)
+}
 
-// ask locks, writes what was put off, and asks.
+// ask locks, sends the writes that were put off, and asks; nothing of it where
+// there is nothing to lock and nothing to ask.
 func (t *tx) ask(locks []int32, reads ...read) error {
-	if t.broken != nil {
+	if len(locks) == 0 && len(reads) == 0 {
 		return t.broken
 	}
 	t.putOffState()
-	if len(locks) == 0 && len(t.pending) == 0 && len(reads) == 0 {
-		return nil
+	return t.exchange(locks, reads)
+}
+
+func (t *tx) exchange(locks []int32, reads []read) error {
+	if t.broken != nil {
+		return t.broken
 	}
 	t.locking, t.writes, t.reads, t.pending = locks, t.pending, reads, nil
 	t.wait(asking)
@@ -200,14 +209,12 @@ func encode(record any) ([]byte, error) {
 	return b, nil
 }
 
-// one scans a record of JSON, behind skip columns, into *into.
-func one[T any](into **T, skip int) func(pgx.Rows) error {
+// one scans a column with a record of JSON into *into.
+func one[T any](into **T, column int) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
-		b := rows.RawValues()[skip]
-		if f := rows.FieldDescriptions()[skip]; f.Format != pgx.BinaryFormatCode {
-			if err := rows.Conn().TypeMap().Scan(f.DataTypeOID, f.Format, b, &b); err != nil {
-				return fromDatabase(err)
-			}
+		b, err := octetsOf(rows, column)
+		if err != nil {
+			return err
 		}
 		r := new(T)
 		if err := json.Unmarshal(b, r); err != nil {
@@ -228,6 +235,14 @@ func each[T any](list *[]T) func(pgx.Rows) error {
 		*list = append(*list, *r)
 		return nil
 	}
+}
+
+// set makes the map if there is none yet.
+func set[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[key] = value
 }
 
 // seconds is a time as it is stored; before 1970 counts as 1970.

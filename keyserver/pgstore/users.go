@@ -94,7 +94,16 @@ func (t *tx) Session(id keyserver.SessionID) (*keyserver.Session, error) {
 		return &own, nil
 	}
 	var s *keyserver.Session
-	record := func() read { return question(formSession, one(&s, 1), id[:]) }
+	record := func() read {
+		return question(formSession, func(rows pgx.Rows) error {
+			known, err := t.store.sessions.scan(rows)
+			if err == nil {
+				own := *known
+				s = &own
+			}
+			return err
+		}, id[:])
+	}
 	if t.writing {
 		return t.session("SELECT user_id FROM sessions WHERE id = $1", id[:], record, &s)
 	}
