@@ -374,3 +374,38 @@ func TestFlaw21_AllWritesAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// What a transaction only expects makes no room, and what it deletes does.
+func TestQuotaCountsWhatChanges(t *testing.T) {
+	l := keyservertest.Unlimited()
+	l.ObjectBytes, l.Objects = 10, 2
+	w := newWorld(t, keyserver.Options{Limits: l})
+	p := w.person("alice")
+	if _, err := p.tx(keyapi.Tx{Put: []keyapi.Object{put("a", 1, "1234567"), put("head", 1, "1")}}); err != nil {
+		t.Fatal(err)
+	}
+	a := keyapi.Expect{ID: objectID("a"), Counter: 1}
+	for name, row := range map[string]struct {
+		tx keyapi.Tx
+		ok bool
+	}{
+		"more octets, expecting":  {keyapi.Tx{Expect: []keyapi.Expect{a}, Put: []keyapi.Object{put("head", 2, "12345")}}, false},
+		"more objects, expecting": {keyapi.Tx{Expect: []keyapi.Expect{a}, Put: []keyapi.Object{put("b", 1, "1")}}, false},
+		"one more, one smaller":   {keyapi.Tx{Put: []keyapi.Object{put("a", 2, "1"), put("b", 1, "1")}}, false},
+		"one in place of another": {keyapi.Tx{Delete: []keyapi.Expect{a}, Put: []keyapi.Object{put("b", 1, "123456789")}}, true},
+	} {
+		_, err := p.tx(row.tx)
+		if row.ok && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !row.ok {
+			wantCode(t, err, keyapi.CodeQuota)
+		}
+		if row.ok { // and back
+			b := keyapi.Expect{ID: objectID("b"), Counter: 1}
+			if _, err := p.tx(keyapi.Tx{Delete: []keyapi.Expect{b}, Put: []keyapi.Object{put("a", 1, "1234567")}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -85,37 +85,40 @@ func (s *Server) changeObjects(w Writer, u UserID, t *keyapi.Tx) error {
 	}
 	var have []keyapi.Expect
 	var grown Usage // by the transaction
-	compare := func(id keyapi.ObjectID, want uint64, n, size int) error {
+	compare := func(id keyapi.ObjectID, want uint64) (there Usage, err error) {
 		v, err := w.ObjectVersion(u, id)
 		if err != nil {
-			return err
+			return there, err
 		}
 		var counter uint64
 		if v != nil {
-			counter, n, size = v.Counter, n-1, size-v.Size
+			counter, there = v.Counter, Usage{Objects: 1, Bytes: int64(v.Size)}
 		}
 		if counter != want {
 			have = append(have, keyapi.Expect{ID: id, Counter: counter})
 		}
-		grown.Objects, grown.Bytes = grown.Objects+n, grown.Bytes+int64(size)
-		return nil
+		return there, nil
 	}
 	for _, e := range t.Expect {
-		before := grown
-		if err := compare(e.ID, e.Counter, 0, 0); err != nil {
+		if _, err := compare(e.ID, e.Counter); err != nil {
 			return err
 		}
-		grown = before // it stays
 	}
 	for i := range t.Put {
-		if err := compare(t.Put[i].ID, t.Put[i].Counter-1, 1, len(t.Put[i].Data)); err != nil {
+		there, err := compare(t.Put[i].ID, t.Put[i].Counter-1)
+		if err != nil {
 			return err
 		}
+		grown.Objects += 1 - there.Objects
+		grown.Bytes += int64(len(t.Put[i].Data)) - there.Bytes
 	}
 	for _, e := range t.Delete {
-		if err := compare(e.ID, e.Counter, 0, 0); err != nil {
+		there, err := compare(e.ID, e.Counter)
+		if err != nil {
 			return err
 		}
+		grown.Objects -= there.Objects
+		grown.Bytes -= there.Bytes
 	}
 	if len(have) > 0 {
 		p := conflict(keyapi.CodeConflict, "objects have changed")
