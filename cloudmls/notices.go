@@ -6,8 +6,13 @@ import (
 	"time"
 )
 
-// maxNotices is how many notices are remembered per account.
-const maxNotices = 64
+const (
+	// maxNotices is how many notices are remembered per account.
+	maxNotices = 64
+	// maxHearsay is how many of them may say what a message said that could not be
+	// opened.
+	maxHearsay = 16
+)
 
 // Notice is something about a conversation, or about a contact, that people
 // should be told.
@@ -46,6 +51,7 @@ type noticeRecord struct {
 	Kind         NoticeKind     `json:"kind"`
 	Account      Account        `json:"account"`
 	Text         string         `json:"text"`
+	Hearsay      bool           `json:"hearsay,omitempty"`
 }
 
 func (c *Client) notedNotices(self Account) (*noticesRecord, error) {
@@ -85,6 +91,12 @@ func (c *Client) keepNotices(ctx context.Context, self Account, list []Notice) e
 			At: n.At.UnixMilli(), Conversation: n.Conversation, Kind: n.Kind, Account: n.Account, Text: shorten(n.Text),
 		})
 	}
+	return c.putNotices(self, r, fresh)
+}
+
+// putNotices remembers notices before those that there are. The caller holds their
+// lock.
+func (c *Client) putNotices(self Account, r *noticesRecord, fresh []noticeRecord) error {
 	r.Notices = append(fresh, r.Notices[:min(len(r.Notices), maxNotices-len(fresh))]...)
 	b, err := encodeRecord(r)
 	if err != nil {
@@ -93,19 +105,45 @@ func (c *Client) keepNotices(ctx context.Context, self Account, list []Notice) e
 	return c.store.Cache("sdk/notices").Put(self.String(), b)
 }
 
-// noteFork remembers that a message came from another state of the group, once
-// per epoch. What says so is not authenticated, since it cannot be opened: it is
-// a reason to tell people, and none to give the group up.
-func (c *Client) noteFork(ctx context.Context, self Account, id ConversationID, epoch uint64) error {
+// keepHearsay remembers what a message said that could not be opened, and so may
+// say what anybody likes who has seen one: it is a reason to tell people, and none
+// to give the group up. There is one of a kind per conversation, the last, and few
+// altogether, so that nobody can push out what is known.
+func (c *Client) keepHearsay(ctx context.Context, self Account, n Notice) error {
+	unlock, err := c.locks.lock(context.WithoutCancel(ctx), "notices\x00"+self.String())
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	r, err := c.notedNotices(self)
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("a message of epoch %d was made in another state of the group than ours", epoch)
-	for _, n := range r.Notices {
-		if n.Kind == NoticeFork && n.Conversation == id && n.Text == text {
-			return nil
+	fresh := noticeRecord{At: n.At.UnixMilli(), Conversation: n.Conversation, Kind: n.Kind, Text: shorten(n.Text), Hearsay: true}
+	rest, count := r.Notices[:0], 0
+	for _, have := range r.Notices {
+		switch {
+		case !have.Hearsay:
+		case have.Kind == fresh.Kind && have.Conversation == fresh.Conversation:
+			if have.Text == fresh.Text {
+				return nil
+			}
+			continue
+		default:
+			if count++; count >= maxHearsay {
+				continue
+			}
 		}
+		rest = append(rest, have)
 	}
-	return c.keepNotices(ctx, self, []Notice{{At: c.now(), Conversation: id, Kind: NoticeFork, Text: text}})
+	r.Notices = rest
+	return c.putNotices(self, r, []noticeRecord{fresh})
+}
+
+// noteFork remembers that a message came from another state of the group.
+func (c *Client) noteFork(ctx context.Context, self Account, id ConversationID, epoch uint64) error {
+	return c.keepHearsay(ctx, self, Notice{
+		At: c.now(), Conversation: id, Kind: NoticeFork,
+		Text: fmt.Sprintf("a message of epoch %d was made in another state of the group than ours", epoch),
+	})
 }
