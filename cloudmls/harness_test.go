@@ -264,6 +264,27 @@ func (d *device) ensureGroup(id ConversationID, members ...*device) *Conversatio
 	return s
 }
 
+// newPair is a world with Alice and Bob in a group that she made.
+func newPair(t *testing.T) (w *world, alice, bob *device, id ConversationID) {
+	t.Helper()
+	w = newWorld(t)
+	alice, bob, id = w.user("alice"), w.user("bob"), newID(t)
+	alice.ensureGroup(id, bob)
+	bob.cleanSync()
+	return w, alice, bob, id
+}
+
+// newTrio is newPair with Carol.
+func newTrio(t *testing.T) (w *world, alice, bob, carol *device, id ConversationID) {
+	t.Helper()
+	w = newWorld(t)
+	alice, bob, carol, id = w.user("alice"), w.user("bob"), w.user("carol"), newID(t)
+	alice.ensureGroup(id, bob, carol)
+	bob.cleanSync()
+	carol.cleanSync()
+	return w, alice, bob, carol, id
+}
+
 func (d *device) mustSync() SyncResult {
 	d.t.Helper()
 	r, err := d.Sync(d.t.Context(), d.self)

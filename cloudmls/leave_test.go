@@ -65,11 +65,7 @@ func TestLeave(t *testing.T) {
 // TestLeaveIsDoneByASync: nobody has to write for it.
 func TestLeaveIsDoneByASync(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
-	id := newID(t)
-	alice.ensureGroup(id, bob, carol)
-	carol.cleanSync()
+	w, alice, bob, carol, id := newTrio(t)
 	if err := carol.Leave(t.Context(), carol.self, id); err != nil {
 		t.Fatal(err)
 	}
@@ -91,12 +87,8 @@ func TestLeaveIsDoneByASync(t *testing.T) {
 // came makes it void; it is proposed again in the new epoch.
 func TestThreat25_LeavingIsProposedAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob, carol, dave := w.user("alice"), w.user("bob"), w.user("carol"), w.user("dave")
-	id := newID(t)
-	alice.ensureGroup(id, bob, carol)
-	carol.cleanSync()
-	bob.cleanSync()
+	w, alice, bob, carol, id := newTrio(t)
+	dave := w.user("dave")
 	raced := false
 	w.wire.set(func(e *exchange) bool {
 		if raced || !e.is("POST", "/v1/tx") || !isCommit(t, e, alice) {
@@ -126,12 +118,7 @@ func TestThreat25_LeavingIsProposedAgain(t *testing.T) {
 // 9420 recommends; it is followed by all.
 func TestLeaveByReference(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
-	id := newID(t)
-	alice.ensureGroup(id, bob, carol)
-	bob.cleanSync()
-	carol.cleanSync()
+	_, alice, bob, carol, id := newTrio(t)
 	if err := carol.Leave(t.Context(), carol.self, id); err != nil {
 		t.Fatal(err)
 	}
@@ -216,12 +203,8 @@ func TestFullInboxKeepsNobodyIn(t *testing.T) {
 // whom the leaver did not send the proposal to, can follow it.
 func TestLeaverIsRemovedByAnyCommit(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob, carol, dave := w.user("alice"), w.user("bob"), w.user("carol"), w.user("dave")
-	id := newID(t)
-	alice.ensureGroup(id, bob, carol)
-	bob.cleanSync()
-	carol.cleanSync()
+	w, alice, bob, carol, id := newTrio(t)
+	dave := w.user("dave")
 	conv, err := carol.member(t.Context(), carol.self, id)
 	if err != nil {
 		t.Fatal(err)
@@ -256,12 +239,8 @@ func TestLeaverIsRemovedByAnyCommit(t *testing.T) {
 // others only would cut off the rest.
 func TestProposalsOfOthersAreNotReferredTo(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob, carol, dave := w.user("alice"), w.user("bob"), w.user("carol"), w.user("dave")
-	id := newID(t)
-	alice.ensureGroup(id, bob, carol)
-	bob.cleanSync()
-	carol.cleanSync()
+	w, alice, bob, carol, id := newTrio(t)
+	dave := w.user("dave")
 	conv, err := carol.member(t.Context(), carol.self, id)
 	if err != nil {
 		t.Fatal(err)

@@ -147,12 +147,8 @@ func TestThreat33_Dialog(t *testing.T) {
 // TestRepairRequestsAreAuthentic: nobody but a member asks for itself, and once.
 func TestRepairRequestsAreAuthentic(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob, carol, mallory := w.user("alice"), w.user("bob"), w.user("carol"), w.user("mallory")
-	id := newID(t)
-	alice.ensureGroup(id, bob, carol)
-	bob.cleanSync()
-	carol.cleanSync()
+	w, alice, bob, carol, id := newTrio(t)
+	mallory := w.user("mallory")
 	conv, err := bob.member(t.Context(), bob.self, id)
 	if err != nil {
 		t.Fatal(err)
@@ -225,11 +221,7 @@ func TestRepairRequestsAreAuthentic(t *testing.T) {
 // roll-back, since the state says so itself.
 func TestLostStateIsRepaired(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob := w.user("alice"), w.user("bob")
-	id := newID(t)
-	alice.ensureGroup(id, bob)
-	bob.cleanSync()
+	w, alice, bob, id := newPair(t)
 	old := alice.encrypt(id, "before")
 	group := bob.state(id).group(t, bob)
 	err := bob.update(t.Context(), bob.self, func(_ *state.Tx, v *view) error {
@@ -287,12 +279,7 @@ func TestRepairAsksAgain(t *testing.T) {
 // nobody is added, history stays.
 func TestReplace(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
-	id := newID(t)
-	alice.ensureGroup(id, bob, carol)
-	bob.cleanSync()
-	carol.cleanSync()
+	_, alice, bob, carol, id := newTrio(t)
 	alice.splitCommit(id)
 	old := alice.encrypt(id, "in the old group")
 	carol.mustSync()
@@ -326,11 +313,8 @@ func TestReplace(t *testing.T) {
 // in it is refused.
 func TestBranchIsAccepted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob, mallory := w.user("alice"), w.user("bob"), w.user("mallory")
-	id := newID(t)
-	alice.ensureGroup(id, bob)
-	bob.cleanSync()
+	w, alice, bob, id := newPair(t)
+	mallory := w.user("mallory")
 	conv, err := alice.member(t.Context(), alice.self, id)
 	if err != nil {
 		t.Fatal(err)

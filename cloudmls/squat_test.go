@@ -87,12 +87,7 @@ func TestNobodySquatsOnADialog(t *testing.T) {
 // from then on, and is let in again where it is in the new roster.
 func TestReplacedBehindOnesBack(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
-	id := newID(t)
-	alice.ensureGroup(id, bob, carol)
-	bob.cleanSync()
-	carol.cleanSync()
+	w, alice, bob, carol, id := newTrio(t)
 	w.wire.set(nil, func(e *exchange) { // the key server keeps the Welcome from Carol
 		if !e.is("GET", "/v1/delivery/email/"+carol.self.ID) || e.status != 200 {
 			return
@@ -294,11 +289,7 @@ func TestRepairAfterARotation(t *testing.T) {
 // as it wants.
 func TestWaitingProposalsAreBounded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	alice, bob := w.user("alice"), w.user("bob")
-	id := newID(t)
-	alice.ensureGroup(id, bob)
-	bob.cleanSync()
+	_, alice, bob, id := newPair(t)
 	conv, err := bob.member(t.Context(), bob.self, id)
 	if err != nil {
 		t.Fatal(err)
