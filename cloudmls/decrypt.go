@@ -172,22 +172,31 @@ func (c *Client) neverOpens(ctx context.Context, self Account, group []byte, epo
 		return err
 	}
 	for _, conv := range records {
-		reason := NeverBeforeJoin
-		for _, p := range conv.Past {
-			if !bytes.Equal(p.Group, group) {
-				continue
-			}
-			if epoch < p.JoinEpoch {
-				return &NeverError{Reason: reason}
-			}
-			reason = NeverAfterRemoval
-			if !bytes.Equal(conv.Group, group) && epoch > p.Epoch {
-				return &NeverError{Reason: NeverAfterRemoval}
-			}
+		if err := conv.neverOpens(group, epoch); err != nil {
+			return err
 		}
-		if bytes.Equal(conv.Group, group) && epoch < conv.JoinEpoch {
+	}
+	return nil
+}
+
+// neverOpens gives a *NeverError for an epoch of one of the conversation's groups
+// that the account was not in.
+func (r *conversationRecord) neverOpens(group []byte, epoch uint64) error {
+	reason := NeverBeforeJoin
+	for _, p := range r.Past {
+		if !bytes.Equal(p.Group, group) {
+			continue
+		}
+		if epoch < p.JoinEpoch {
 			return &NeverError{Reason: reason}
 		}
+		reason = NeverAfterRemoval
+		if !bytes.Equal(r.Group, group) && epoch > p.Epoch {
+			return &NeverError{Reason: NeverAfterRemoval}
+		}
+	}
+	if bytes.Equal(r.Group, group) && epoch < r.JoinEpoch {
+		return &NeverError{Reason: reason}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // maxRetryable is how many messages that could not be opened yet are remembered
@@ -17,6 +18,10 @@ import (
 const (
 	maxRetryable = 4096
 	makeRoom     = 256
+	// unknownFor is how long after it was first tried a message is remembered
+	// whose group has not become known: as long as a KeyPackage lasts that a
+	// Welcome could come for.
+	unknownFor = 90 * 24 * time.Hour
 )
 
 // waitingRecord is a local record: a message that Decrypt could not open yet.
@@ -118,8 +123,8 @@ func (c *Client) waitingRefs() (waitingList, error) {
 // ErrNotYet on this device, and now would not: their group or epoch is known
 // since, or it is known that they never open. It is worth asking after a Sync,
 // after AcceptIdentity and after Maintain, and needs no network. At most 4,096
-// messages are remembered; a caller that has more tries the others again by
-// itself.
+// messages are remembered, and those of a group that is unknown for 90 days; a
+// caller that has more tries the others again by itself.
 func (c *Client) Retryable(ctx context.Context, self Account) ([][32]byte, error) {
 	self, err := c.own(ctx, self)
 	if err != nil {
@@ -147,33 +152,100 @@ func (c *Client) Retryable(ctx context.Context, self Account) ([][32]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("waiting messages: %w", err)
 	}
-	var now [][32]byte
+	if len(all) == 0 {
+		return nil, nil
+	}
+	known, err := c.waitingGroups(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	var ready [][32]byte
+	var over []string
 	for _, m := range all {
-		_, alone := c.store.Version(epochKey(self, m.Group, m.Epoch))
-		decided := alone
-		if !decided {
-			h, err := c.history(ctx, self, m.Group)
-			if err != nil {
-				return nil, err
-			}
-			_, decided = h.bundleOf(m.Epoch)
-		}
-		if !decided {
-			err := c.neverOpens(ctx, self, m.Group, m.Epoch)
-			if err != nil && !isNever(err) {
-				return nil, err
-			}
-			if decided = err != nil; !decided {
-				if decided, err = c.removedFrom(ctx, self, m.Group); err != nil {
-					return nil, err
-				}
-			}
-		}
-		if decided {
-			now = append(now, m.ref)
+		decided, err := known.decides(ctx, m.Group, m.Epoch)
+		switch {
+		case err != nil:
+			return nil, err
+		case decided:
+			ready = append(ready, m.ref)
+		case len(known.serves[string(m.Group)]) == 0 && c.now().Sub(time.UnixMilli(m.At)) >= unknownFor:
+			over = append(over, self.String()+"\x00"+hex.EncodeToString(m.ref[:]))
 		}
 	}
-	return now, nil
+	if err := c.forgetWaiting(over); err != nil {
+		return nil, err
+	}
+	return ready, nil
+}
+
+// forgetWaiting forgets messages by name.
+func (c *Client) forgetWaiting(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	if err := c.store.Cache("sdk/waiting").DeleteAll(names); err != nil {
+		return fmt.Errorf("waiting messages: %w", err)
+	}
+	list, err := c.waitingRefs()
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range names {
+		delete(list, name)
+	}
+	return nil
+}
+
+// waitingGroups is what an account knows of groups, read once for all messages.
+type waitingGroups struct {
+	c       *Client
+	self    Account
+	serves  map[string][]*conversationRecord // by group: the conversations that it serves or served
+	history map[string]*historyRecord        // by group, as far as it was read
+}
+
+func (c *Client) waitingGroups(ctx context.Context, self Account) (*waitingGroups, error) {
+	records, err := c.conversations(ctx, self)
+	if err != nil {
+		return nil, err
+	}
+	g := &waitingGroups{c: c, self: self, serves: map[string][]*conversationRecord{}, history: map[string]*historyRecord{}}
+	for _, r := range records {
+		groups := map[string]bool{string(r.Group): true}
+		for _, p := range r.Past {
+			groups[string(p.Group)] = true
+		}
+		for group := range groups {
+			g.serves[group] = append(g.serves[group], r)
+		}
+	}
+	return g, nil
+}
+
+// decides tells whether a message of an epoch opens now, or never will.
+func (g *waitingGroups) decides(ctx context.Context, group []byte, epoch uint64) (bool, error) {
+	if _, alone := g.c.store.Version(epochKey(g.self, group, epoch)); alone {
+		return true, nil
+	}
+	h := g.history[string(group)]
+	if h == nil {
+		var err error
+		if h, err = g.c.history(ctx, g.self, group); err != nil {
+			return false, err
+		}
+		g.history[string(group)] = h
+	}
+	if _, bundled := h.bundleOf(epoch); bundled || epoch < h.From {
+		return true, nil
+	}
+	for _, r := range g.serves[string(group)] {
+		if r.neverOpens(group, epoch) != nil || bytes.Equal(r.Group, group) && r.Removed != 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // knowsGroup tells whether a group serves or served a conversation here.

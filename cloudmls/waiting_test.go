@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 )
 
 // TestManyWaitingMessages: of more messages than are remembered, the ones that were
@@ -67,4 +68,40 @@ func TestManyWaitingMessages(t *testing.T) {
 	bob.retryable(1)
 	bob.reads(message, "after the flood", alice)
 	bob.retryable(0)
+}
+
+// TestUnknownGroupsAreForgotten: a message whose group never becomes known is not
+// remembered for ever, one of a known group is.
+func TestUnknownGroupsAreForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := alice.ensureGroup(newID(t), bob).ID
+	bob.cleanSync()
+	wait := func(name string, group []byte, reason NotYetReason) {
+		t.Helper()
+		if err := bob.noteWaiting(bob.self, sha256.Sum256([]byte(name)), group, 1000, &NotYetError{Reason: reason}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remembered := func(want int) {
+		t.Helper()
+		bob.retryable(0)
+		n := 0
+		err := bob.Client.store.Cache("sdk/waiting").ForEach(func(string, []byte) error { n++; return nil })
+		if list, e := bob.waitingRefs(); err != nil || e != nil || n != want || len(list) != want {
+			t.Errorf("%d on the disk, %d in memory (%v, %v); want %d", n, len(list), err, e, want)
+		}
+	}
+	wait("bogus", []byte("nobody's group"), NotYetGroup)
+	wait("early", bob.state(id).group(t, bob), NotYetEpoch)
+	w.clock.advance(unknownFor - time.Hour)
+	wait("bogus", []byte("nobody's group"), NotYetGroup) // as whoever looks at it again does
+	remembered(2)
+	w.clock.advance(time.Hour)
+	remembered(1)
+	bob.crash()
+	remembered(1)
+	wait("bogus", []byte("nobody's group"), NotYetGroup)
+	remembered(2)
 }
