@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -17,16 +18,21 @@ const (
 )
 
 // leafAge is how old the keys of the account's leaf are, from when this account
-// had them in the group.
+// had them in the group. Those of the future were made by a device whose clock was
+// wrong: nobody knows, so they are as old as can be.
 func (c *Client) leafAge(self Account, conv *conversationRecord) time.Duration {
+	now := c.now()
 	made := time.UnixMilli(conv.Updated)
 	if m, ok := rosterFind(conv.Members, self); ok && m.Certified != 0 {
 		made = time.Unix(m.Certified, 0).Add(clockSkew)
-		if since := time.UnixMilli(conv.Since); since.After(made) {
+		if since := time.UnixMilli(conv.Since); since.After(made) && !since.After(now) {
 			made = since // a KeyPackage that waited was nobody's leaf
 		}
 	}
-	return c.now().Sub(made)
+	if age := now.Sub(made); age >= -clockAgreement {
+		return age
+	}
+	return math.MaxInt64
 }
 
 // renewable tells whether the account's leaf is to be renewed although nobody

@@ -242,3 +242,38 @@ func TestSignOutKeepsTheData(t *testing.T) {
 	t.Cleanup(func() { c.Close() })
 	bob.reads(alice.encrypt(id, "and on"), "and on", alice)
 }
+
+// TestFlaw06_KeysOfTheFuture: a leaf that was made by a device whose clock was ahead
+// by a year is renewed by the next message, once, and not in a year.
+func TestFlaw06_KeysOfTheFuture(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]bool{"a group from before": true, "a group from then": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			alice, bob := w.user("alice"), w.user("bob")
+			own := &clock{t: w.clock.now()}
+			alice.Client.o.Now = own.now
+			var id ConversationID
+			if before {
+				id = alice.ensureGroup(newID(t), bob).ID
+			}
+			own.advance(400 * day)
+			if !before {
+				id = alice.ensureGroup(newID(t)).ID // nobody's KeyPackage is good next year
+			}
+			alice.encrypt(id, "dated next year")
+			ahead := alice.state(id).Epoch
+			own.advance(-400 * day)
+			for _, text := range []string{"dated today", "once is enough"} {
+				alice.encrypt(id, text)
+				if now := alice.state(id).Epoch; now != ahead+1 {
+					t.Errorf("%s: epoch %d, want %d", text, now, ahead+1)
+				}
+			}
+			alice.ensureGroup(id, bob)
+			bob.cleanSync()
+			bob.reads(alice.encrypt(id, "hello"), "hello", alice)
+		})
+	}
+}
