@@ -166,6 +166,7 @@ func (t *tx) Acknowledge(a keyapi.Account, seq uint64) error {
 	until := int64(min(seq, math.MaxInt64))
 	done := map[keyserver.UserID]*counts{}
 	n := int64(0)
+	var dropped [][]byte
 	err = t.send(question(formWaiting, func(rows pgx.Rows) error {
 		var from, message []byte
 		var size int64
@@ -181,7 +182,7 @@ func (t *tx) Acknowledge(a keyapi.Account, seq uint64) error {
 		}
 		done[u].add(1, size)
 		n++
-		t.cache.dropped = append(t.cache.dropped, bytes.Clone(message))
+		dropped = append(dropped, bytes.Clone(message))
 		return nil
 	}, key, until))
 	if err != nil || n == 0 {
@@ -194,6 +195,7 @@ func (t *tx) Acknowledge(a keyapi.Account, seq uint64) error {
 		t.cache.senders[senderName{string(key), u}].add(-c.n, -c.octets)
 		s.add(-c.n, -c.octets)
 	}
+	t.cache.dropped = append(t.cache.dropped, dropped...)
 	t.row(formAcknowledge, key, until, n)
 	return nil
 }
