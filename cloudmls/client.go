@@ -37,6 +37,7 @@ type Client struct {
 	synced   map[Account]Moment         // of the Sync that began last of those that went through
 	named    map[string]naming          // what the key server said of identity keys lately
 	resting  map[string]time.Time       // by conversationLock: when mend last failed
+	behind   map[string]behindMark      // by conversationLock: see noteBehind
 	deleted  []ConversationID           // see DeletedHistory
 	waiting  waitingList                // messages that could not be opened yet; nil: not read yet
 }
@@ -104,6 +105,7 @@ func newClient(s *state.Store, o Options) (*Client, error) {
 	c := &Client{
 		o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{},
 		synced: map[Account]Moment{}, named: map[string]naming{}, taken: map[string]taken{}, blocks: map[string]generationBlock{}, resting: map[string]time.Time{},
+		behind: map[string]behindMark{},
 	}
 	if err := c.markDevice(); err != nil {
 		return nil, err

@@ -152,6 +152,9 @@ func (c *Client) findEpoch(ctx context.Context, self Account, group []byte, epoc
 		return nil, err
 	}
 	if known {
+		if err := c.noteBehind(ctx, self, group, epoch); err != nil {
+			return nil, err
+		}
 		return nil, &NotYetError{Reason: NotYetEpoch}
 	}
 	return nil, &NotYetError{Reason: NotYetGroup}

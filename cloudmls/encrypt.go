@@ -160,7 +160,7 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 	}
 	old := c.leafAge(self, conv) >= updateAfter
 	many := b != nil && (b.Next == b.End || !c.isFresh(self, b)) && b.End+blockSize > updateAfterMessages
-	renew := old || many || conv.Renew
+	renew := old || many || conv.Renew || c.isBehind(self, conv)
 	wishes := len(conv.Wishes) > 0 && !c.restsFrom(self, conv.ID)
 	if !renew && !wishes {
 		return conv, nil

@@ -327,10 +327,13 @@ func TestThreat31_CommitWithheld(t *testing.T) {
 	if state := s.bob.state(group); state.Epoch != 1 {
 		t.Errorf("Bob is in epoch %d", state.Epoch)
 	}
-	err := s.bob.Remove(t.Context(), s.bob.self, group, accounts(s.carol))
-	if err == nil || errors.Is(err, ErrNoConversation) || errors.Is(err, ErrNotMember) {
+	if err := s.bob.Remove(t.Context(), s.bob.self, group, accounts(s.carol)); !errors.Is(err, ErrBroken) {
 		t.Errorf("Bob commits into an epoch that has ended: %v", err)
 	}
+	if b, err := s.bob.Encrypt(t.Context(), s.bob.self, group, []byte("to whom?"), nil); !errors.Is(err, ErrBroken) || b != nil {
+		t.Errorf("Bob still encrypts: %v", err)
+	}
+	s.bob.isStalled(group)
 	if withheld.Hits() == 0 || noWinner.Hits() == 0 {
 		t.Error("nothing was withheld")
 	}
@@ -347,10 +350,89 @@ func TestThreat31_CommitWithheld(t *testing.T) {
 		}
 	}
 	s.evil.StopAll()
-	s.bob.cleanSync()
+	if r := s.bob.cleanSync(); !r.tells(NoticeRepaired, Account{}) {
+		t.Errorf("Bob is not told that it came: %+v", r)
+	}
 	s.bob.reads(later, "in the next epoch", s.alice)
 	if err := s.bob.Remove(t.Context(), s.bob.self, group, accounts(s.carol)); err != nil {
 		t.Errorf("after the Commit came: %v", err)
+	}
+}
+
+// isStalled checks that a conversation is broken because a Commit is withheld, and
+// that people are told so.
+func (d *device) isStalled(id ConversationID) {
+	d.t.Helper()
+	conv, err := d.reader(d.t.Context(), d.self).conversation(id)
+	if err != nil || conv.BrokenKind != ProblemWithheld || !d.state(id).Broken {
+		d.t.Errorf("%s: broken %q as %q, %v; want a Commit that is withheld", d.self, conv.Broken, conv.BrokenKind, err)
+	}
+	if !slices.ContainsFunc(d.notices(NoticeStalled), func(n Notice) bool { return n.Conversation == id && n.Text == conv.Broken }) {
+		d.t.Errorf("%s: not told: %+v", d.self, d.notices(NoticeStalled))
+	}
+}
+
+// TestThreat31_WhoOnlySends: the removal of a member is withheld from another, who
+// makes no Commits, only messages. It is told by the first message of the next
+// epoch, and before another message goes to the one who is out.
+func TestThreat31_WhoOnlySends(t *testing.T) {
+	t.Parallel()
+	s := newSettled(t)
+	group := s.groups[0]
+	fromAlice := func(d *keyapi.Delivery) bool { return d.Sender == s.alice.self }
+	s.evil.Withhold(s.bob.self, fromAlice)
+	s.evil.Always(evil.From(evil.To("POST", "/v1/tx"), "bob"), func(e *evil.Exchange, serve func()) {
+		if serve(); e.Status == 409 {
+			p := decodeJSON[keyapi.Problem](t, e.Answered)
+			p.Winner = nil
+			e.Answered = encodeJSON(t, p)
+		}
+	})
+	if err := s.alice.Remove(t.Context(), s.alice.self, group, accounts(s.carol)); err != nil {
+		t.Fatal(err)
+	}
+	s.bob.encrypt(group, "nothing shows it yet")
+	later := s.alice.encrypt(group, "Carol is out")
+	s.bob.notYet(later, NotYetEpoch)
+	if l := s.bob.notices(NoticeStalled); len(l) != 1 || l[0].Conversation != group || s.bob.state(group).Broken {
+		t.Errorf("%+v; want it told, and nothing broken by what anybody could say", l)
+	}
+	if b, err := s.bob.Encrypt(t.Context(), s.bob.self, group, []byte("Carol reads this"), nil); !errors.Is(err, ErrBroken) || b != nil {
+		t.Errorf("Bob writes to somebody who was removed: %v", err)
+	}
+	s.bob.isStalled(group)
+	s.evil.StopAll()
+	if r := s.bob.cleanSync(); !r.tells(NoticeRepaired, Account{}) {
+		t.Errorf("%+v", r)
+	}
+	s.bob.reads(later, "Carol is out", s.alice)
+	s.alice.reads(s.bob.encrypt(group, "I see"), "I see", s.bob)
+}
+
+// TestThreat31_ForgedEpochs: that others are in a later epoch can be said by whoever
+// has seen a ciphertext. It costs the group one Commit a day, and one notice.
+func TestThreat31_ForgedEpochs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := alice.ensureDialog(bob)
+	bob.cleanSync()
+	forged := outOf(t, alice.encrypt(id, "hello"), 1<<40)
+	for range 3 {
+		bob.notYet(forged, NotYetEpoch)
+		alice.mustSync()
+		alice.reads(bob.encrypt(id, "goes on"), "goes on", bob)
+	}
+	if s := bob.state(id); s.Epoch != 2 || s.Broken {
+		t.Errorf("%+v; want one Commit", s)
+	}
+	if l := bob.notices(NoticeStalled); len(l) != 1 {
+		t.Errorf("%+v", l)
+	}
+	w.clock.advance(behindAgain)
+	bob.encrypt(id, "a day later")
+	if e := bob.state(id).Epoch; e != 3 {
+		t.Errorf("epoch %d a day later", e)
 	}
 }
 
