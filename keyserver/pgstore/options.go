@@ -7,8 +7,9 @@
 // the user, account, conversation or other thing hashes to, whether the thing
 // exists or not. So READ COMMITTED, where each statement sees what was committed
 // before it, gives serializable transactions, and waiting takes the place of
-// starting over. Databases with another idea of READ COMMITTED run with
-// Options.Serializable; docs/guide says which.
+// starting over. Transactions of which no two have a lock in common may share
+// one of the database (group.go). Databases with another idea of READ COMMITTED
+// run with Options.Serializable, where none is shared; docs/guide says which.
 package pgstore
 
 import (
