@@ -41,7 +41,9 @@ func (s *Server) gateLarge(c huma.Context, next func(huma.Context)) {
 	body := &receivedBody{gate: &s.large, user: u}
 	defer body.drop()
 	if p := body.receive(r, http.NewResponseController(w), limit, receiveWindow); p != nil {
-		w.Header().Set("Connection", "close") // nothing else is read of it
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // nothing else is read of it
+		}
 		writeProblem(w, p)
 		return
 	}
