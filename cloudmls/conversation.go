@@ -38,7 +38,9 @@ type Conversation struct {
 	// HistoryDays is how many days messages of the conversation can be read at
 	// least; afterwards the keys to them are destroyed on all devices of all
 	// members, by Maintain. 0 is for ever where the conversation is new, and any
-	// where it exists: a policy never changes (*HistoryError).
+	// where it exists: a policy never changes (*HistoryError), except that the
+	// other side of a dialog may begin it anew with another one (NoticeReplaced
+	// says so).
 	HistoryDays uint32
 }
 

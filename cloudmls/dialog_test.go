@@ -243,3 +243,38 @@ func TestWrongConversationsAreRefused(t *testing.T) {
 		t.Errorf("%d KeyPackages were used up", n)
 	}
 }
+
+// TestDialogsHistoryIsToldWhenItChanges: the other side begins a dialog anew, and
+// its messages are kept for ever from then on. That is theirs to choose, as they
+// can keep what they like anyway; nobody is left in the belief that they are not.
+func TestDialogsHistoryIsToldWhenItChanges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, mallory := w.user("alice"), w.user("bob"), w.user("mallory")
+	s, err := alice.Ensure(t.Context(), alice.self, Conversation{Kind: KindDialog, Members: accounts(bob), HistoryDays: 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.cleanSync()
+	who, err := alice.identity(t.Context(), alice.self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := w.forger()
+	f.identity = who.private()
+	for _, tt := range []struct {
+		days uint32
+		want string
+	}{
+		{0, "; its messages are kept for ever, those of the one before for 30 days"},
+		{0, ""},
+		{7, "; its messages are kept for 7 days, those of the one before for ever"},
+	} {
+		d, _ := f.welcome(alice.self, binding{kind: KindDialog, conversation: s.ID, origin: w.ks.Origin, days: tt.days}, bob)
+		w.deliver(bob, mallory, d)
+		told := bob.notices(NoticeReplaced)
+		if len(told) == 0 || told[0].Text != "another group serves the conversation now"+tt.want || bob.state(s.ID).HistoryDays != tt.days {
+			t.Errorf("kept for %d days: told %+v", bob.state(s.ID).HistoryDays, told)
+		}
+	}
+}

@@ -118,7 +118,7 @@ func (e *BadKeyPackageError) Error() string {
 func (e *BadKeyPackageError) Unwrap() error { return e.Err }
 
 // HistoryError says that a conversation exists with another history policy than
-// the one that was asked for; a policy never changes. Days as in
+// the one that was asked for; that of a group never changes. Days as in
 // Conversation.HistoryDays.
 type HistoryError struct{ Have, Want uint32 }
 

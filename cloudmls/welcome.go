@@ -159,13 +159,28 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, signer mls.Mem
 	if len(conv.Group) > 0 && !bytes.Equal(conv.Group, []byte(g.ID())) {
 		replaced = now
 		result.Replaced = append(result.Replaced, conv.ID)
-		result.tell(c, conv.ID, NoticeReplaced, d.Sender, "another group serves the conversation now")
+		result.tell(c, conv.ID, NoticeReplaced, d.Sender, "another group serves the conversation now"+changedHistory(conv.Days, b.days))
 	}
 	if err := v.retire(conv, epoch, now); err != nil {
 		return nil, err
 	}
 	conv.Replaced = replaced
 	return conv, nil
+}
+
+// changedHistory says, for people, that a dialog's next group keeps history for
+// another time than the one before: whoever began it anew chose that alone.
+func changedHistory(before, now uint32) string {
+	if before == now {
+		return ""
+	}
+	text := func(days uint32) string {
+		if days == 0 {
+			return "for ever"
+		}
+		return fmt.Sprintf("for %d days", days)
+	}
+	return "; its messages are kept " + text(now) + ", those of the one before " + text(before)
 }
 
 // retire ends the own part in the group that serves a conversation and makes the
