@@ -145,6 +145,15 @@ func TestRegressions(t *testing.T) {
 			{Op: "leave", U: 1, D: 2, C: 2, N: 8},
 			{Op: "replace", U: 2, D: 2, C: 1, N: 14},
 		}},
+		// MODEL_SEED=51201. Entered after the identity key was replaced, by a KeyPackage of
+		// the key before, and written in before the leaf could be renewed.
+		"a leaf of the key before": {Users: 4, Devices: 1, Steps: []step{
+			{Op: "group", U: 3, V: []int{2, 1}},
+			{Op: "send", U: 2, D: 1, C: 2, N: 1},
+			{Op: "rotate", U: 1, D: 1, C: 3, N: 13, Crash: "update-noted", Passes: 2},
+			{Op: "read", U: 1, C: 1, N: 12},
+			{Op: "send", U: 1, C: 2, N: 2, Faults: []fault{{unanswered, 0}}},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

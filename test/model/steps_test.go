@@ -229,6 +229,7 @@ func (w *world) said(f *frame, t *talk, text string, sealed []byte, sure map[clo
 	}
 	m := &message{
 		n: len(w.messages), text: text, sealed: sealed, id: t.id, from: f.d.u.self, members: p.Members, epoch: p.Epoch, at: w.now,
+		old: f.d.u.rotated && f.troubled,
 	}
 	w.messages = append(w.messages, m)
 	w.note("%s: that was %s, for %v", f.d.name, m, m.members)
@@ -310,7 +311,7 @@ func (w *world) judge(d *device, m *message, p *cloudmls.Plaintext, clean bool) 
 		switch {
 		case (x == cloudmls.WarningLate || x == cloudmls.WarningAway) && w.mayBeLate(m):
 		case x == cloudmls.WarningIdentityUnknown && !clean:
-		case x == cloudmls.WarningIdentityChanged && w.rotated && (!w.healthy || w.skewed):
+		case x == cloudmls.WarningIdentityChanged && w.rotated && (!w.healthy || w.skewed || m.old):
 		default:
 			w.fail("%s: %s: warning: %v", d.name, m, x)
 		}
@@ -493,7 +494,7 @@ func (w *world) maintain(f *frame) {
 func (w *world) rotate(f *frame) {
 	ctx := context.Background()
 	if c := f.running(ctx); c != nil {
-		w.rotated = true
+		w.rotated, f.d.u.rotated = true, true
 		o := cloudmls.RotateOptions{}
 		if f.step.N%2 == 1 {
 			o.Devices = []string{}

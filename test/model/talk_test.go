@@ -52,6 +52,10 @@ type message struct {
 	members []cloudmls.Account // who may read it, as the sender's own copy says
 	epoch   uint64
 	at      time.Time // by the key server's clock
+	// old: it may be signed by an identity key that was replaced, for the leaf could
+	// not be renewed before it was sent. To whoever has entered the group since, such
+	// a key says nothing.
+	old bool
 }
 
 // due tells whether the message may be deleted.

@@ -62,6 +62,7 @@ type user struct {
 	devices []*device
 	// passwords that may be the user's: more than one where a change was cut off.
 	passwords []string
+	rotated   bool // all keys were replaced, or were to be
 }
 
 // device is one installation.
