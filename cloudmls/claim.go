@@ -16,7 +16,8 @@ var errMissing = errors.New("no usable KeyPackage")
 
 // claimNew takes one KeyPackage for each of the people of a new group, all or
 // nothing, like claimAll. They are of the post-quantum suite if everybody offers
-// it. must says that no other will do.
+// it. must says that no other will do. ErrDowngrade: everybody does, by what they
+// have signed, and the key server has none of theirs.
 func (c *Client) claimNew(ctx context.Context, self Account, accounts []Account, have map[Account]*mls.KeyPackage, must bool) error {
 	everybody := true
 	if len(accounts) > 1 {
@@ -39,7 +40,32 @@ func (c *Client) claimNew(ctx context.Context, self Account, accounts []Account,
 			return fmt.Errorf("%w: %w", ErrDowngrade, err)
 		}
 	}
-	return c.claimAll(ctx, self, accounts, have, suite)
+	if err := c.claimAll(ctx, self, accounts, have, suite); err != nil {
+		return err
+	}
+	return withheld(accounts, have)
+}
+
+// withheld tells by ErrDowngrade that people get KeyPackages without post-quantum
+// protection although all of them offer others. A client lists the suites that it
+// publishes in the capabilities of each KeyPackage, which it signs, and publishes
+// the post-quantum ones first; so a key server that has one of the one kind has
+// one of the other, or keeps it back.
+func withheld(accounts []Account, have map[Account]*mls.KeyPackage) error {
+	var lack []Account
+	for _, a := range accounts {
+		kp := have[a]
+		if kp == nil || !slices.Contains(kp.Capabilities().CipherSuites, suitePQ) {
+			return nil
+		}
+		if kp.CipherSuite() != suitePQ {
+			lack = append(lack, a)
+		}
+	}
+	if len(lack) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w, which all of them offer: %w", ErrDowngrade, &MissingKeyPackagesError{Accounts: lack})
 }
 
 // claimAll takes one KeyPackage of a cipher suite for each account, all or

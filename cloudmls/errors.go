@@ -33,8 +33,10 @@ var (
 	ErrBroken = errors.New("conversation's group broke its rules")
 
 	// ErrDowngrade: the conversation had a post-quantum cipher suite, and what was
-	// asked for would give it another one.
-	ErrDowngrade = errors.New("conversation is post-quantum and stays so")
+	// asked for would give it another one; or a new one would get another one
+	// although everybody in it says, signed, that they publish KeyPackages of the
+	// post-quantum suite: the key server keeps them back.
+	ErrDowngrade = errors.New("post-quantum protection is not given up")
 
 	// ErrConversationExists: Create was asked for a conversation that is there.
 	ErrConversationExists = errors.New("conversation exists already")

@@ -70,7 +70,12 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 	}
 	var fresh []keyPackageEntry
 	var uploads []keyapi.KeyPackageUpload
-	for _, pool := range poolsOf(count) {
+	pools := poolsOf(count)
+	var offered []mls.CipherSuite
+	for _, pool := range pools {
+		offered = append(offered, mls.CipherSuite(pool.Suite))
+	}
+	for _, pool := range pools {
 		need := 0
 		if pool.Available < max(1, c.o.KeyPackages/3) {
 			need = min(c.o.KeyPackages-pool.Available, maxUpload)
@@ -79,7 +84,7 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 		if need == 0 && !lastResort {
 			continue
 		}
-		made, upload, err := c.makeKeyPackages(self, id, mls.CipherSuite(pool.Suite), need, lastResort)
+		made, upload, err := c.makeKeyPackages(self, id, offered, mls.CipherSuite(pool.Suite), need, lastResort)
 		if err != nil {
 			return err
 		}
@@ -106,15 +111,20 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 	return c.dropKeyPackages(ctx, self, now)
 }
 
-// poolsOf lists the pools that this client fills. A key server that does not
-// count by cipher suite has one.
+// poolsOf lists the pools that this client fills, in the order of suites, which
+// withheld relies on: whoever finds a KeyPackage without post-quantum protection
+// finds one with it. A key server that does not count by cipher suite has one.
 func poolsOf(count keyapi.KeyPackageCount) []keyapi.SuiteCount {
 	if len(count.Suites) == 0 {
 		return []keyapi.SuiteCount{{Suite: uint16(suite), Available: count.Available, LastResort: count.LastResort}}
 	}
-	return slices.DeleteFunc(slices.Clone(count.Suites), func(n keyapi.SuiteCount) bool {
-		return !slices.Contains(suites(), mls.CipherSuite(n.Suite))
-	})
+	var pools []keyapi.SuiteCount
+	for _, cs := range suites() {
+		if i := slices.IndexFunc(count.Suites, func(n keyapi.SuiteCount) bool { return n.Suite == uint16(cs) }); i >= 0 {
+			pools = append(pools, count.Suites[i])
+		}
+	}
+	return pools
 }
 
 // lookAtPool refills when the pool was not counted for a day, or now if force.
@@ -159,18 +169,18 @@ func (e *keyPackageEntry) suite() uint16 {
 	return e.Suite
 }
 
-func (c *Client) makeKeyPackages(self Account, id *identityRecord, cs mls.CipherSuite, n int, lastResort bool) ([]keyPackageEntry, keyapi.KeyPackageUpload, error) {
+func (c *Client) makeKeyPackages(self Account, id *identityRecord, offered []mls.CipherSuite, cs mls.CipherSuite, n int, lastResort bool) ([]keyPackageEntry, keyapi.KeyPackageUpload, error) {
 	var upload keyapi.KeyPackageUpload
 	var fresh []keyPackageEntry
 	for range n {
-		e, public, err := c.makeKeyPackage(self, id, cs, false)
+		e, public, err := c.makeKeyPackage(self, id, offered, cs, false)
 		if err != nil {
 			return nil, upload, err
 		}
 		fresh, upload.KeyPackages = append(fresh, e), append(upload.KeyPackages, public)
 	}
 	if lastResort {
-		e, public, err := c.makeKeyPackage(self, id, cs, true)
+		e, public, err := c.makeKeyPackage(self, id, offered, cs, true)
 		if err != nil {
 			return nil, upload, err
 		}
@@ -179,7 +189,9 @@ func (c *Client) makeKeyPackages(self Account, id *identityRecord, cs mls.Cipher
 	return fresh, upload, nil
 }
 
-func (c *Client) makeKeyPackage(self Account, id *identityRecord, cs mls.CipherSuite, lastResort bool) (keyPackageEntry, []byte, error) {
+// makeKeyPackage makes one of a cipher suite. Its capabilities list the suites that
+// are offered, and no others that this client knows: see withheld.
+func (c *Client) makeKeyPackage(self Account, id *identityRecord, offered []mls.CipherSuite, cs mls.CipherSuite, lastResort bool) (keyPackageEntry, []byte, error) {
 	now := c.now()
 	life := lifetime(now)
 	signature, credential, err := id.certify(self, cs, life)
@@ -187,7 +199,7 @@ func (c *Client) makeKeyPackage(self Account, id *identityRecord, cs mls.CipherS
 		return keyPackageEntry{}, nil, err
 	}
 	capabilities := mls.DefaultCapabilities(cs, extensionBinding)
-	for _, other := range suites() {
+	for _, other := range offered {
 		if other != cs {
 			capabilities.CipherSuites = append(capabilities.CipherSuites, other)
 		}

@@ -2,6 +2,7 @@ package cloudmls
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/cloudmls/gateway/keyserver"
@@ -19,8 +20,21 @@ func (d *device) suiteIn(id ConversationID) mls.CipherSuite {
 	return g.CipherSuite()
 }
 
-// hides makes the key server say that an account has no post-quantum KeyPackages,
-// as one does that has an old client, or an evil key server.
+// classicUser registers one whose client knows no post-quantum KeyPackages.
+func (w *world) classicUser(name string) *device {
+	w.t.Helper()
+	w.wire.set(nil, func(e *exchange) {
+		if e.is("GET", "/v1/keypackages/email/"+account(name).ID) && e.status == 200 {
+			n := decodeJSON[keyapi.KeyPackageCount](w.t, e.answered)
+			n.Suites = slices.DeleteFunc(n.Suites, func(s keyapi.SuiteCount) bool { return s.Suite != uint16(suite) })
+			e.answered = encodeJSON(w.t, n)
+		}
+	})
+	defer w.wire.set(nil, nil)
+	return w.user(name)
+}
+
+// hides makes the key server say that an account has no post-quantum KeyPackages.
 func (w *world) hides(d *device) {
 	w.wire.set(nil, func(e *exchange) {
 		switch {
@@ -28,7 +42,7 @@ func (w *world) hides(d *device) {
 			e.status = 404
 			e.header = "application/problem+json"
 			e.answered = encodeJSON(w.t, keyapi.Problem{Status: 404, Code: keyapi.CodeNoKeyPackage, Title: "none"})
-		case e.is("GET", "/v1/keypackages/email/"+d.self.ID+"/reachable") && e.status == 200:
+		case e.is("GET", "/v1/reachable/email/"+d.self.ID) && e.status == 200:
 			r := decodeJSON[keyapi.Reachability](w.t, e.answered)
 			r.Suites = []uint16{uint16(suite)}
 			e.answered = encodeJSON(w.t, r)
@@ -50,20 +64,57 @@ func TestPostQuantumWhereEverybodyOffersIt(t *testing.T) {
 		}
 		alice.reads(bob.encrypt(id, "sealed twice"), "sealed twice", bob)
 	}
-	w.hides(carol)
-	mixed, other := newID(t), alice.ensureDialog(carol)
-	alice.ensureGroup(mixed, bob, carol)
+	erin := w.classicUser("erin")
+	w.hides(carol) // in a group with Erin nobody loses anything by it
+	mixed, other := newID(t), alice.ensureDialog(erin)
+	alice.ensureGroup(mixed, bob, carol, erin)
+	w.wire.set(nil, nil)
 	carol.cleanSync()
+	erin.cleanSync()
 	for _, id := range []ConversationID{mixed, other} {
-		if cs := carol.suiteIn(id); cs != suite || carol.state(id).PostQuantum {
+		if cs := erin.suiteIn(id); cs != suite || erin.state(id).PostQuantum {
 			t.Errorf("suite 0x%04x", uint16(cs))
 		}
-		alice.reads(carol.encrypt(id, "sealed once"), "sealed once", carol)
+		alice.reads(erin.encrypt(id, "sealed once"), "sealed once", erin)
 	}
+	carol.reads(erin.encrypt(mixed, "sealed once"), "sealed once", erin)
 	bob.cleanSync()
 	dave := w.user("dave") // joins a group of the other suite all the same
 	alice.ensureGroup(mixed, dave)
 	dave.reads(alice.encrypt(mixed, "hello"), "hello", alice)
+}
+
+// TestFirstContactIsNotDowngraded: a key server that keeps the post-quantum
+// KeyPackages of people back is found out by the others of theirs, in which they
+// say that they publish them, and there is no conversation without them.
+func TestFirstContactIsNotDowngraded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	group := newID(t)
+	w.hides(carol)
+	refused := func(what string, err error) {
+		t.Helper()
+		var missing *MissingKeyPackagesError
+		if !errors.Is(err, ErrDowngrade) || !errors.As(err, &missing) || !slices.Contains(missing.Accounts, carol.self) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err := alice.Ensure(t.Context(), alice.self, Conversation{Kind: KindDialog, Members: accounts(carol)})
+	refused("dialog", err)
+	_, err = alice.Ensure(t.Context(), alice.self, Conversation{ID: group, Kind: KindGroup, Members: accounts(bob, carol)})
+	refused("group", err)
+	if _, err := alice.Conversation(t.Context(), alice.self, group); !errors.Is(err, ErrNoConversation) {
+		t.Errorf("there is a group: %v", err)
+	}
+	if m := alice.updates(group, OmittedLeave, carol.self); !m.misses(carol.self, MissingPostQuantum) || m.Complete {
+		t.Errorf("update: %+v", m)
+	}
+	w.wire.set(nil, nil)
+	id := alice.ensureDialog(carol)
+	if cs := alice.suiteIn(id); cs != suitePQ {
+		t.Errorf("suite 0x%04x", uint16(cs))
+	}
 }
 
 // TestPostQuantumStays: neither adding somebody nor a new group takes it away,
@@ -121,4 +172,14 @@ func TestKeyServerOfOneSuite(t *testing.T) {
 		t.Errorf("suite 0x%04x", uint16(cs))
 	}
 	bob.reads(alice.encrypt(id, "hello"), "hello", alice)
+}
+
+// TestPostQuantumPoolComesFirst: else whoever is faster than the second upload
+// would take the key server for a liar.
+func TestPostQuantumPoolComesFirst(t *testing.T) {
+	t.Parallel()
+	got := poolsOf(keyapi.KeyPackageCount{Suites: []keyapi.SuiteCount{{Suite: uint16(suite)}, {Suite: 3}, {Suite: uint16(suitePQ)}}})
+	if len(got) != 2 || got[0].Suite != uint16(suitePQ) || got[1].Suite != uint16(suite) {
+		t.Errorf("%+v", got)
+	}
 }
