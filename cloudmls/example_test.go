@@ -2,65 +2,134 @@ package cloudmls_test
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"log"
-	"os"
-	"path/filepath"
+	"strings"
 
 	"github.com/cloudmls/gateway/cloudmls"
-	"github.com/cloudmls/gateway/cloudmls/boltstore"
-	"github.com/cloudmls/gateway/keyserver/keyclient"
+	"github.com/cloudmls/gateway/groupid"
 )
 
-// A messenger: register, say something, read what others say. What Encrypt
-// returns travels over the messenger's own wire (send, receive).
+// A messenger: people register, say something and read what others say. What
+// Encrypt returns travels over the messenger's own wire (here: a variable).
 func Example() {
 	ctx := context.Background()
-	keys, err := keyclient.New(keyclient.Options{URL: "https://keys.example.org"})
-	if err != nil {
-		log.Fatal(err)
-	}
-	store, err := boltstore.Open(filepath.Join(os.TempDir(), "alice.db"))
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer store.Close()
-	vaultKey := make([]byte, 32) // kept in the system's key ring
-	rand.Read(vaultKey)
+	keys := startKeyServer() // keyclient.New(keyclient.Options{URL: "https://keys.example.org"})
+	defer keys.stop()
 
-	client, err := cloudmls.Open(ctx, "alice", "her password", cloudmls.Options{
-		Server: keys, Store: store, VaultKey: vaultKey, Origin: "https://keys.example.org",
-	})
-	if err != nil {
-		log.Fatal(err)
+	join := func(name string) (*cloudmls.Client, cloudmls.Account) {
+		client, recovery, err := cloudmls.Register(ctx, name, name+"'s long password", cloudmls.Options{
+			Server: keys.client(), Origin: keys.origin, // the name under which all know the key server
+			Store:    cloudmls.NewMemoryStore(), // boltstore.Open("alice.db")
+			VaultKey: make([]byte, 32),          // random, kept in the system's key ring
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		_ = recovery.Code // shown to the user, once
+		self := cloudmls.Account{Platform: "chat", ID: name}
+		if err := client.AddAccount(ctx, self); err != nil {
+			log.Fatal(err)
+		}
+		return client, self
 	}
-	defer client.Close()
+	atAlice, alice := join("alice")
+	defer atAlice.Close()
+	atBob, bob := join("bob")
+	defer atBob.Close()
 
-	alice := cloudmls.Account{Platform: "chat", ID: "alice"}
-	bob := cloudmls.Account{Platform: "chat", ID: "bob"}
-	dialog, err := client.Ensure(ctx, alice, cloudmls.Conversation{
-		Kind: cloudmls.KindDialog, Members: []cloudmls.Account{bob},
-	})
+	dialog, err := atAlice.Ensure(ctx, alice, cloudmls.Conversation{Kind: cloudmls.KindDialog, Members: []cloudmls.Account{bob}})
 	if err != nil {
 		log.Fatal(err) // never a reason to send in clear
 	}
-	sealed, err := client.Encrypt(ctx, alice, dialog.ID, []byte("Hello Bob"), nil)
+	sealed, err := atAlice.Encrypt(ctx, alice, dialog.ID, []byte("Hello Bob"), nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	send(bob, sealed)
-
-	for message := range receive(alice) {
-		plain, err := client.Decrypt(ctx, alice, message)
-		if err != nil {
-			fmt.Println("cannot be opened:", err)
-			continue
-		}
-		fmt.Printf("%s (verified %v): %s\n", plain.Sender.ID, plain.Verified, plain.Data)
+	plain, err := atBob.Decrypt(ctx, bob, sealed)
+	if err != nil {
+		log.Fatal(err)
 	}
+	fmt.Printf("%s (verified %v): %s\n", plain.Sender.ID, plain.Verified, plain.Data)
+	// Output: alice (verified true): Hello Bob
 }
 
-func send(cloudmls.Account, []byte) {}
+// People compare a code over another channel; then messages say so.
+func ExampleClient_Verify() {
+	ctx := context.Background()
+	x := startDialog()
+	defer x.stop()
 
-func receive(cloudmls.Account) func(yield func([]byte) bool) { return func(func([]byte) bool) {} }
+	code, err := x.atAlice.ComparisonCode(ctx, x.alice, x.bob)
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Alice reads the 60 digits to Bob, who types them in.
+	if err := x.atBob.Verify(ctx, x.bob, x.alice, code.Digits()); err != nil {
+		log.Fatal(err)
+	}
+	sealed, err := x.atAlice.Encrypt(ctx, x.alice, x.dialog, []byte("It is me"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	plain, err := x.atBob.Decrypt(ctx, x.bob, sealed)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(plain.SenderVerified)
+	// Output: true
+}
+
+// A group has the people that a list names, as far as that is possible; who is
+// missing is told with the reason.
+func ExampleClient_Update() {
+	ctx := context.Background()
+	x := startDialog()
+	defer x.stop()
+
+	id, err := groupid.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	list := cloudmls.Conversation{ID: id, Kind: cloudmls.KindGroup, Members: []cloudmls.Account{x.bob}}
+	team, err := x.atAlice.Update(ctx, x.alice, list)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("complete:", team.Complete)
+	list.Members = append(list.Members, cloudmls.Account{Platform: "chat", ID: "nobody"})
+	if team, err = x.atAlice.Update(ctx, x.alice, list); err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range team.Missing {
+		fmt.Println("missing:", m.Account.ID, m.Why)
+	}
+	// Output:
+	// complete: true
+	// missing: nobody no account
+}
+
+// A stream carries content of any size: the bulk may lie anywhere, the message
+// that opens it is small.
+func ExampleClient_EncryptStream() {
+	ctx := context.Background()
+	x := startDialog()
+	defer x.stop()
+
+	var bulk strings.Builder
+	film := strings.NewReader(strings.Repeat("frame ", 100_000))
+	sealed, err := x.atAlice.EncryptStream(ctx, x.alice, x.dialog, &bulk, film, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	stream, err := x.atBob.DecryptStream(ctx, x.bob, sealed, strings.NewReader(bulk.String()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	first := make([]byte, 5)
+	if _, err := stream.Read(first); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s, %d octets\n", first, stream.Size)
+	// Output: frame, 600000 octets
+}
