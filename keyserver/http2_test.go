@@ -31,7 +31,7 @@ func secureWorld(t *testing.T, change func(*keyserver.Limits, *http.Server)) (*w
 	if err := h.Listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	served := keyserver.HTTPServer(nil)
+	served := keyserver.HTTPServer(nil, nil)
 	change(&o.Limits, served)
 	w := newWorld(t, o)
 	served.Handler = w.Handler

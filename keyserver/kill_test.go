@@ -55,7 +55,7 @@ func serveUntilKilled(path string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
-	return keyserver.HTTPServer(s).Serve(ln)
+	return keyserver.HTTPServer(s, nil).Serve(ln)
 }
 
 // startVictim runs the server in a process of its own.

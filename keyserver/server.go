@@ -11,7 +11,7 @@
 //		Store: store, Origin: "https://keys.example.org", Pepper: pepper,
 //	})
 //	...
-//	h := keyserver.HTTPServer(s)
+//	h := keyserver.HTTPServer(s, log)
 //	err = h.ServeTLS(s.Listener(listener), "", "")
 //
 // The wire types are those of package keyapi; /openapi.json describes every
@@ -268,9 +268,14 @@ func (s *Server) Close() error {
 
 // HTTPServer wraps a handler with the timeouts that the API needs: the longest
 // requests are a 64 MiB transaction on a slow line and a long-poll. It serves a
-// listener that Listener gave.
-func HTTPServer(h http.Handler) *http.Server {
+// listener that Listener gave. What net/http says of connections names clients'
+// addresses: log gets it at the debug level; nil discards.
+func HTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	return &http.Server{
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       bodyTimeout,

@@ -61,13 +61,13 @@ func keyServerListeners(
 	if err != nil {
 		return nil, err
 	}
-	all := []endpoint{{keyserver.HTTPServer(api), ln}}
+	all := []endpoint{{keyserver.HTTPServer(api, log), ln}}
 	if f.Metrics.Listen != "" {
 		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", f.Metrics.Listen)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("metrics: %w", err), all[0].listener.Close())
 		}
-		all = append(all, endpoint{keyserver.HTTPServer(metrics), ln})
+		all = append(all, endpoint{keyserver.HTTPServer(metrics, log), ln})
 	}
 	return all, nil
 }

@@ -68,8 +68,8 @@ func Compose(c *Challenge, from string, now time.Time) ([]byte, error) {
 		"",
 		"It is valid until " + c.Expires.UTC().Format("15:04 MST on 2 January 2006") + ". Give it to nobody who asks for it.",
 		"",
-		"If this was not you, delete this message: without it nobody can use your",
-		"address. There are no links in it, and no answer to it is read.",
+		"If this was not you, delete this message: without it nobody can prove that",
+		"the address is theirs. There are no links in it, and no answer to it is read.",
 	} {
 		b.WriteString(line + "\r\n")
 	}

@@ -103,7 +103,7 @@ func NewServer(tb testing.TB, o Options) *Server {
 		tb.Fatalf("start key server: %v", err)
 	}
 	s.URL = "http://" + ln.Addr().String()
-	s.http = keyserver.HTTPServer(h)
+	s.http = keyserver.HTTPServer(h, nil)
 	go func() { s.served <- s.http.Serve(s.Handler.Listener(ln)) }()
 	tb.Cleanup(s.Close)
 	return s

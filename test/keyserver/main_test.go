@@ -60,7 +60,7 @@ func serve() error {
 		os.Exit(0)
 	}()
 	fmt.Println("ready")
-	return keyserver.HTTPServer(s).Serve(ln)
+	return keyserver.HTTPServer(s, nil).Serve(ln)
 }
 
 // openStore tries until a database that is just restarting answers.

@@ -55,7 +55,7 @@ func (c *Config) serveExchange() error {
 		return err
 	}
 	e := newExchange()
-	h := keyserver.HTTPServer(e)
+	h := keyserver.HTTPServer(e, nil)
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ln) }()
 	tell(hello{Address: ln.Addr().String()})

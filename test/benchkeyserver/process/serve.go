@@ -69,7 +69,7 @@ func serve(config []byte) error {
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
-	h := keyserver.HTTPServer(s)
+	h := keyserver.HTTPServer(s, nil)
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(s.Listener(ln)) }()
 	tell(hello{Address: ln.Addr().String(), Open: opened})
