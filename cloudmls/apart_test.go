@@ -370,6 +370,9 @@ func TestThreat07_RecoverApart(t *testing.T) {
 					t.Fatalf("the code that replaces it: %v", second)
 				}
 				phone.Client = c
+				if d := phone.place(t); len(d) != 0 {
+					t.Errorf("%d octets in place of wraps are left", len(d))
+				}
 				phone.reads(message, "read after recovery", bob)
 				bob.reads(phone.encrypt(id, "here again"), "here again", phone)
 			}

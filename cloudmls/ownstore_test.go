@@ -195,6 +195,54 @@ func TestStateMovesToOwnStores(t *testing.T) {
 	}
 }
 
+// TestThreat06_PasswordAtAnOwnStoreCutOff: the password that signs in finds and opens
+// the state, wherever its change was cut off.
+func TestThreat06_PasswordAtAnOwnStoreCutOff(t *testing.T) {
+	t.Parallel()
+	const next = "another horse, another battery"
+	for _, served := range []bool{false, true} {
+		r := newRoam(t)
+		alice := r.user("alice")
+		alice.moves(StoreTarget{Origin: storeA, Username: "alice"})
+		var dead atomic.Bool
+		is := func(e *exchange) bool { return e.is("POST", "/v1/auth/password") }
+		r.wireAll(func(e *exchange) bool {
+			if !served && is(e) {
+				dead.Store(true)
+				alice.Close()
+			}
+			if dead.Load() {
+				e.status = 0
+			}
+			return dead.Load()
+		}, func(e *exchange) {
+			if is(e) {
+				dead.Store(true)
+				alice.Close()
+				e.status = 0
+			}
+		})
+		err := alice.ChangePassword(t.Context(), password, next)
+		r.wireAll(nil, nil)
+		if err == nil || !dead.Load() {
+			t.Fatalf("served %v: %v", served, err)
+		}
+		good, bad := password, next
+		if served {
+			good, bad = bad, good
+		}
+		if _, err := Open(t.Context(), alice.username, bad, r.options(NewMemoryStore())); !errors.Is(err, ErrCredentials) {
+			t.Errorf("served %v: the other password: %v", served, err)
+		}
+		fresh := r.new(alice, good)
+		fresh.isAt(storeA)
+		if err := fresh.ChangePassword(t.Context(), good, "a third one, to go on with"); err != nil {
+			t.Fatal(err)
+		}
+		r.new(alice, "a third one, to go on with").isAt(storeA)
+	}
+}
+
 // What a store has that was left is deleted there.
 func TestLeftStoresHaveNothing(t *testing.T) {
 	t.Parallel()
