@@ -25,8 +25,9 @@ const (
 	ContactUnverified ContactState = "unverified"
 	// ContactVerified: people have compared the pinned key.
 	ContactVerified ContactState = "verified"
-	// ContactChanged: another key was seen since. Nothing is encrypted to it
-	// until AcceptIdentity or Verify.
+	// ContactChanged: another key was seen since, in a group or at the key server.
+	// Nothing is encrypted to a roster that shows it until AcceptIdentity or Verify;
+	// groups that show the pinned one are written to.
 	ContactChanged ContactState = "changed"
 )
 

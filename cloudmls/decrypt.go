@@ -20,7 +20,7 @@ const lateAfter = 14 * 24 * time.Hour
 
 // Decrypt opens an MLSMessage of any epoch that the account was a member in,
 // any number of times and on any device, own ones included. It writes nothing
-// to the key server; what it needs of the state is fetched on demand. Where the
+// of the message to the key server (see Rules); what it needs of the state is fetched on demand. Where the
 // group or the epoch is unknown it syncs once.
 //
 // Errors are ErrNotYet, *NeverError, or temporary.

@@ -24,7 +24,9 @@
 // transaction that publishes its Commit, a block of generations before the
 // first ciphertext of it is made.
 //
-// Reading writes nothing to the key server.
+// Reading writes nothing to the key server of the messages that are read. Two
+// things that it comes upon are written: the key server's word on a sender's
+// identity key, and what a Sync brings for a group or an epoch that is not known.
 //
 // # Concurrency
 //

@@ -27,7 +27,8 @@ type Notice struct {
 // NoticeKind classifies a Notice.
 type NoticeKind string
 
-// Kinds of notices.
+// Kinds of notices. Those of conversations are told by the device that processed
+// the delivery; NoticeRotated by each device of the user.
 const (
 	NoticeBroken   NoticeKind = "broken"   // its group took a turn that this account cannot follow; the others are asked for help
 	NoticeStalled  NoticeKind = "stalled"  // the key server says that the group moved on, and withholds how

@@ -161,7 +161,7 @@ func (v *view) pinRoster(list []memberEntry, now time.Time) error {
 // stays good for what was sent until now.
 func (p *pinEntry) accept(key []byte, now time.Time) {
 	if len(p.Key) > 0 && !bytes.Equal(p.Key, key) {
-		p.Former = append(p.Former, formerKey{Key: p.Key, Until: now.UnixMilli()})
+		p.Former = boundFormer(append(p.Former, formerKey{Key: p.Key, Until: now.UnixMilli()}))
 	}
 	if !bytes.Equal(p.Key, key) {
 		p.Verified, p.Compared, p.Rotated = 0, 0, 0
@@ -171,6 +171,9 @@ func (p *pinEntry) accept(key []byte, now time.Time) {
 
 // maxFormer is how many earlier keys of an account are remembered.
 const maxFormer = 64
+
+// boundFormer forgets the oldest.
+func boundFormer(list []formerKey) []formerKey { return list[max(0, len(list)-maxFormer):] }
 
 // rotate follows a signed rotation that the key server has confirmed, along a
 // chain that was verified. Whoever had the key before could sign it, so what people
@@ -186,7 +189,7 @@ func (p *pinEntry) rotate(key []byte, chain []keyapi.Rotation, now time.Time) {
 	for _, k := range former {
 		p.Former = append(p.Former, formerKey{Key: k, Until: now.UnixMilli(), Rotated: true})
 	}
-	p.Former = p.Former[max(0, len(p.Former)-maxFormer):]
+	p.Former = boundFormer(p.Former)
 	if bytes.Equal(p.Changed, key) || p.retired(p.Changed) {
 		p.Changed = nil
 	}

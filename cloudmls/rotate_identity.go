@@ -123,7 +123,7 @@ func (c *Client) takeIdentity(ctx context.Context, self Account, round int64) er
 		if r.Next == nil || r.Round >= round {
 			return errNothing // another device did it
 		}
-		r.Former = append(r.Former, formerKey{Key: r.public(), Until: c.now().UnixMilli(), Rotated: true})
+		r.Former = boundFormer(append(r.Former, formerKey{Key: r.public(), Until: c.now().UnixMilli(), Rotated: true}))
 		r.Rotations = append(r.Rotations, r.Next.Rotation)
 		r.Rotations = r.Rotations[max(0, len(r.Rotations)-keyapi.MaxRotations):]
 		r.Seed, r.Round, r.Next, r.Taken = r.Next.Seed, r.Next.Round, nil, 0
