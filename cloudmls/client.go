@@ -28,6 +28,8 @@ type Client struct {
 	closed atomic.Bool
 	apart  atomic.Bool // deliveries and objects are two servers'
 
+	moveStep int // octets of history that are sealed anew at once
+
 	mu       sync.Mutex
 	health   map[Account]Status         // without Problems
 	reserved map[string]blockID         // by blockName: the block that this Client reserved last
@@ -105,7 +107,7 @@ func newClient(s *state.Store, o Options) (*Client, error) {
 	c := &Client{
 		o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{},
 		synced: map[Account]Moment{}, named: map[string]naming{}, taken: map[string]taken{}, blocks: map[string]generationBlock{}, resting: map[string]time.Time{},
-		behind: map[string]behindMark{},
+		behind: map[string]behindMark{}, moveStep: moveStep,
 	}
 	if err := c.markDevice(); err != nil {
 		return nil, err

@@ -17,6 +17,9 @@ const (
 	markParts = 16
 	// purgeStep is how many epochs are deleted in one transaction.
 	purgeStep = 1000
+	// moveStep is how many octets of records are sealed anew in one transaction,
+	// the last one not counted: with it they stay below keyapi.MaxTxSize.
+	moveStep = 16 << 20
 	// renewIdle is how often an epoch in which nothing happens is ended, in days,
 	// so that its messages can be deleted.
 	renewIdle = 7
@@ -57,11 +60,11 @@ func (c *Client) purgeHistory(ctx context.Context, self Account, i *instance, t 
 			}
 			dropped := false
 			if !more {
-				if dropped, err = dropMonths(tx, v, now, h, t); err != nil {
+				if dropped, more, err = dropMonths(tx, v, now, h, t, c.moveStep); err != nil {
 					return err
 				}
 			}
-			if !changed && !dropped {
+			if !changed && !dropped && !more {
 				return errNothing
 			}
 			crashpoint.Here("history-due")
@@ -148,35 +151,36 @@ func deleteEpochs(v *view, i *instance, h *historyRecord, from uint64) (more boo
 }
 
 // dropMonths destroys the archive keys of months that are past by as long as the
-// policy says.
-func dropMonths(tx *state.Tx, v *view, i *instance, h *historyRecord, t time.Time) (dropped bool, err error) {
+// policy says. more says that there was more under one than is moved at once: its
+// key stays until nothing is left under it.
+func dropMonths(tx *state.Tx, v *view, i *instance, h *historyRecord, t time.Time, octets int) (dropped, more bool, err error) {
 	scope := shelfScope(tx, epochKey(v.self, i.group, 0))
 	for _, month := range tx.Shelves(scope) {
 		end, err := endOfMonth(month)
 		if err != nil {
-			return dropped, err
+			return dropped, false, err
 		}
 		if month == tx.Month() || end.UnixMilli()+int64(i.days)*dayMillis > t.UnixMilli() {
 			continue
 		}
 		on := state.Shelf{Scope: scope, Month: month}
-		if err := moveFrom(tx, v, i, h, on); err != nil {
-			return dropped, err
+		if more, err = moveFrom(tx, v, i, h, on, &octets); more || err != nil {
+			return dropped, more, err
 		}
 		if err := tx.DropShelf(on); err != nil {
-			return dropped, err
+			return dropped, false, err
 		}
 		h.Dropped++
 		dropped = true
 	}
-	return dropped, nil
+	return dropped, false, nil
 }
 
 // moveFrom seals anew, under the present month's key, what lies on a shelf and
-// is not deleted.
-func moveFrom(tx *state.Tx, v *view, i *instance, h *historyRecord, from state.Shelf) error {
+// is not deleted, until there are no octets left to do it with.
+func moveFrom(tx *state.Tx, v *view, i *instance, h *historyRecord, from state.Shelf, octets *int) (more bool, err error) {
 	to := state.Shelf{Scope: from.Scope}
-	err := i.epochs(h.From, i.last(), func(n uint64) error {
+	err = i.epochs(h.From, i.last(), func(n uint64) error {
 		k := epochKey(v.self, i.group, n)
 		if !tx.Has(k) {
 			return nil
@@ -184,48 +188,57 @@ func moveFrom(tx *state.Tx, v *view, i *instance, h *historyRecord, from state.S
 		if on, err := tx.ShelfOf(k); err != nil || on != from {
 			return err
 		}
+		if *octets <= 0 {
+			more = true
+			return nil
+		}
 		b, err := tx.Get(k)
 		if err != nil {
 			return err
 		}
+		*octets -= len(b)
 		return tx.PutArchived(k, b, to)
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	for n, span := range h.Bundles {
 		k := bundleKey(v.self, i.group, span[0])
 		if on, err := tx.ShelfOf(k); err != nil || on != from {
 			if err != nil {
-				return err
+				return false, err
 			}
 			continue
 		}
+		if *octets <= 0 {
+			return true, nil
+		}
 		raw, err := tx.Get(k)
 		if err != nil {
-			return err
+			return false, err
 		}
 		b, err := decodeBundle(raw)
 		if err != nil {
-			return err
+			return false, err
 		}
 		rest, err := b.records(h.From)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if raw, err = pack(rest); err != nil {
-			return err
+			return false, err
 		}
+		*octets -= len(raw)
 		first := uint64(rest[0].archive.Epoch())
 		if first != span[0] {
 			v.delete(k)
 			h.Bundles[n][0] = first
 		}
 		if err := tx.PutArchived(bundleKey(v.self, i.group, first), raw, to); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return more, nil
 }
 
 // idle tells whether the present epoch is so old that what was sent in it is due.

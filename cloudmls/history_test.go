@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -166,6 +167,52 @@ func TestThreat43_DeletedHistory(t *testing.T) {
 	fresh := alice.sibling()
 	fresh.cannotRead(old, NeverDeleted)
 	fresh.reads(ever, "kept for ever", alice)
+}
+
+// TestThreat43_MonthIsMovedInSteps: more is left of a month than one transaction
+// takes to the next one. The month's key is destroyed all the same, once nothing lies
+// under it, and nothing is lost that is not due.
+func TestThreat43_MonthIsMovedInSteps(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := alice.limitedGroup(10, bob)
+	bob.cleanSync()
+	var sent [][]byte
+	for range 5 {
+		sent = append(sent, alice.encrypt(id, "of March"))
+		alice.renewKeys(id)
+	}
+	w.clock.advance(50 * 24 * time.Hour) // nobody has looked: what is over is so from now on
+	alice.moveStep = 1                   // one record at a time
+	before := alice.historyOf(id)
+	alice.maintain() // sees the time
+	w.clock.advance(25 * time.Hour)
+	w.wire.reset()
+	alice.maintain()
+	if got := alice.shelves(id); slices.Contains(got, "2026-03") {
+		t.Errorf("archive keys of %q are left", got)
+	}
+	if h := alice.historyOf(id); h.Dropped != before.Dropped+1 {
+		t.Errorf("%d keys were destroyed", h.Dropped)
+	}
+	if n := w.wire.count("POST", "/v1/tx"); n < len(sent) {
+		t.Errorf("%d transactions for %d records", n, len(sent))
+	}
+	for _, b := range sent {
+		if p := alice.decrypt(b); string(p.Data) != "of March" {
+			t.Errorf("got %q", p.Data)
+		}
+	}
+}
+
+func (d *device) historyOf(id ConversationID) *historyRecord {
+	d.t.Helper()
+	h, err := d.history(d.t.Context(), d.self, d.state(id).group(d.t, d))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return h
 }
 
 // TestThreat43_ClocksDeleteNothing: a clock that is wrong by months, forwards or
