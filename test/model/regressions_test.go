@@ -154,6 +154,16 @@ func TestRegressions(t *testing.T) {
 			{Op: "read", U: 1, C: 1, N: 12},
 			{Op: "send", U: 1, C: 2, N: 2, Faults: []fault{{unanswered, 0}}},
 		}},
+		// MODEL_SEED=50635. A clock that was two minutes behind, within the minutes between
+		// entering a group and a member's new key.
+		"two minutes behind": {Users: 3, Devices: 1, Steps: []step{
+			{Op: "group", U: 1, D: 1, V: []int{0, 2}},
+			{Op: "late", D: 1, N: 5},
+			{Op: "send", U: 2, D: 1, C: 1, N: 14},
+			{Op: "clock", D: 2, N: 5},
+			{Op: "rotate", U: 2, D: 1, N: 3},
+			{Op: "self", D: 2, C: 2, N: 15},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

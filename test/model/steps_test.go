@@ -311,11 +311,16 @@ func (w *world) judge(d *device, m *message, p *cloudmls.Plaintext, clean bool) 
 		switch {
 		case (x == cloudmls.WarningLate || x == cloudmls.WarningAway) && w.mayBeLate(m):
 		case x == cloudmls.WarningIdentityUnknown && !clean:
-		case x == cloudmls.WarningIdentityChanged && w.rotated && (!w.healthy || w.skewed || m.old):
+		case x == cloudmls.WarningIdentityChanged && w.rotated && (!w.healthy || w.skewed || m.old || w.unsteady && w.hasRotated(m.from)):
 		default:
 			w.fail("%s: %s: warning: %v", d.name, m, x)
 		}
 	}
+}
+
+// hasRotated tells whether an account's user has replaced all keys, or tried.
+func (w *world) hasRotated(a cloudmls.Account) bool {
+	return slices.ContainsFunc(w.users, func(u *user) bool { return u.self == a && u.rotated })
 }
 
 // mayBeLate: somebody may see the message for the first time long after its
@@ -421,6 +426,7 @@ var skews = []time.Duration{
 
 func (w *world) setClock(f *frame) {
 	f.d.skew = skews[f.step.N%len(skews)]
+	w.unsteady = w.unsteady || f.d.skew != 0
 	w.skewed = w.skewed || f.d.skew.Abs() > time.Hour
 	f.note("its clock is off by %v", f.d.skew)
 }

@@ -50,9 +50,13 @@ type world struct {
 	rotated  bool // somebody replaced identity keys, or tried
 	// submitted is how often somebody gave the key server something for others.
 	submitted int
-	healthy   bool          // all trouble is over, and everybody was told
-	skewed    bool          // somebody's calendar is, or was, wrong
-	away      time.Duration // how much time passed in which nobody did anything
+	healthy   bool // all trouble is over, and everybody was told
+	// unsteady: somebody's clock is, or was, off by minutes or more. When a group was
+	// entered and when a key was replaced is then not certain, and a key that was
+	// replaced vouches for nobody in a group entered since (docs/spec/sdk.md).
+	unsteady bool
+	skewed   bool          // somebody's calendar is, or was, wrong
+	away     time.Duration // how much time passed in which nobody did anything
 }
 
 type user struct {
