@@ -134,10 +134,13 @@ func (s *Server) accounts(ctx context.Context, _ *struct{}) (*output[keyapi.Acco
 	list := keyapi.AccountList{Accounts: []keyapi.AccountInfo{}}
 	err := s.Store.View(ctx, func(r Reader) error {
 		all, err := r.Accounts(id.user)
+		if err != nil { // what there is of a list comes with the next run again
+			return err
+		}
 		for i := range all {
 			list.Accounts = append(list.Accounts, all[i].info())
 		}
-		return err
+		return nil
 	})
 	return &output[keyapi.AccountList]{list}, err
 }

@@ -14,12 +14,15 @@ func (s *Server) sessions(ctx context.Context, _ *struct{}) (*output[keyapi.Sess
 	list := keyapi.SessionList{Sessions: []keyapi.SessionInfo{}}
 	err := s.Store.View(ctx, func(r Reader) error {
 		all, err := r.Sessions(id.user)
+		if err != nil { // what there is of a list comes with the next run again
+			return err
+		}
 		for _, x := range all {
 			list.Sessions = append(list.Sessions, keyapi.SessionInfo{
 				SessionID: x.ID[:], Device: x.Device, Created: x.Created, Used: x.Used, Current: x.ID == id.session,
 			})
 		}
-		return err
+		return nil
 	})
 	slices.SortFunc(list.Sessions, func(a, b keyapi.SessionInfo) int {
 		return cmp.Or(b.Created.Compare(a.Created), slices.Compare(a.SessionID, b.SessionID))

@@ -16,7 +16,8 @@ import (
 // has to be honest about one thing: transactions are serializable and durable.
 // Errors that match ErrUnavailable say that it cannot be asked now.
 type Store interface {
-	// View runs fn on a consistent view. Values handed out stay valid after it.
+	// View runs fn on a consistent view. Values handed out stay valid after it. fn
+	// may be run again where its first question got an error for an answer.
 	View(ctx context.Context, fn func(Reader) error) error
 	// Update runs fn in one transaction: when fn returns nil and Update returns
 	// nil, all of its writes are on disk; otherwise none of them ever happened.

@@ -73,7 +73,8 @@ func encodeAccount(a *keyserver.Account) ([]byte, error) {
 		e.octets(r.Signature)
 	}
 	e.num(uint64(a.ProofLevel))
-	return e.b, e.time(a.Created)
+	err := e.time(a.Created) // before e.b is looked at
+	return e.b, err
 }
 
 func decodeAccount(d *decoder, a *keyserver.Account) {

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -131,7 +132,9 @@ func (s *Store) run(ctx context.Context, c *crowd, fn func(*tx) error) error {
 		switch {
 		case err == nil:
 			return nil
-		case again && t.company && !worthAnotherTry(err) && ctx.Err() == nil:
+		case t.company && !worthAnotherTry(err) && (!again || ctx.Err() != nil): // perhaps not its own fault
+			return fmt.Errorf("%w: %w", keyserver.ErrUnavailable, errors.Join(ctx.Err(), err))
+		case t.company && !worthAnotherTry(err):
 			alone = true
 			continue
 		case !again || !worthAnotherTry(err) || n == attempts || ctx.Err() != nil:
