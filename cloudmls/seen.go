@@ -22,7 +22,13 @@ import (
 // Archive records open messages any number of times, so this takes the place
 // of the used-up keys that stop replays in MLS itself (RFC 9420 section 9.2).
 func (c *Client) checkPlace(ctx context.Context, self Account, group []byte, r *epochRecord, app *mls.Application, p *Plaintext) error {
-	seen := c.store.Cache("sdk/seen").Entry(placeName(self, group, p.Epoch, app.Sender, app.Generation))
+	place := placeName(self, group, p.Epoch, app.Sender, app.Generation)
+	unlock, err := c.locks.lock(ctx, "place\x00"+place) // of two at once, one is the first
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	seen := c.store.Cache("sdk/seen").Entry(place)
 	b, err := seen.Get()
 	if err != nil {
 		return fmt.Errorf("seen messages: %w", err)
