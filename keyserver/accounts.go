@@ -61,7 +61,7 @@ func (s *Server) addAccount(ctx context.Context, in *input[keyapi.AccountRequest
 	}
 	var stored *Account
 	var lost bool
-	err := s.Store.Update(ctx, func(w Writer) (err error) {
+	err := s.update(ctx, func(w Writer) (err error) {
 		if err := s.mayClaim(w, id.user, r.Account, r.IdentityKey, r.Proof != nil); err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func (s *Server) addAccount(ctx context.Context, in *input[keyapi.AccountRequest
 		}
 		stored, err = s.claim(w, id.user, r, level)
 		return err
-	})
+	}, r.Account)
 	if err != nil {
 		return nil, err
 	}

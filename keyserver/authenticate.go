@@ -7,6 +7,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
 // authenticate lets requests with a valid token of an existing session pass;
@@ -121,6 +123,25 @@ func (s *Server) present(r Reader, id identity) error {
 		err = errRecovering()
 	}
 	return err
+}
+
+// update is Store.Update for routes behind authenticate: the session is looked
+// for once more, in the transaction, for it may have ended, and its user with it,
+// while the body came. accounts are what fn is about.
+func (s *Server) update(ctx context.Context, fn func(Writer) error, accounts ...keyapi.Account) error {
+	id := caller(ctx)
+	if _, err := s.remoteSession(ctx, id); err != nil {
+		return err
+	}
+	return s.Store.Update(ctx, func(w Writer) error {
+		if err := w.Foresee(&Plan{User: id.user, Session: id.session, Accounts: accounts}); err != nil {
+			return err
+		}
+		if _, err := s.localSession(w, id); err != nil {
+			return err
+		}
+		return fn(w)
+	})
 }
 
 // localSession tells whether a session that exists was opened with the recovery

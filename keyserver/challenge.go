@@ -64,7 +64,7 @@ func (s *Server) verify(ctx context.Context, in *repeatable[keyapi.VerifyRequest
 		}
 	}
 	var c *Challenge
-	err = s.Store.Update(ctx, func(w Writer) error {
+	err = s.update(ctx, func(w Writer) error {
 		c = nil
 		var before keyapi.VerifyChallenge
 		if found, err := once.replay(w, &before); err != nil || found {

@@ -94,8 +94,8 @@ func (s *Server) acknowledge(ctx context.Context, in *ackInput) (*struct{}, erro
 	if wait, ok := s.limits.writes.take(u.String(), s.Now()); !ok {
 		return nil, rateLimited(wait)
 	}
-	err := s.Store.Update(ctx, func(w Writer) error {
+	err := s.update(ctx, func(w Writer) error {
 		return acknowledge(w, u, keyapi.AckRequestFor{Account: in.account(), Seq: in.Body.Seq})
-	})
+	}, in.account())
 	return nil, err
 }

@@ -35,7 +35,7 @@ func (s *Server) setDirections(ctx context.Context, in *input[keyapi.Directions]
 		return nil, rateLimited(wait)
 	}
 	var answer keyapi.StorePlace
-	err := s.Store.Update(ctx, func(w Writer) error {
+	err := s.update(ctx, func(w Writer) error {
 		have, err := s.directionsOf(w, u)
 		if err != nil {
 			return err

@@ -128,7 +128,7 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 		}
 	}
 	var count keyapi.KeyPackageCount
-	err = s.Store.Update(ctx, func(w Writer) (err error) {
+	err = s.update(ctx, func(w Writer) (err error) {
 		now, err := owned(w, u, account.Account)
 		if err != nil {
 			return err
@@ -150,7 +150,7 @@ func (s *Server) uploadKeyPackages(ctx context.Context, in *uploadInput) (*outpu
 		}
 		count, err = s.countPools(w, account.Account)
 		return err
-	})
+	}, account.Account)
 	return &output[keyapi.KeyPackageCount]{count}, err
 }
 

@@ -117,7 +117,7 @@ func (s *Server) moveStore(ctx context.Context, in *input[keyapi.StoreMove]) (*o
 		}
 	}
 	var answer keyapi.StorePlace
-	err := s.Store.Update(ctx, func(w Writer) error {
+	err := s.update(ctx, func(w Writer) error {
 		have, err := s.describe(w, u)
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ func (s *Server) importObjects(ctx context.Context, in *input[keyapi.StoreImport
 		return nil, rateLimited(wait)
 	}
 	var answer keyapi.StorePlace
-	err := s.Store.Update(ctx, func(w Writer) error {
+	err := s.update(ctx, func(w Writer) error {
 		p, err := s.placeOf(w, u)
 		if err != nil {
 			return err

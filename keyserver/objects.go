@@ -33,12 +33,19 @@ func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) 
 	if len(in.Body.IDs) > keyapi.MaxObjectsPerRequest {
 		return nil, invalid(fmt.Sprintf("more than %d ids", keyapi.MaxObjectsPerRequest))
 	}
-	u := caller(ctx).user
+	id := caller(ctx)
+	u := id.user
+	if _, err := s.remoteSession(ctx, id); err != nil { // which may have ended while the body came
+		return nil, err
+	}
 	list := keyapi.ObjectList{Objects: []keyapi.Object{}}
 	seen := make(map[keyapi.ObjectID]bool, len(in.Body.IDs))
 	size := 0
 	err := s.Store.View(ctx, func(r Reader) error {
-		if err := r.Foresee(&Plan{User: u, Objects: in.Body.IDs}); err != nil {
+		if err := r.Foresee(&Plan{User: u, Session: id.session, Objects: in.Body.IDs}); err != nil {
+			return err
+		}
+		if _, err := s.localSession(r, id); err != nil {
 			return err
 		}
 		if err := s.mayRead(r, u); err != nil {

@@ -20,7 +20,7 @@ func (s *Server) rotate(ctx context.Context, in *input[keyapi.RotationRequest]) 
 		return nil, rateLimited(wait)
 	}
 	var stored *Account
-	err := s.Store.Update(ctx, func(w Writer) (err error) {
+	err := s.update(ctx, func(w Writer) (err error) {
 		if stored, err = owned(w, u, r.Account); err != nil {
 			return err
 		}
@@ -45,7 +45,7 @@ func (s *Server) rotate(ctx context.Context, in *input[keyapi.RotationRequest]) 
 			return err
 		}
 		return w.PutAccount(stored)
-	})
+	}, r.Account)
 	if err != nil {
 		return nil, err
 	}

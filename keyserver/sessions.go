@@ -45,7 +45,7 @@ func (s *Server) endSession(ctx context.Context, in *sessionPath) (*struct{}, er
 	if wait, ok := s.limits.writes.take(u.String(), s.Now()); !ok {
 		return nil, rateLimited(wait)
 	}
-	err := s.Store.Update(ctx, func(w Writer) error {
+	err := s.update(ctx, func(w Writer) error {
 		have, err := w.Session(id)
 		if err != nil || have == nil || have.User != u {
 			return err

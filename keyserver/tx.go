@@ -36,6 +36,9 @@ func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult],
 	body := Hash(sha256.Sum256(in.RawBody))
 	var result *keyapi.TxResult
 	var woken []keyapi.Account
+	if _, err := s.remoteSession(ctx, who); err != nil { // which may have ended while the body came
+		return nil, err
+	}
 	err := s.Store.Update(ctx, func(w Writer) (err error) {
 		woken = nil
 		if err := w.Foresee(planOf(who, body, t)); err != nil {
