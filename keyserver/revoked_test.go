@@ -1,14 +1,16 @@
 package keyserver_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http/httptest"
-	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudmls/gateway/keyserver"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/keyserver/keyclient"
 )
 
 // lateBody does something before its first octet is read.
@@ -23,6 +25,22 @@ func (b *lateBody) Read(p []byte) (int, error) {
 		b.before = nil
 	}
 	return b.Reader.Read(p)
+}
+
+// askLate sends a body of which nothing is to be had before something was done.
+func (w *world) askLate(path, token string, body any, before func()) *httptest.ResponseRecorder {
+	w.t.Helper()
+	b, err := json.Marshal(body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r := httptest.NewRequest("POST", path, &lateBody{Reader: bytes.NewReader(b), before: before})
+	r.ContentLength = int64(len(b))
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
+	rec := httptest.NewRecorder()
+	w.Handler.ServeHTTP(rec, r)
+	return rec
 }
 
 // Threat 13: a request that was begun before its session ended, and whose body
@@ -57,25 +75,49 @@ func TestThreat13_SessionsThatEndWhileTheBodyComes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := json.Marshal(body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := httptest.NewRequest("POST", path, &lateBody{Reader: strings.NewReader(string(b)), before: func() {
+		rec := w.askLate(path, session.AccessToken, body, func() {
 			if err := w.c.Logout(t.Context(), session.AccessToken); err != nil {
 				t.Error(err)
 			}
-		}})
-		r.ContentLength = int64(len(b))
-		r.Header.Set("Authorization", "Bearer "+session.AccessToken)
-		r.Header.Set("Content-Type", "application/json")
-		rec := httptest.NewRecorder()
-		w.Handler.ServeHTTP(rec, r)
+		})
 		if rec.Code != 401 {
 			t.Errorf("%s of a session that ended meanwhile: %d %s", path, rec.Code, rec.Body)
 		}
 	}
 	if r, err := w.c.Reachable(t.Context(), other.token(), p.account); err != nil || string(r.IdentityKey) != string(public(p.identity)) {
 		t.Errorf("the account: %+v, %v", r, err)
+	}
+}
+
+// The same at servers that ask another one about sessions.
+func TestThreat13_SessionsThatEndWhileTheBodyComesElsewhere(t *testing.T) {
+	a := newApart(t, keyclient.Options{})
+	p := a.person("alice")
+	if _, err := p.tx(keyapi.Tx{Put: []keyapi.Object{put("a", 1, "x")}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		at   *node
+		path string
+		body any
+	}{
+		{a.store, "/v1/tx", keyapi.Tx{Put: []keyapi.Object{put("b", 1, "x")}}},
+		{a.store, "/v1/objects", keyapi.ObjectsRequest{IDs: []keyapi.ObjectID{put("a", 1, "x").ID}}},
+		{a.store, "/v1/store/directions", keyapi.Directions{Counter: 1, Data: []byte("sealed")}},
+		{a.delivery, "/v1/delivery/email/" + p.account.ID + "/ack", keyapi.AckRequest{}},
+	} {
+		session, err := p.login(newKey(), p.auth)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec := x.at.at(t, a.clock).askLate(x.path, session.AccessToken, x.body, func() {
+			if err := a.c.Logout(t.Context(), session.AccessToken); err != nil {
+				t.Error(err)
+			}
+			a.clock.advance(6 * time.Second) // longer than what was heard of it counts
+		})
+		if rec.Code != 401 {
+			t.Errorf("%s of a session that ended meanwhile: %d %s", x.path, rec.Code, rec.Body)
+		}
 	}
 }
