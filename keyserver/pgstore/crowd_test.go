@@ -1,6 +1,14 @@
 package pgstore
 
-import "testing"
+import (
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cloudmls/gateway/keyserver"
+)
 
 // Who waits for several locks is not passed for ever by those who want one of
 // them: after mostPassed groups they wait behind him, and others do not.
@@ -46,5 +54,25 @@ func TestAloneIsAlone(t *testing.T) {
 	c.waiting = append(c.waiting, &tx{locking: []int32{4}})
 	if members := c.take(); len(members) != 1 || members[0] != alone {
 		t.Errorf("alone: %v", members)
+	}
+}
+
+// A COMMIT that was sent and not answered with success may have been carried
+// out: only a refusal from before it, or one that says so, is tried again.
+func TestOutcomeOfACommit(t *testing.T) {
+	refused := func(code string) error { return fromDatabase(&pgconn.PgError{Code: code}) }
+	for _, x := range []struct {
+		err     error
+		reached bool
+		again   bool
+	}{
+		{refused("23505"), false, true}, {refused("57P01"), false, true}, {refused("40001"), true, true}, {refused("40P01"), true, true},
+		{refused("57P01"), true, false}, {refused("53100"), true, false}, {fromDatabase(io.ErrUnexpectedEOF), true, false},
+		{fromDatabase(io.ErrUnexpectedEOF), false, false}, // with the statements before, perhaps all of it has arrived
+	} {
+		err, again := (&group{}).outcome(x.err, x.reached)
+		if again != x.again || errors.Is(err, errUnsure) == again || errors.Is(err, keyserver.ErrUnavailable) == again {
+			t.Errorf("%v, reached %v: %v, again %v", x.err, x.reached, err, again)
+		}
 	}
 }
