@@ -253,6 +253,8 @@ func TestThreat16_OlderBlobServed(t *testing.T) {
 func TestThreat19_HeadOmitsOrAdds(t *testing.T) {
 	t.Parallel()
 	s := newSettled(t)
+	s.bob.ensureGroup(newID(t), s.alice) // whoever joins has an inbox object
+	s.alice.cleanSync()
 	all := s.evil.ObjectsOf(s.alice.username)
 	known := s.second(s.alice, "known")
 	known.cleanSync()
