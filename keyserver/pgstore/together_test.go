@@ -265,3 +265,69 @@ func TestLastAcknowledgementDropsTheMessage(t *testing.T) {
 		}
 	}
 }
+
+// Who needs, later on, what another process has locked is not answered without
+// the lock: he waits for it by himself.
+func TestThreat26_LocksOfOtherProcessesCountLaterOn(t *testing.T) {
+	o := newOptions()
+	s, two := open(t, o), open(t, o)
+	p := parties(t, s, 3, 0)
+	locked, release, elsewhere := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		elsewhere <- two.Update(t.Context(), func(w keyserver.Writer) error {
+			if err := p[2].check(w, &keyserver.Plan{}); err != nil {
+				return err
+			}
+			close(locked)
+			<-release
+			return p[2].put(w)
+		})
+	}()
+	<-locked
+	var mine, others error
+	var use keyserver.Usage
+	free := sync.OnceFunc(func() { close(release) })
+	runs := 0
+	together(t, s.updates, func() {
+		defer free()
+		mine = s.Update(t.Context(), func(w keyserver.Writer) (err error) {
+			if runs++; runs > 1 {
+				free()
+			}
+			if err := p[0].check(w, &keyserver.Plan{}); err != nil {
+				return err
+			}
+			if use, err = w.Usage(p[2].user); err != nil {
+				return err
+			}
+			return p[0].put(w)
+		})
+	}, func() {
+		others = s.Update(t.Context(), func(w keyserver.Writer) error { return p[1].check(w, &keyserver.Plan{}) })
+	})
+	if err := errors.Join(mine, others, <-elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if use.Objects != 1 {
+		t.Errorf("%d objects were seen, want that of the other process", use.Objects)
+	}
+}
+
+// What a statement by itself has changed is looked at before the COMMIT.
+func TestWritesAreLookedAtBeforeTheCommit(t *testing.T) {
+	s := open(t, newOptions())
+	p := parties(t, s, 1, 0)[0]
+	err := s.Update(t.Context(), func(w keyserver.Writer) error {
+		if err := p.check(w, &keyserver.Plan{}); err != nil {
+			return err
+		}
+		w.(*tx).write(1, "DELETE FROM users WHERE id = $1", []byte("nobody"))
+		return w.PutTxResult(p.user, body(), &keyapi.TxResult{}, now)
+	})
+	if err == nil {
+		t.Error("no row was changed where one was due, and nobody is told")
+	}
+	if n := census(t, s)["results"]; n != 0 {
+		t.Errorf("%d results of a transaction that failed", n)
+	}
+}
