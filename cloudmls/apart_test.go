@@ -307,6 +307,78 @@ func TestThreat25_TwoDevicesStage(t *testing.T) {
 	}
 }
 
+// TestThreat25_BeatenCommitStaysUntilFollowed: the delivery server says that
+// another Commit was faster. Until that one is in the state, the user's devices make
+// no second one for the epoch: a server that lies would have two of one leaf to show
+// to different people.
+func TestThreat25_BeatenCommitStaysUntilFollowed(t *testing.T) {
+	t.Parallel()
+	for _, word := range []string{"true", "of something else", "without the winner"} {
+		t.Run(word, func(t *testing.T) {
+			t.Parallel()
+			a := newApart(t)
+			s := &crashScene{world: a.world, alice: a.user("alice"), bob: a.user("bob"), id: newID(t)}
+			s.phone = s.alice.sibling()
+			s.alice.ensureGroup(s.id, s.bob)
+			for _, d := range []*device{s.phone, s.bob} {
+				d.cleanSync()
+			}
+			a.wire.reset()
+			s.dies("before the transaction", func() error { return s.alice.commitFresh(s.id) })
+			s.alice.crash()
+			winner := &keyapi.Delivery{}
+			if word == "true" {
+				s.bob.renewKeys(s.id)
+			} else {
+				if word == "without the winner" {
+					winner = nil
+				}
+				answer := encodeJSON(t, &keyapi.Problem{Status: 409, Code: keyapi.CodeEpochConflict, Winner: winner})
+				a.wire.set(nil, func(e *exchange) {
+					if e.is("POST", "/v1/tx") && decodeJSON[keyapi.Tx](t, e.sent).Commit != nil {
+						e.status, e.answered, e.header = 409, answer, "application/problem+json"
+					}
+				})
+			}
+			var moved *movedError
+			if _, err := s.alice.settle(t.Context(), s.alice.self, s.id); !errors.As(err, &moved) || !moved.taken {
+				t.Fatalf("a Commit that was beaten: %v", err)
+			}
+			err := s.phone.commitFresh(s.id)
+			if word == "true" && err != nil {
+				t.Fatal(err)
+			}
+			byEpoch := map[uint64][]byte{}
+			for _, e := range a.wire.requests() {
+				if !e.is("POST", "/v1/tx") {
+					continue
+				}
+				c := decodeJSON[keyapi.Tx](t, e.sent).Commit
+				if c == nil || c.Sender != s.alice.self || len(c.Commit) == 0 {
+					continue
+				}
+				if had, ok := byEpoch[c.Epoch]; ok && string(had) != string(c.Commit) {
+					t.Fatalf("two Commits of one account for epoch %d", c.Epoch)
+				}
+				byEpoch[c.Epoch] = c.Commit
+			}
+			if word == "true" {
+				for _, d := range []*device{s.alice, s.phone, s.bob} {
+					d.mustSync()
+					d.nothingStaged()
+				}
+				s.agree([]*device{s.alice, s.bob})
+			}
+		})
+	}
+}
+
+// commitFresh opens an epoch with fresh keys of the own leaf.
+func (d *device) commitFresh(id ConversationID) error {
+	_, err := d.commit(d.t.Context(), d.self, id, func(*conversationRecord) (*change, error) { return &change{renew: true}, nil })
+	return err
+}
+
 // TestThreat07_RecoverApart: the recovery code where sign-in and sealed objects are
 // two servers'. Wherever it is cut off, the code serves still, or the new password
 // signs in and opens everything; no device of the user is needed for either.

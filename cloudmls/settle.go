@@ -66,13 +66,9 @@ func (c *Client) settle(ctx context.Context, self Account, id ConversationID) (*
 	}
 	switch p.Code {
 	case keyapi.CodeEpochConflict:
-		if p.Winner == nil {
-			// Who was faster is in the queue, or in what a sibling device made of it.
-			return nil, &movedError{taken: true}
-		}
-		if err := c.drop(ctx, self, s); err != nil {
-			return nil, err
-		}
+		// It stays staged until the faster one is in the state, which forgets it: a
+		// sibling device that has not followed yet, or whom the word that there is
+		// one did not convince, would make another Commit for the epoch.
 		return nil, &movedError{winner: p.Winner, taken: true}
 	case keyapi.CodeInstanceConflict:
 		// Another group serves the conversation. That ours did before it, the queue
@@ -197,13 +193,20 @@ func (c *Client) settleAll(ctx context.Context, self Account, result *SyncResult
 		if err != nil {
 			return
 		}
-		conv, err := c.settle(ctx, self, id)
+		before, err := c.reader(ctx, self).conversation(id)
+		var conv *conversationRecord
+		if err == nil {
+			conv, err = c.settle(ctx, self, id)
+		}
 		unlock()
 		var was *movedError
 		switch {
 		case errors.As(err, &was):
 			more, err := c.sync(ctx, self)
 			result.add(more)
+			if err == nil && before != nil {
+				err = c.followWinner(ctx, self, before, was.winner)
+			}
 			if err != nil {
 				c.warn(ctx, "a staged Commit was beaten by one that was not followed yet", err)
 			}
