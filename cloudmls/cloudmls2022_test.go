@@ -301,8 +301,8 @@ func TestCloudMLS2022_05_Lifetime(t *testing.T) {
 	if len(packages) < 3 {
 		t.Fatalf("%d KeyPackages were published", len(packages))
 	}
-	ensure := func(n int) error {
-		lie := l.keys.Once(claim, evil.Say(200, keyapi.ClaimedKeyPackage{KeyPackage: packages[len(packages)-1-n]}))
+	ensure := func(n int) error { // of the first pool, the post-quantum one
+		lie := l.keys.Once(claim, evil.Say(200, keyapi.ClaimedKeyPackage{KeyPackage: packages[n]}))
 		defer lie.Stop()
 		_, err := alice.Ensure(t.Context(), alice.self, cloudmls.Conversation{ID: l.id(), Kind: cloudmls.KindGroup, Members: accountsOf(people[1:])})
 		return err

@@ -468,6 +468,7 @@ func TestThreat36_RemovedIsOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.bob.cleanSync()
+	late := s.carol.encrypt(group, "I am still here") // to the epoch that she knows, before a later one makes her ask
 	secret := s.alice.encrypt(group, "without Carol")
 	if p, err := s.carol.Decrypt(t.Context(), s.carol.self, secret); err == nil {
 		t.Errorf("Carol reads %q", p.Data)
@@ -488,7 +489,6 @@ func TestThreat36_RemovedIsOut(t *testing.T) {
 			t.Errorf("%s: the message was for Carol as well", d.self)
 		}
 	}
-	late := s.carol.encrypt(group, "I am still here") // to the epoch that she knows
 	s.bob.warned(late, WarningLate)
 	conv, err := s.carol.member(t.Context(), s.carol.self, group)
 	if err != nil {
