@@ -107,14 +107,14 @@ func TestFlaw20_ProvenOwnerWins(t *testing.T) {
 // A claim without a proof never takes an account away, nor does a proof where
 // there is one already, or where none can be had.
 func TestFlaw20_OnlyAProofWins(t *testing.T) {
-	w, mail, mallory, bob := squatted(t)
+	_, mail, mallory, bob := squatted(t)
 	if err := mallory.takeBack(mail); err != nil { // it is hers indeed
 		t.Fatal(err)
 	}
 	wantCode(t, bob.claims(bob.account), keyapi.CodeTaken)
 	wantCode(t, bob.takeBack(mail), keyapi.CodeTaken)
 
-	w, mail, mallory, bob = squatted(t)
+	w, mail, mallory, bob := squatted(t)
 	c, err := bob.challenge(bob.account)
 	if err != nil {
 		t.Fatal(err)
