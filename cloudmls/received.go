@@ -55,6 +55,9 @@ func (c *Client) processCommit(v *view, d *keyapi.Delivery, result *SyncResult) 
 	if conv != nil && bytes.Equal(conv.Group, d.Group) && conv.Removed != 0 && conv.Left != 0 {
 		return nil // it was left; that the others say so now is no news
 	}
+	if conv != nil && conv.held(d.Group, d.Epoch) {
+		return nil // a sibling device has replaced the group since it was delivered
+	}
 	if conv == nil || !bytes.Equal(conv.Group, d.Group) || conv.Removed != 0 {
 		return refuse(ProblemUnknownGroup, errors.New("Commit for a group that this account is not in"))
 	}

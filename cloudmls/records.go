@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -140,6 +141,14 @@ type pastInstance struct {
 	JoinEpoch uint64 `json:"join_epoch"`
 	Closed    int64  `json:"closed"`
 	Days      uint32 `json:"days,omitempty"`
+}
+
+// held tells whether this account was in an epoch of a group that served the
+// conversation before, or in a later one of it.
+func (r *conversationRecord) held(group []byte, epoch uint64) bool {
+	return slices.ContainsFunc(r.Past, func(p pastInstance) bool {
+		return bytes.Equal(p.Group, group) && epoch <= p.Epoch
+	})
 }
 
 // memberEntry is one account of a roster and the identity key in its leaf

@@ -1,7 +1,10 @@
 package cloudmls
 
 import (
+	"errors"
 	"testing"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
 // TestReplacedGroupIsTold: a message of a group that somebody else put in the place
@@ -48,4 +51,49 @@ func TestReplacedGroupIsTold(t *testing.T) {
 	alice.mustSync()
 	told(alice, last, "once more", bob, true)
 	told(bob, alice.encrypt(id, "seen"), "seen", alice, false)
+}
+
+// TestReplacedWhileASiblingSyncs: a device has asked for what there is, and before
+// it stores what it made of that, another one puts a new group in the place of the
+// one that a Commit is of. That was followed in the old group, and is no problem;
+// one that the account has never followed still is.
+func TestReplacedWhileASiblingSyncs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	phone := alice.sibling()
+	id := alice.ensureGroup(newID(t), bob).ID // her own first Commit waits in her queue
+	held, err := alice.reader(t.Context(), alice.self).conversation(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaced := false
+	w.wire.set(func(e *exchange) bool {
+		if !replaced && e.is("POST", "/v1/tx") {
+			replaced = true
+			if _, err := alice.Replace(t.Context(), alice.self, id); err != nil {
+				t.Errorf("replace: %v", err)
+			}
+		}
+		return false
+	}, nil)
+	phone.cleanSync()
+	w.wire.set(nil, nil)
+	if !replaced {
+		t.Fatal("the Sync stored nothing: there was no time at which to replace the group")
+	}
+	if s, err := phone.Status(t.Context(), phone.self); err != nil || len(s.Problems) != 0 {
+		t.Errorf("noted: %+v, %v", s.Problems, err)
+	}
+	bob.cleanSync()
+	bob.reads(phone.encrypt(id, "in the new group"), "in the new group", alice)
+
+	for epoch, want := range map[uint64]bool{held.Epoch: true, held.Epoch + 1: false} {
+		d := &keyapi.Delivery{Type: keyapi.DeliveryCommit, Conversation: id[:], Group: held.Group, Epoch: epoch}
+		err := phone.process(phone.reader(t.Context(), phone.self), d, &SyncResult{})
+		var r *refusal
+		if known := err == nil; known != want || !known && (!errors.As(err, &r) || r.kind != ProblemUnknownGroup) {
+			t.Errorf("a Commit that opens epoch %d of the group before: %v", epoch, err)
+		}
+	}
 }
