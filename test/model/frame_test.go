@@ -101,6 +101,9 @@ func (w *world) inside(f *frame) {
 		return
 	}
 	f.troubled = true
+	if f.blur != nil {
+		f.blur() // what it brings about may be there before its answer is
+	}
 	s := *f.step.Meanwhile
 	w.perform(&s)
 }

@@ -164,6 +164,37 @@ func TestRegressions(t *testing.T) {
 			{Op: "rotate", U: 2, D: 1, N: 3},
 			{Op: "self", D: 2, C: 2, N: 15},
 		}},
+		// MODEL_SEED=2001617. Refused to be added again by a stranger, and signed the
+		// only device out that had noted so; the model asked the others.
+		"a refusal that was signed out": {Users: 3, Devices: 2, Steps: []step{
+			{Op: "group", U: 1, D: 1, V: []int{1, 2}},
+			{Op: "update", U: 2, C: 3, V: []int{0}, N: 3},
+			{Op: "group", U: 2, D: 1, V: []int{2, 1}, N: 8},
+			{Op: "sync", U: 1, N: 10},
+			{Op: "signout", U: 1, C: 1, N: 4},
+		}},
+		// MODEL_SEED=2006982. A device was processing the Commit that made a group when
+		// another one replaced the group: it called that one of a group not known.
+		"replaced by another device meanwhile": {Users: 3, Devices: 3, Steps: []step{
+			{Op: "group", D: 1, V: []int{2}},
+			{Op: "sync", D: 2, C: 1, N: 10, Faults: []fault{{meanwhile, 8}}, Meanwhile: &step{Op: "replace", V: []int{1, 0}, N: 12}},
+		}},
+		// MODEL_SEED=2007046. Written after somebody was removed, and before Remove had
+		// told so; the model held that they could still read it.
+		"written while somebody is removed": {Users: 3, Devices: 1, Steps: []step{
+			{Op: "group", U: 1, V: []int{0, 2}},
+			{Op: "group", C: 1},
+			{Op: "dialog", U: 1, D: 2, V: []int{0}},
+			{Op: "remove", V: []int{1}, N: 6, Faults: []fault{{meanwhileAfter, 7}}, Meanwhile: &step{Op: "send", U: 2, D: 2, C: 1, V: []int{2, 1}, N: 4}},
+		}},
+		// MODEL_SEED=2004036. A clock two minutes behind, on the device that replaces the
+		// key with which its messages of a group just entered are signed.
+		"two minutes behind when replacing": {Users: 2, Devices: 1, Steps: []step{
+			{Op: "group", D: 1, V: []int{1}},
+			{Op: "send", U: 1, D: 1, N: 1},
+			{Op: "clock", U: 1, D: 3, C: 1, N: 5},
+			{Op: "rotate", U: 1, D: 3, C: 3, N: 15},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

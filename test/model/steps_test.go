@@ -386,6 +386,7 @@ func (w *world) signOut(f *frame) {
 	if len(u.devices) == 1 || c == nil {
 		return
 	}
+	w.shutOut(u) // what it has refused is noted on this device alone
 	ok := f.check("sign out", c.SignOut(ctx))
 	f.d.client = nil
 	if ok {
@@ -407,6 +408,7 @@ func (w *world) revoke(f *frame) {
 	if len(list) == 0 {
 		return
 	}
+	w.shutOut(f.d.u) // what a device has refused is noted there alone
 	f.check("revoke", c.RevokeDevice(ctx, list[f.step.N%len(list)].ID))
 }
 
@@ -501,6 +503,7 @@ func (w *world) rotate(f *frame) {
 	ctx := context.Background()
 	if c := f.running(ctx); c != nil {
 		w.rotated, f.d.u.rotated = true, true
+		w.shutOut(f.d.u) // what a device has refused is noted there alone
 		o := cloudmls.RotateOptions{}
 		if f.step.N%2 == 1 {
 			o.Devices = []string{}
