@@ -14,6 +14,11 @@ const (
 	// would refuse to tell of those that people write to.
 	askBudget = 64
 	askWindow = time.Hour
+	// rotationBudget is how many accounts are asked about in an hour, at Syncs,
+	// because a key that the key server has confirmed signed a rotation. Until it is
+	// heard, the key before counts, which may be in a thief's hands: it must not wait
+	// behind members that somebody invented.
+	rotationBudget = 16
 	// maxAsked bounds what is remembered.
 	maxAsked = maxUnconfirmed
 
@@ -27,10 +32,11 @@ const (
 // asked remembers, as long as the Client lives, which keys the key server was
 // asked about and did not confirm. It is safe for concurrent use.
 type asked struct {
-	mu   sync.Mutex
-	keys map[string]question // by questionOf
+	mu    sync.Mutex
+	keys  map[string]question  // by questionOf
+	turns map[string]time.Time // by turnOf: when a rotation of the account was asked about
 
-	syncing, reading budget
+	syncing, reading, rotating budget
 }
 
 type question struct {
@@ -42,6 +48,12 @@ type question struct {
 // nothing of another.
 func questionOf(self Account, p *pinEntry) string {
 	return self.String() + "\x00" + p.account().String() + "\x00" + string(p.doubtful())
+}
+
+// turnOf names the account whose rotation is asked about, whichever key it leads to:
+// who has a key can sign any number of rotations of it.
+func turnOf(self Account, p *pinEntry) string {
+	return self.String() + "\x00" + p.account().String()
 }
 
 func (q question) pause() time.Duration {
@@ -71,6 +83,26 @@ func (x *asked) due(self Account, list []*pinEntry, now time.Time) []*pinEntry {
 	return list
 }
 
+// page gives what a Sync asks about of the pins that are due: first rotations that
+// confirmed keys signed, those of accounts asked about longest ago or never, and of
+// these the contacts known longest, so that accounts made for the purpose come last.
+func (x *asked) page(self Account, due []*pinEntry) []*pinEntry {
+	var rotating, others []*pinEntry
+	for _, p := range due {
+		if p.rotating() {
+			rotating = append(rotating, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	slices.SortStableFunc(rotating, func(a, b *pinEntry) int {
+		return cmp.Or(x.turns[turnOf(self, a)].Compare(x.turns[turnOf(self, b)]), cmp.Compare(a.Since, b.Since))
+	})
+	return append(rotating[:min(len(rotating), rotationBudget)], others[:min(len(others), confirmPage)]...)
+}
+
 // note remembers a question.
 func (x *asked) note(self Account, p *pinEntry, now time.Time) {
 	x.mu.Lock()
@@ -80,14 +112,42 @@ func (x *asked) note(self Account, p *pinEntry, now time.Time) {
 	}
 	name := questionOf(self, p)
 	x.keys[name] = question{now, x.keys[name].times + 1}
+	if !p.rotating() {
+		return
+	}
+	if x.turns == nil || len(x.turns) >= maxAsked {
+		x.turns = map[string]time.Time{}
+	}
+	x.turns[turnOf(self, p)] = now
 }
 
+// forSync gives the budget that a Sync's question about a pin is taken from. Neither
+// can use up the other.
+func (x *asked) forSync(p *pinEntry) *budget {
+	if p.rotating() {
+		return x.rotating.of(rotationBudget)
+	}
+	return &x.syncing
+}
+
+// forReader is forSync for messages that are read.
+func (x *asked) forReader(*pinEntry) *budget { return &x.reading }
+
 // budget is how many questions are left in the hour. It is safe for concurrent
-// use; the zero value is a full one, nil one without end.
+// use; the zero value is a full one of askBudget, nil one without end.
 type budget struct {
 	mu    sync.Mutex
 	since time.Time
 	spent int
+	most  int // in an hour; 0: askBudget
+}
+
+// of sets how many questions there are in an hour, and gives the budget.
+func (b *budget) of(most int) *budget {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.most = most
+	return b
 }
 
 // take uses up one question and tells whether there was one.
@@ -100,7 +160,7 @@ func (b *budget) take(now time.Time) bool {
 	if now.Sub(b.since).Abs() >= askWindow {
 		b.since, b.spent = now, 0
 	}
-	if b.spent >= askBudget {
+	if b.spent >= cmp.Or(b.most, askBudget) {
 		return false
 	}
 	b.spent++
@@ -121,5 +181,5 @@ func (b *budget) giveBack() {
 func (b *budget) spend(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.since, b.spent = now, askBudget
+	b.since, b.spent = now, cmp.Or(b.most, askBudget)
 }

@@ -1,6 +1,8 @@
 package cloudmls
 
 import (
+	"bytes"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -161,5 +163,122 @@ func TestBudgetOfQuestions(t *testing.T) {
 	}
 	if (*budget)(nil).take(now) != true {
 		t.Error("who is written to is not asked about")
+	}
+}
+
+// TestThreat44_RotationsOfContactsAreAskedFirst: somebody has shown Bob hundreds of
+// members that nobody is, and the questions about them are used up. That a contact has
+// replaced a key, which may be in a thief's hands, he finds out at the next Sync.
+func TestThreat44_RotationsOfContactsAreAskedFirst(t *testing.T) {
+	t.Parallel()
+	for name, syncs := range map[string]int{"the invented ones are in front": 0, "their questions are used up": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			bob, mallory, zoe := w.user("bob"), w.user("mallory"), w.user("zoe") // after nobody1 … in the record
+			bob.ensureDialog(zoe)
+			zoe.cleanSync()
+			who, err := mallory.identity(t.Context(), mallory.self)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := w.forger()
+			f.identity, f.invented = who.private(), 200
+			id := newID(t)
+			d, _ := f.welcome(mallory.self, binding{kind: KindGroup, conversation: id, origin: w.ks.Origin}, bob)
+			if r := w.deliver(bob, mallory, d); !slices.Contains(r.Joined, id) {
+				t.Fatalf("the attack does not begin: %+v", r)
+			}
+			for range syncs {
+				bob.mustSync()
+			}
+			before := zoe.ownKey()
+			if err := zoe.Rotate(t.Context(), RotateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if syncs == 0 { // rotations without questions left keep none of the others waiting
+				bob.asked.rotating.of(rotationBudget).spend(w.clock.now())
+				w.wire.reset()
+				if r := bob.mustSync(); len(r.Rotated) != 0 || w.wire.count("GET", "/v1/reachable") < confirmPage {
+					t.Errorf("without questions for rotations: %+v after %d look-ups", r, w.wire.count("GET", "/v1/reachable"))
+				}
+				w.clock.advance(askWindow)
+			}
+			w.wire.reset()
+			if r := bob.mustSync(); !slices.Equal(r.Rotated, []Account{zoe.self}) {
+				t.Errorf("the next Sync says %+v after %d look-ups", r, w.wire.count("GET", "/v1/reachable"))
+			}
+			contacts, err := bob.reader(t.Context(), bob.self).contacts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p := contacts.find(zoe.self); bytes.Equal(p.Key, before) || !bytes.Equal(p.Key, zoe.ownKey()) {
+				t.Errorf("the key before still counts: %+v", p)
+			}
+		})
+	}
+}
+
+// TestThreat44_RotationsTakeTurns: those who sign one rotation after another of keys of
+// their own come after contacts whose rotations were asked about longer ago, and of those never
+// asked about the ones known longest come first.
+func TestThreat44_RotationsTakeTurns(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	self := account("self")
+	r := &contactsRecord{}
+	for i := range 2 * rotationBudget { // accounts that exist
+		r.Pins = append(r.Pins, pinEntry{Platform: PlatformEmail, ID: fmt.Sprintf("a%02d", i), Key: []byte{1}, Next: []byte{2}, Since: 2})
+	}
+	for i := range 2 * confirmPage {
+		r.Pins = append(r.Pins, pinEntry{Platform: PlatformEmail, ID: fmt.Sprintf("b%02d", i), Key: []byte{1}, Next: []byte{2}, Unconfirmed: true})
+	}
+	r.Pins = append(r.Pins, pinEntry{Platform: PlatformEmail, ID: "z", Key: []byte{1}, Next: []byte{2}, Since: 1})
+	contact := &r.Pins[len(r.Pins)-1]
+	var x asked
+	page := func() []*pinEntry { return x.page(self, x.due(self, r.toConfirm(nil), now)) }
+	ask := func() {
+		for _, p := range page() {
+			x.note(self, p, now)
+		}
+	}
+	list := page()
+	if len(list) != rotationBudget+confirmPage || list[0] != contact || !list[rotationBudget-1].rotating() || list[rotationBudget].rotating() {
+		t.Fatalf("%d questions, the first about %s", len(list), list[0].ID)
+	}
+	for i := range 3 { // the others sign anew each time
+		now = now.Add(time.Minute)
+		ask()
+		for j := range 2 * rotationBudget {
+			r.Pins[j].Next = []byte{byte(3 + i)}
+		}
+	}
+	contact.Next, contact.Since = []byte{9}, 3 // not known longest: it has waited longest
+	if turn := slices.Index(page(), contact); turn != 0 {
+		t.Errorf("the contact's turn is %d", turn)
+	}
+}
+
+// TestThreat44_RotationsHaveQuestionsOfTheirOwn, which nothing else uses up, and they
+// none of the others'.
+func TestThreat44_RotationsHaveQuestionsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	invented := &pinEntry{Key: []byte{1}, Next: []byte{2}, Unconfirmed: true}
+	known := &pinEntry{Key: []byte{1}, Next: []byte{2}}
+	for _, order := range [][]*pinEntry{{invented, known}, {known, invented}} {
+		var x asked
+		for _, p := range order {
+			n := 0
+			for x.forSync(p).take(now) {
+				n++
+			}
+			if want := map[*pinEntry]int{invented: askBudget, known: rotationBudget}[p]; n != want {
+				t.Errorf("%d questions instead of %d", n, want)
+			}
+		}
+		if !x.forReader(known).take(now) {
+			t.Error("none is left for a message that is read")
+		}
 	}
 }

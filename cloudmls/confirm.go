@@ -13,7 +13,8 @@ import (
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
-// confirmPage is how many accounts one Sync asks the key server about.
+// confirmPage is how many accounts one Sync asks the key server about, besides
+// those of which a rotation is known.
 const confirmPage = 32
 
 // confirmPins asks the key server, which is the Authentication Service (RFC
@@ -30,28 +31,29 @@ func (c *Client) confirmPins(ctx context.Context, self Account, wanted []Account
 	if err != nil {
 		return err
 	}
-	return c.askPins(ctx, self, contacts.toConfirm(wanted), nil)
+	return c.askPins(ctx, self, contacts.toConfirm(wanted), func(*pinEntry) *budget { return nil })
 }
 
 // confirmSender is confirmPins for an account whose message is being read.
 func (c *Client) confirmSender(ctx context.Context, self, sender Account, contacts *contactsRecord) error {
 	due := c.asked.due(self, contacts.toConfirm([]Account{sender}), c.now())
-	return c.askPins(ctx, self, due, &c.asked.reading)
+	return c.askPins(ctx, self, due, c.asked.forReader)
 }
 
-// followPins is confirmPins for all accounts, a page at a time.
+// followPins is confirmPins for all accounts, a page at a time, rotations of known
+// keys first.
 func (c *Client) followPins(ctx context.Context, self Account) error {
 	contacts, err := c.reader(ctx, self).contacts()
 	if err != nil {
 		return err
 	}
 	due := c.asked.due(self, contacts.toConfirm(nil), c.now())
-	return c.askPins(ctx, self, due[:min(len(due), confirmPage)], &c.asked.syncing)
+	return c.askPins(ctx, self, c.asked.page(self, due), c.asked.forSync)
 }
 
-// askPins asks about the keys of some accounts while the budget lasts (nil: it
-// does), and takes the key server's word.
-func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b *budget) error {
+// askPins asks about the keys of some accounts while the budget of each lasts (nil:
+// it does), and takes the key server's word.
+func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, budgetOf func(*pinEntry) *budget) error {
 	named := map[Account]keyapi.Reachability{}
 	var answered []*pinEntry
 	note := func() { // when what was said is in the state: who reads meanwhile asks, too
@@ -60,8 +62,9 @@ func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b 
 		}
 	}
 	for _, p := range list {
+		b := budgetOf(p)
 		if !b.take(c.now()) {
-			break
+			continue
 		}
 		answer, err := c.askAccount(ctx, p.account())
 		if ctx.Err() != nil {
@@ -74,7 +77,7 @@ func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, b 
 		case err == nil:
 		case !errors.As(err, &problem), problem.Status >= 500: // not answered
 			b.giveBack()
-		case problem.Code == keyapi.CodeRateLimited: // the rest is for what people ask for
+		case problem.Code == keyapi.CodeRateLimited: // the rest is for what people ask for, and for rotations
 			c.asked.syncing.spend(c.now())
 			c.asked.reading.spend(c.now())
 		}
@@ -175,6 +178,10 @@ func (p *pinEntry) doubtful() []byte {
 	}
 	return p.Key
 }
+
+// rotating tells whether a key that the key server has confirmed, or a person, signed a
+// rotation that waits for the key server's word.
+func (p *pinEntry) rotating() bool { return p.Next != nil && !p.Unconfirmed }
 
 // toConfirm lists the pins that are in doubt, of the accounts that are wanted;
 // nil means all.
