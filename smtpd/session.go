@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/emersion/go-smtp"
 
@@ -60,7 +61,14 @@ func (s *session) fail(where string, err error) *smtp.SMTPError {
 		level = slog.LevelError
 	}
 	s.log.LogAttrs(s.ctx, level, "submission refused", slog.String("at", where), slog.Int("code", e.Code), slog.String("id", id))
-	s.log.LogAttrs(s.ctx, slog.LevelDebug, "cause of the refusal", slog.String("id", id), slog.Any("err", err))
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) { // nobody else will say it
+		s.log.LogAttrs(s.ctx, slog.LevelWarn, "no space left on device", slog.String("id", id))
+	}
+	cause := err
+	if r := (*Refusal)(nil); errors.As(err, &r) && r.Err != nil {
+		cause = r.Err // the text is in the answer
+	}
+	s.log.LogAttrs(s.ctx, slog.LevelDebug, "cause of the refusal", slog.String("id", id), slog.Any("err", cause))
 	return e
 }
 
