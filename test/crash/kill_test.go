@@ -41,6 +41,11 @@ var (
 	historyPoints = []string{"archive-packed", "archive-replaced", "history-due", "history-deleted"}
 	// Those of three servers: TestThreat24_CrashAroundACommitApart of package cloudmls.
 	apartPoints = []string{"commit-stored", "commit-accepted", "notice-submitted", "secrets-wrapped", "secrets-replaced"}
+	// Those of a move to another store: TestStoreMoveIsKilled of package cloudmls and its neighbours.
+	movePoints = []string{
+		"move-named", "store-registered", "store-leaving", "store-arriving", "store-copied", "store-opened", "store-gone", "move-done",
+		"move-given-up", "store-login-named",
+	}
 )
 
 // killing is one moment: a crash point, or a kill from outside.
@@ -171,7 +176,7 @@ func TestEveryPointIsTried(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllSubmatch(table, -1) {
 		documented = append(documented, string(m[1]))
 	}
-	tried := slices.Concat(senderPoints, receiverPoints, keyServerPoints, registrationPoints, rotationPoints, historyPoints, apartPoints)
+	tried := slices.Concat(senderPoints, receiverPoints, keyServerPoints, registrationPoints, rotationPoints, historyPoints, apartPoints, movePoints)
 	slices.Sort(documented)
 	slices.Sort(tried)
 	if !slices.Equal(documented, tried) {
