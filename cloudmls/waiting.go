@@ -34,43 +34,63 @@ type waitingRecord struct {
 }
 
 // noteWaiting remembers that a message could not be opened yet, and forgets it
-// when that is decided. It gives back an error of the disk only.
+// when that is decided. It gives back an error of the disk only. What is in memory
+// follows the disk: of a message that the disk did not take, the next call tries to
+// note it again, and of one that the disk still has, to forget it.
 func (c *Client) noteWaiting(self Account, ref [32]byte, group []byte, epoch uint64, result error) error {
+	waits, over := errors.Is(result, ErrNotYet), result == nil || isNever(result)
 	list, err := c.waitingRefs()
 	if err != nil {
 		return err
 	}
 	name := self.String() + "\x00" + hex.EncodeToString(ref[:])
-	waits := errors.Is(result, ErrNotYet)
-	now := c.now().UnixMilli()
-	c.mu.Lock()
-	_, known := list[name]
-	var dropped []string
-	if waits {
-		if !known && len(list) >= maxRetryable {
-			dropped = list.oldest(makeRoom)
-		}
-		list[name] = now // on the disk it stays when it was first tried
-	} else if result == nil || isNever(result) {
-		delete(list, name)
+	if _, known := c.waits(list, name); !waits && !(over && known) {
+		return nil // as with nearly every message
 	}
-	c.mu.Unlock()
+	unlock, err := c.locks.lock(context.Background(), waitingLock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now := c.now().UnixMilli()
+	n, known := c.waits(list, name)
 	cache := c.store.Cache("sdk/waiting")
 	switch {
 	case waits && !known:
-		b, err := encodeRecord(&waitingRecord{Version: recordVersion, Account: self.String(), Group: group, Epoch: epoch, At: now})
+		var b []byte
+		b, err = encodeRecord(&waitingRecord{Version: recordVersion, Account: self.String(), Group: group, Epoch: epoch, At: now})
 		if err == nil {
-			err = errors.Join(cache.DeleteAll(dropped), cache.Put(name, b))
+			err = cache.Put(name, b)
 		}
-		if err != nil {
-			return fmt.Errorf("waiting messages: %w", err)
-		}
-	case known && (result == nil || isNever(result)):
-		if err := cache.Delete(name); err != nil {
-			return fmt.Errorf("waiting messages: %w", err)
-		}
+	case over && known:
+		err = cache.Delete(name)
 	}
-	return nil
+	if err != nil {
+		return fmt.Errorf("waiting messages: %w", err)
+	}
+	var oldest []string
+	if waits && !known && n >= maxRetryable {
+		oldest = c.longestWaiting(list, makeRoom)
+	}
+	c.mu.Lock()
+	if waits {
+		list[name] = now // on the disk it stays when it was first tried
+	} else {
+		delete(list, name)
+	}
+	c.mu.Unlock()
+	return c.dropWaiting(list, oldest)
+}
+
+// waitingLock is held by whoever changes what waits, on the disk and in memory.
+const waitingLock = "waiting"
+
+// waits tells how many messages wait, and whether this one does.
+func (c *Client) waits(list waitingList, name string) (n int, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, known = list[name]
+	return len(list), known
 }
 
 func isNever(err error) bool {
@@ -81,14 +101,12 @@ func isNever(err error) bool {
 // waitingList is what waits, by name, and when it was last tried.
 type waitingList map[string]int64
 
-// oldest takes out the n that were tried the longest time ago.
-func (l waitingList) oldest(n int) []string {
-	names := slices.SortedFunc(maps.Keys(l), func(a, b string) int { return cmp.Compare(l[a], l[b]) })
-	names = names[:min(n, len(names))]
-	for _, name := range names {
-		delete(l, name)
-	}
-	return names
+// longestWaiting gives the n that were tried the longest time ago.
+func (c *Client) longestWaiting(list waitingList, n int) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := slices.SortedFunc(maps.Keys(list), func(a, b string) int { return cmp.Compare(list[a], list[b]) })
+	return names[:min(n, len(names))]
 }
 
 // waitingRefs gives what waits, read once.
@@ -180,15 +198,22 @@ func (c *Client) Retryable(ctx context.Context, self Account) ([][32]byte, error
 
 // forgetWaiting forgets messages by name.
 func (c *Client) forgetWaiting(names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	if err := c.store.Cache("sdk/waiting").DeleteAll(names); err != nil {
-		return fmt.Errorf("waiting messages: %w", err)
-	}
 	list, err := c.waitingRefs()
 	if err != nil {
 		return err
+	}
+	unlock, err := c.locks.lock(context.Background(), waitingLock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.dropWaiting(list, names)
+}
+
+// dropWaiting is forgetWaiting for whoever holds the lock.
+func (c *Client) dropWaiting(list waitingList, names []string) error {
+	if err := c.store.Cache("sdk/waiting").DeleteAll(names); err != nil {
+		return fmt.Errorf("waiting messages: %w", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
