@@ -7,13 +7,16 @@
 package model
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +33,7 @@ type bench struct {
 	// counts of what happened, so that a test of nothing is noticed.
 	counts      map[string]int
 	failed      []uint64 // seeds
+	torn        int      // runs that ended before their key server was closed
 	began, told time.Time
 }
 
@@ -44,9 +48,8 @@ func newBench(t *testing.T) *bench {
 // happened.
 func (b *bench) run(h history) (err error, log string) {
 	var w *world
-	// In a bubble, waiting for another try takes no time.
-	synctest.Test(b.t, func(t *testing.T) {
-		path := filepath.Join(b.dir, "run.db")
+	path := filepath.Join(b.dir, fmt.Sprintf("run%d.db", b.torn)) // nobody has it open
+	b.bubble(&err, func() {
 		var end func() error
 		if w, end, err = b.tmpl.world(path, h.Users, h.Devices); err != nil {
 			return
@@ -77,6 +80,35 @@ func (b *bench) run(h history) (err error, log string) {
 	}
 	b.runs++
 	return err, log
+}
+
+// bubble runs play where waiting for another try takes no time. A panic, and
+// operations that wait for one another for ever, are failures of one history and not
+// the end of all.
+func (b *bench) bubble(err *error, play func()) {
+	torn := func(v any) {
+		b.torn++
+		*err = fmt.Errorf("%v\n%s", v, stacks())
+	}
+	defer func() {
+		if v := recover(); v != nil && *err == nil {
+			torn(v)
+		}
+	}()
+	synctest.Test(b.t, func(*testing.T) {
+		defer func() {
+			if v := recover(); v != nil {
+				torn(v)
+			}
+		}()
+		play()
+	})
+}
+
+// stacks are those of all goroutines, cut where there are too many.
+func stacks() []byte {
+	b := make([]byte, 1<<20)
+	return b[:runtime.Stack(b, true)]
 }
 
 const (
@@ -118,7 +150,10 @@ var named = regexp.MustCompile(`\b([a-e][0-9]*|[0-9]+|[0-9a-f]{16,})\b`)
 
 // sort gives what goes wrong, whoever it happens to: a history is not made smaller
 // into one that shows something else.
-func sort(err error) string { return named.ReplaceAllString(err.Error(), "?") }
+func sort(err error) string {
+	what, _, _ := strings.Cut(err.Error(), "\ngoroutine ") // their stacks
+	return named.ReplaceAllString(what, "?")
+}
 
 func number(t *testing.T, name string, otherwise uint64) uint64 {
 	t.Helper()

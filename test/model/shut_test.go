@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/cloudmls/gateway/cloudmls"
 )
@@ -34,9 +35,9 @@ func (w *world) shutOut(u *user) (any bool) {
 		if d.client == nil {
 			continue
 		}
-		s, err := d.client.Status(context.Background(), u.self)
+		s, err := d.status()
 		if err != nil {
-			continue // it is signed out, or its disk fails; others tell
+			continue // it is signed out, or its disk fails, or is waiting; others tell
 		}
 		for _, p := range s.Problems {
 			if !w.refuses(u, p) {
@@ -50,6 +51,15 @@ func (w *world) shutOut(u *user) (any bool) {
 		}
 	}
 	return any
+}
+
+// status asks a device how it fares. One that waits for the answer to a request, in
+// the midst of which this happens, has nobody to answer as long as it is asked: what
+// it needs may be held by the very operation that waits.
+func (d *device) status() (cloudmls.Status, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return d.client.Status(ctx, d.u.self)
 }
 
 // stuck tells whether nothing can be written because somebody who does not enter
