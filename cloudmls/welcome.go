@@ -13,7 +13,8 @@ import (
 
 const (
 	maxHeld      = 16      // Welcomes kept for AcceptIdentity
-	maxHeldSize  = 1 << 20 // octets of one
+	maxHeldOfOne = 4       // of them, for the identity of one account
+	maxHeldSize  = 1 << 20 // octets of one, and of those for one account
 	maxHeldTotal = 4 << 20 // octets of all: they lie in the inbox record, which must never outgrow the state
 )
 
@@ -289,8 +290,10 @@ func withoutSelf(self Account, list []memberEntry) []memberEntry {
 	return slices.DeleteFunc(slices.Clone(list), func(m memberEntry) bool { return m.account() == self })
 }
 
-// hold keeps a Welcome until AcceptIdentity. The oldest make room, and are
-// returned as Problems.
+// hold keeps a Welcome until AcceptIdentity. The oldest make room, and are returned
+// as Problems: those for the same account where it has its share, else those for the
+// account that has the most. So whoever shows one new key after another under a name
+// pushes out what waits under that name, and nothing that waits under others.
 func (r *inboxRecord) hold(d *keyapi.Delivery, changed Account) []Problem {
 	dropped := func(seq uint64, id []byte, sender Account) Problem {
 		p := Problem{Seq: seq, Sender: sender, Kind: ProblemForbidden, Err: errNoHold}
@@ -301,16 +304,51 @@ func (r *inboxRecord) hold(d *keyapi.Delivery, changed Account) []Problem {
 		return []Problem{dropped(d.Seq, d.Conversation, d.Sender)}
 	}
 	var problems []Problem
-	for len(r.Held) >= maxHeld || len(r.Held) > 0 && r.heldSize()+len(d.Message) > maxHeldTotal {
-		h := r.Held[0]
+	drop := func(a Account) {
+		i := slices.IndexFunc(r.Held, func(h heldDelivery) bool { return h.Changed == a })
+		h := r.Held[i]
 		problems = append(problems, dropped(h.Seq, h.Conversation, h.Sender))
-		r.Held = slices.Delete(r.Held, 0, 1)
+		r.Held = slices.Delete(r.Held, i, i+1)
+	}
+	for n, size := r.heldFor(changed); n >= maxHeldOfOne || n > 0 && size+len(d.Message) > maxHeldSize; n, size = r.heldFor(changed) {
+		drop(changed)
+	}
+	for len(r.Held) >= maxHeld || len(r.Held) > 0 && r.heldSize()+len(d.Message) > maxHeldTotal {
+		drop(r.mostHeld())
 	}
 	r.Held = append(r.Held, heldDelivery{
 		Seq: d.Seq, Conversation: d.Conversation, Kind: d.Kind, Group: d.Group, Epoch: d.Epoch,
 		Sender: d.Sender, Message: d.Message, Changed: changed,
 	})
 	return problems
+}
+
+// heldFor gives how many Welcomes are held for an account's identity, and how many
+// octets they have.
+func (r *inboxRecord) heldFor(a Account) (n, size int) {
+	for i := range r.Held {
+		if h := &r.Held[i]; h.Changed == a {
+			n, size = n+1, size+len(h.Message)
+		}
+	}
+	return n, size
+}
+
+// mostHeld gives the account that most octets are held for, each Welcome counted as
+// at least its part of the room that there is; of several the one with the oldest.
+// Something is held.
+func (r *inboxRecord) mostHeld() Account {
+	weight := map[Account]int{}
+	for i := range r.Held {
+		weight[r.Held[i].Changed] += max(len(r.Held[i].Message), maxHeldTotal/maxHeld)
+	}
+	most := r.Held[0].Changed
+	for i := range r.Held {
+		if a := r.Held[i].Changed; weight[a] > weight[most] {
+			most = a
+		}
+	}
+	return most
 }
 
 var errNoHold = errors.New("no room to hold the Welcome until the identity is accepted")
