@@ -57,8 +57,7 @@ func (*movedError) Error() string { return "the group moved to another epoch" }
 // dropped, the winner's is processed and plan asked again. The caller holds
 // the conversation's lock.
 func (c *Client) commit(ctx context.Context, self Account, id ConversationID, plan func(*conversationRecord) (*change, error)) (*conversationRecord, error) {
-	var untold []Account
-	full, unseen := false, 0
+	unseen := 0
 	for range maxAttempts {
 		conv, err := c.member(ctx, self, id)
 		if err != nil {
@@ -69,14 +68,9 @@ func (c *Client) commit(ctx context.Context, self Account, id ConversationID, pl
 			return conv, err
 		}
 		ch.removeLeavers(self, conv)
-		ch.untold, ch.full = untold, full
 		next, err := c.commitOnce(ctx, self, conv, ch)
 		if err == nil {
 			return next, nil
-		}
-		if more := ch.unreached(self, conv, err); len(more) > 0 {
-			untold, full = append(untold, more...), full || isCode(err, keyapi.CodeQuota)
-			continue
 		}
 		if isCode(err, keyapi.CodeInstanceConflict) {
 			if err := c.elsewhere(ctx, self, conv, err); err != nil {
@@ -131,22 +125,31 @@ func (c *Client) lostState(ctx context.Context, self Account, conv *conversation
 	return errors.Join(err, e)
 }
 
-// unreached lists members whose inbox kept a Commit from being accepted: those
-// whom the key server names, or, where it names nobody, those who are removed.
-// Nobody who is to be let in is among them.
-func (ch *change) unreached(self Account, conv *conversationRecord, err error) []Account {
+// leaveOut notes members whose inbox kept a Commit from being accepted, and tells
+// whether there are any besides those who are not sent it already.
+func (ch *change) leaveOut(self Account, conv *conversationRecord, err error) bool {
 	var p *keyapi.Problem
 	if !undeliverable(err) || !errors.As(err, &p) {
-		return nil
+		return false
 	}
+	more := unreached(p, ch.remove, func(a Account) bool {
+		_, member := rosterFind(conv.Members, a)
+		return member && a != self && ch.add[a] == nil && !slices.Contains(ch.untold, a)
+	})
+	ch.untold, ch.full = append(ch.untold, more...), ch.full || p.Code == keyapi.CodeQuota
+	return len(more) > 0
+}
+
+// unreached lists those who may be left out of whom a refusal speaks: whom the key
+// server names, or, where it names nobody, those who are removed.
+func unreached(p *keyapi.Problem, removed []Account, may func(Account) bool) []Account {
 	named := p.Accounts
 	if len(named) == 0 {
-		named = ch.remove
+		named = removed
 	}
 	var list []Account
 	for _, a := range named {
-		_, member := rosterFind(conv.Members, a)
-		if member && a != self && ch.add[a] == nil && !slices.Contains(ch.untold, a) && !slices.Contains(list, a) {
+		if may(a) && !slices.Contains(list, a) {
 			list = append(list, a)
 		}
 	}
@@ -243,7 +246,6 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 	if err != nil {
 		return nil, err
 	}
-	submission.Recipients = slices.DeleteFunc(submission.Recipients, func(a Account) bool { return slices.Contains(ch.untold, a) })
 	submission.Joiners = sortedAccounts(ch.add)
 	crashpoint.Here("commit-staged")
 	var next *conversationRecord
@@ -258,24 +260,29 @@ func (c *Client) commitOnce(ctx context.Context, self Account, conv *conversatio
 		next = now
 		return nil
 	}
-	err = c.together(ctx, self, func(tx *state.Tx, v *view) error {
-		if err := still(v); err != nil {
-			return err
+	for more := true; more; {
+		err = c.together(ctx, self, func(tx *state.Tx, v *view) error {
+			if err := still(v); err != nil {
+				return err
+			}
+			v.vouchFor(ch.add)
+			next.Renew = next.Renew && !ch.renew
+			if err := v.owe(next, ch.owed(), c.now()); err != nil {
+				return err
+			}
+			if err := v.openEpoch(next, pending.Staged.Group(), signature, c.now()); err != nil {
+				return err
+			}
+			return tx.SetCommit(*submission)
+		})
+		// Nothing of it happened: the identical Commit goes to the others.
+		if more = ch.leaveOut(self, conv, err); more {
+			submission.Recipients = slices.DeleteFunc(submission.Recipients, func(a Account) bool { return slices.Contains(ch.untold, a) })
 		}
-		v.vouchFor(ch.add)
-		next.Renew = next.Renew && !ch.renew
-		if err := v.owe(next, ch.owed(), c.now()); err != nil {
-			return err
-		}
-		if err := v.openEpoch(next, pending.Staged.Group(), signature, c.now()); err != nil {
-			return err
-		}
-		return tx.SetCommit(*submission)
-	})
+	}
 	if errors.Is(err, keyapi.ErrSplit) {
 		var s *stagedRecord
 		if s, err = stageGroup(*submission, pending.Staged.Group(), signature, ch.add, ch.renew); err == nil {
-			s.Owed = ch.owed()
 			next, err = c.commitApart(ctx, self, s, still)
 		}
 	}

@@ -33,7 +33,7 @@ type place struct {
 // members with its first Commit, and publishes all of it in one transaction.
 func (c *Client) create(ctx context.Context, self Account, p place, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
 	var moved *movedError
-	if err := c.settleFormer(ctx, self, p.id); errors.As(err, &moved) {
+	if err := c.settleOver(ctx, self, p.id); errors.As(err, &moved) {
 		return nil, &takenError{}
 	} else if err != nil {
 		return nil, err

@@ -179,7 +179,18 @@ func TestLeaveWhatCannotBeFollowed(t *testing.T) {
 // removed all the same.
 func TestFullInboxKeepsNobodyIn(t *testing.T) {
 	t.Parallel()
-	w := newWorldWith(t, keyserver.Options{Limits: keyserver.Limits{InboxFrom: 2}})
+	limits := keyserver.Options{Limits: keyserver.Limits{InboxFrom: 2}}
+	t.Run("one server", func(t *testing.T) {
+		t.Parallel()
+		fullInboxKeepsNobodyIn(t, newWorldWith(t, limits))
+	})
+	t.Run("three servers", func(t *testing.T) {
+		t.Parallel()
+		fullInboxKeepsNobodyIn(t, newApartWith(t, limits).world)
+	})
+}
+
+func fullInboxKeepsNobodyIn(t *testing.T, w *world) {
 	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
 	id := newID(t)
 	alice.ensureGroup(id, bob, carol)
@@ -197,6 +208,11 @@ func TestFullInboxKeepsNobodyIn(t *testing.T) {
 	if !isCode(err, keyapi.CodeQuota) {
 		t.Errorf("adding somebody who cannot be told: %v", err)
 	}
+	alice.nothingStaged() // or nobody could do anything before she makes room
+	alice.renewKeys(id)
+	bob.mustSync()
+	dave.mustSync()
+	dave.reads(alice.encrypt(id, "without her"), "without her", alice)
 }
 
 // TestLeaverIsRemovedByAnyCommit, whatever it was made for, and by value: Alice,

@@ -15,14 +15,6 @@ import (
 // lost. Later calls, of any device, go on with it.
 const maxSubmits = 3
 
-// refusedError: the delivery server will not take a staged Commit, which is
-// forgotten.
-type refusedError struct{ err error }
-
-func (e *refusedError) Error() string { return "the Commit was refused: " + e.err.Error() }
-
-func (e *refusedError) Unwrap() error { return e.err }
-
 // commitApart opens an epoch where deliveries and objects are apart: it stores
 // the Commit, unless ready says that it is void already, and settles it. The
 // caller holds the conversation's lock.
@@ -55,8 +47,22 @@ func (c *Client) settle(ctx context.Context, self Account, id ConversationID) (*
 	if err != nil || s == nil {
 		return nil, err
 	}
-	err = c.submitAlone(ctx, &s.Submission)
 	var p *keyapi.Problem
+	for {
+		err, p = c.submitAlone(ctx, &s.Submission), nil
+		if !undeliverable(err) || !errors.As(err, &p) {
+			break
+		}
+		// All or nothing: nobody was told. It goes to fewer people each time.
+		next, e := c.tellFewer(ctx, self, s, p)
+		if e != nil {
+			return nil, e
+		}
+		if next == nil {
+			break
+		}
+		s = next
+	}
 	switch errors.As(err, &p); {
 	case err == nil, p != nil && s.acceptedBefore(p):
 		crashpoint.Here("commit-accepted")
@@ -80,6 +86,9 @@ func (c *Client) settle(ctx context.Context, self Account, id ConversationID) (*
 		keyapi.CodeTooLarge, keyapi.CodeQuota:
 	default:
 		return nil, fmt.Errorf("submit Commit: %w", err)
+	}
+	if !s.hopeless(p) {
+		return nil, &keptError{s, err}
 	}
 	if e := c.drop(ctx, self, s); e != nil {
 		return nil, e
@@ -132,7 +141,7 @@ func (c *Client) promoteAccepted(ctx context.Context, self Account, s *stagedRec
 			return err
 		}
 		if s.is(now) {
-			conv, err = c.promote(v, s)
+			conv, err = c.promote(v, now) // what was read before may be outdated: see markLeaf
 			var moved *movedError
 			if errors.As(err, &moved) { // the state went on without it: nothing will come of it
 				conv = nil
@@ -164,7 +173,8 @@ func (c *Client) drop(ctx context.Context, self Account, s *stagedRecord) error 
 }
 
 // settleFormer goes on with a Commit that a device left behind. movedError: it
-// opened an epoch, or another Commit did.
+// opened an epoch, or another Commit did. keptError: it is refused for now, and
+// there is no other one for the epoch.
 func (c *Client) settleFormer(ctx context.Context, self Account, id ConversationID) error {
 	conv, err := c.settle(ctx, self, id)
 	var refused *refusedError

@@ -245,6 +245,7 @@ func fullInboxKeepsNobodyOut(t *testing.T, w *world) {
 		t.Fatalf("Carol: %+v", s)
 	}
 	carol.reads(alice.encrypt(id, "you are back"), "you are back", alice)
+	w.oneCommitPerEpoch(alice, bob, carol, dave)
 }
 
 // TestRepairAfterARotation: a member whose identity key was replaced while it could
