@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -28,8 +29,8 @@ func (s *Server) directionsOf(r Reader, u UserID) (*keyapi.Directions, error) {
 // again changes nothing.
 func (s *Server) setDirections(ctx context.Context, in *input[keyapi.Directions]) (*output[keyapi.StorePlace], error) {
 	u, d := caller(ctx).user, &in.Body
-	if d.Counter == 0 || len(d.Data) > keyapi.MaxDirections {
-		return nil, invalid("directions have a counter from 1 on, and at most 96 KiB")
+	if d.Counter == 0 || d.Counter == math.MaxUint64 || len(d.Data) == 0 || len(d.Data) > keyapi.MaxDirections {
+		return nil, invalid("directions have a counter from 1 to 2^64-2, and 1 octet to 96 KiB")
 	}
 	if wait, ok := s.limits.writes.take(u.String(), s.Now()); !ok {
 		return nil, rateLimited(wait)
@@ -57,7 +58,11 @@ func (s *Server) setDirections(ctx context.Context, in *input[keyapi.Directions]
 				return err
 			}
 		}
-		answer, err = s.describe(w, u)
+		p, err := s.placeOf(w, u)
+		if err != nil {
+			return err
+		}
+		answer, err = s.describe(w, u, p)
 		return err
 	})
 	return &output[keyapi.StorePlace]{answer}, err

@@ -1,9 +1,7 @@
 package keyserver
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/url"
 
@@ -13,42 +11,16 @@ import (
 // Moving a user's objects to another store: a device makes them leave here
 // (they are read still, and written nowhere), lets them arrive there, copies
 // them, opens the new store, and lets them be gone here, with the new store's
-// URL for the other devices. Each step can be repeated by any device; until the
-// last one the old store has everything. Objects that are gone are deleted, and
-// may arrive again. docs/spec/keyserver-api.md section 8.
-
-// place is where a user's objects are; no note means here.
-type place struct {
-	Place string `json:"place"`
-	To    string `json:"to,omitempty"` // arriving: where they were gone to before, for abandon
-}
-
-func (s *Server) placeOf(r Reader, u UserID) (place, error) {
-	p := place{Place: keyapi.PlaceHere}
-	n, err := r.Note(NoteMove, u[:], nil, s.Now())
-	if err != nil || n == nil {
-		return p, err
-	}
-	if err := json.Unmarshal(n.Value, &p); err != nil {
-		return p, fmt.Errorf("store is damaged: place of objects: %w", err)
-	}
-	return p, nil
-}
-
-func putPlace(w Writer, u UserID, p place) error {
-	if p.Place == keyapi.PlaceHere {
-		return w.DeleteNote(NoteMove, u[:], nil)
-	}
-	b, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	return w.PutNote(&Note{Kind: NoteMove, Owner: u[:], Value: b})
-}
+// URL for the other devices. Each step names its move and can be repeated by any
+// device; until the last one the old store has everything. Objects that are gone
+// are deleted, and may arrive again. docs/spec/keyserver-api.md section 8.
 
 func (p place) moved() error {
 	m := conflict(keyapi.CodeMoved, "the objects are moving to another store")
-	if p.Place == keyapi.PlaceGone {
+	switch {
+	case p.Place == keyapi.PlaceGone && p.To == "":
+		m.Detail = "what a move brought here was abandoned and is being deleted"
+	case p.Place == keyapi.PlaceGone:
 		m.Detail, m.MovedTo = "another store has the objects", p.To
 	}
 	return m
@@ -63,29 +35,38 @@ func (s *Server) mayRead(r Reader, u UserID) error {
 	return err
 }
 
-func (s *Server) mayWrite(r Reader, u UserID) error {
-	p, err := s.placeOf(r, u)
-	if err == nil && p.Place != keyapi.PlaceHere {
-		err = p.moved()
+// mayWrite lets objects be changed that are here. What a move has opened is in
+// use from the first change on: nothing abandons it any more.
+func (s *Server) mayWrite(w Writer, u UserID, changes bool) error {
+	p, err := s.placeOf(w, u)
+	switch {
+	case err != nil:
+		return err
+	case p.Place != keyapi.PlaceHere:
+		return p.moved()
+	case p.Move == 0 || !changes:
+		return nil
 	}
-	return err
+	return putPlace(w, u, p.here(0))
 }
 
 func (s *Server) storePlace(ctx context.Context, _ *struct{}) (*output[keyapi.StorePlace], error) {
-	u := caller(ctx).user
-	var answer keyapi.StorePlace
-	err := s.Store.View(ctx, func(r Reader) (err error) {
-		answer, err = s.describe(r, u)
-		return err
-	})
+	answer, err := s.whereIs(ctx, caller(ctx).user)
 	return &output[keyapi.StorePlace]{answer}, err
 }
 
-func (s *Server) describe(r Reader, u UserID) (keyapi.StorePlace, error) {
-	p, err := s.placeOf(r, u)
-	if err != nil {
-		return keyapi.StorePlace{}, err
-	}
+func (s *Server) whereIs(ctx context.Context, u UserID) (answer keyapi.StorePlace, err error) {
+	err = s.Store.View(ctx, func(r Reader) error {
+		p, err := s.placeOf(r, u)
+		if err == nil {
+			answer, err = s.describe(r, u, p)
+		}
+		return err
+	})
+	return answer, err
+}
+
+func (s *Server) describe(r Reader, u UserID, p place) (keyapi.StorePlace, error) {
 	use, err := r.Usage(u)
 	if err != nil {
 		return keyapi.StorePlace{}, err
@@ -95,65 +76,98 @@ func (s *Server) describe(r Reader, u UserID) (keyapi.StorePlace, error) {
 		return keyapi.StorePlace{}, err
 	}
 	d, err := s.directionsOf(r, u)
-	return keyapi.StorePlace{
-		Place: p.Place, To: p.To, Objects: use.Objects, Bytes: use.Bytes, IndexHash: keyapi.IndexHash(index), Directions: d,
-	}, err
+	answer := keyapi.StorePlace{Objects: use.Objects, Bytes: use.Bytes, IndexHash: keyapi.IndexHash(index), Directions: d}
+	p.tell(&answer)
+	return answer, err
+}
+
+func (p place) tell(answer *keyapi.StorePlace) {
+	answer.Place, answer.Move, answer.To = p.Place, p.Move, p.To
+	if p.Place == keyapi.PlaceHere {
+		answer.To = ""
+	}
 }
 
 // moveStore takes one step of a move.
 func (s *Server) moveStore(ctx context.Context, in *input[keyapi.StoreMove]) (*output[keyapi.StorePlace], error) {
 	u, m := caller(ctx).user, &in.Body
-	if m.Change == keyapi.MoveLeave {
-		if err := checkStoreURL(m.To); err != nil {
-			return nil, err
-		}
+	if err := checkMove(m); err != nil {
+		return nil, err
 	}
 	if wait, ok := s.limits.writes.take(u.String(), s.Now()); !ok {
 		return nil, rateLimited(wait)
 	}
-	if m.Change == keyapi.MoveArrive { // what an earlier move left here
-		if err := s.freeObjects(ctx, u); err != nil {
+	for range maxClearings {
+		answer, err := s.takeStep(ctx, u, m)
+		if err != nil || answer.Place != keyapi.PlaceGone {
+			return &output[keyapi.StorePlace]{answer}, err
+		}
+		// Decided: from here on it is nobody's to stop.
+		err = s.freeObjects(context.WithoutCancel(ctx), u)
+		switch {
+		case m.Change == keyapi.MoveArrive && err != nil:
 			return nil, err
+		case m.Change == keyapi.MoveArrive: // what was here is deleted: now it can
+			continue
+		case err != nil:
+			s.log.Warn("objects that are gone were not deleted; the step deletes them when it is repeated", "error", err)
 		}
+		answer, err = s.whereIs(context.WithoutCancel(ctx), u)
+		return &output[keyapi.StorePlace]{answer}, err
 	}
-	var answer keyapi.StorePlace
-	err := s.update(ctx, func(w Writer) error {
-		have, err := s.describe(w, u)
+	return nil, conflict(keyapi.CodeConflict, "other moves arrive here at the same time; look again")
+}
+
+// maxClearings bounds how often a step deletes what it finds before it follows:
+// once for what an earlier move left, and again where others are as fast.
+const maxClearings = 4
+
+// takeStep decides one step in one transaction. A step that arrives at gone needs
+// what is left to be deleted, and is asked again afterwards.
+func (s *Server) takeStep(ctx context.Context, u UserID, m *keyapi.StoreMove) (answer keyapi.StorePlace, err error) {
+	err = s.update(ctx, func(w Writer) error {
+		now, err := s.placeOf(w, u)
 		if err != nil {
 			return err
 		}
-		next, err := step(&have, m)
-		if err != nil {
+		if answer, err = s.describe(w, u, now); err != nil {
 			return err
 		}
-		if next != (place{have.Place, have.To}) {
-			if err := putPlace(w, u, next); err != nil {
+		next, err := now.step(m, answer.Objects, answer.IndexHash)
+		if err != nil || next == now {
+			return err
+		}
+		if m.Change == keyapi.MoveArrive {
+			if err := s.checkAnnounced(w, u, m); err != nil {
 				return err
 			}
 		}
-		answer = have
-		answer.Place, answer.To = next.Place, next.To
-		return nil
+		next.tell(&answer)
+		return putPlace(w, u, next)
 	})
-	if err != nil || answer.Place != keyapi.PlaceGone {
-		return &output[keyapi.StorePlace]{answer}, err
+	return answer, err
+}
+
+// checkAnnounced refuses what the user's quota has no room for.
+func (s *Server) checkAnnounced(r Reader, u UserID, m *keyapi.StoreMove) error {
+	q, err := s.quotaOf(r, u)
+	if err == nil && (m.Objects > q.Objects || m.Bytes > q.Bytes) {
+		err = quota(fmt.Sprintf("%d objects of %d octets in all are too many here: the user may have %d of %d", m.Objects, m.Bytes, q.Objects, q.Bytes))
 	}
-	// Decided: from here on it is nobody's to stop.
-	if err := s.freeObjects(context.WithoutCancel(ctx), u); err != nil {
-		s.log.Warn("objects that are gone were not deleted; the step deletes them when it is repeated", "error", err)
-	}
-	return &output[keyapi.StorePlace]{answer}, nil
+	return err
 }
 
 // freeAtOnce is how many objects one transaction deletes.
 const freeAtOnce = 256
 
 // freeObjects deletes objects that are gone, in as many transactions as it takes.
+// Where there never was another store they are here again then, and none.
 func (s *Server) freeObjects(ctx context.Context, u UserID) error {
 	for more := true; more; {
 		err := s.Store.Update(ctx, func(w Writer) error {
 			more = false
-			if p, err := s.placeOf(w, u); err != nil || p.Place != keyapi.PlaceGone {
+			p, err := s.placeOf(w, u)
+			if err != nil || p.Place != keyapi.PlaceGone {
 				return err
 			}
 			list, err := w.ObjectVersions(u)
@@ -166,7 +180,10 @@ func (s *Server) freeObjects(ctx context.Context, u UserID) error {
 					return err
 				}
 			}
-			return nil
+			if more || p.To != "" {
+				return nil
+			}
+			return putPlace(w, u, p.here(0))
 		})
 		if err != nil {
 			return err
@@ -175,42 +192,28 @@ func (s *Server) freeObjects(ctx context.Context, u UserID) error {
 	return nil
 }
 
-// moves are the steps: from where, to where. The first place is where a step
-// begins, the second where it has been taken already. Objects arrive where none
-// are, or were.
-var moves = map[string][2]string{
-	keyapi.MoveLeave:   {keyapi.PlaceHere, keyapi.PlaceLeaving},
-	keyapi.MoveStay:    {keyapi.PlaceLeaving, keyapi.PlaceHere},
-	keyapi.MoveGo:      {keyapi.PlaceLeaving, keyapi.PlaceGone},
-	keyapi.MoveArrive:  {keyapi.PlaceHere, keyapi.PlaceArriving},
-	keyapi.MoveOpen:    {keyapi.PlaceArriving, keyapi.PlaceHere},
-	keyapi.MoveAbandon: {keyapi.PlaceArriving, keyapi.PlaceGone},
+// checkMove checks the form of a step.
+func checkMove(m *keyapi.StoreMove) error {
+	if err := checkMoveNumber(m.Move); err != nil {
+		return err
+	}
+	if m.Objects < 0 || m.Bytes < 0 {
+		return invalid("objects and bytes tell how much is coming: they are not negative")
+	}
+	switch m.Change {
+	case keyapi.MoveLeave:
+		return checkStoreURL(m.To)
+	case keyapi.MoveStay, keyapi.MoveGo, keyapi.MoveArrive, keyapi.MoveOpen, keyapi.MoveAbandon:
+		return nil
+	}
+	return invalid("change must be leave, stay, go, arrive, open or abandon")
 }
 
-func step(have *keyapi.StorePlace, m *keyapi.StoreMove) (place, error) {
-	now := place{have.Place, have.To}
-	move, ok := moves[m.Change]
-	switch {
-	case !ok:
-		return now, invalid("change must be leave, stay, go, arrive, open or abandon")
-	case m.Change == keyapi.MoveGo && have.Place == keyapi.PlaceGone: // of what was deleted there is no hash
-		return now, nil
-	case (m.Change == keyapi.MoveGo || m.Change == keyapi.MoveOpen) && !bytes.Equal(m.IndexHash, have.IndexHash):
-		return now, conflict(keyapi.CodeConflict, "index_hash is not that of the objects here")
-	case have.Place == move[1] && (m.Change != keyapi.MoveLeave || m.To == have.To):
-		return now, nil
-	case m.Change == keyapi.MoveArrive && have.Place == keyapi.PlaceGone && have.Objects == 0:
-		return place{move[1], have.To}, nil
-	case have.Place != move[0]:
-		return now, conflict(keyapi.CodeConflict, "the objects are "+have.Place+" here: this step does not follow")
-	case m.Change == keyapi.MoveArrive && have.Objects > 0:
-		return now, conflict(keyapi.CodeConflict, "there are objects here already")
-	case m.Change == keyapi.MoveLeave:
-		return place{move[1], m.To}, nil
-	case m.Change == keyapi.MoveGo, m.Change == keyapi.MoveAbandon:
-		return place{move[1], have.To}, nil
+func checkMoveNumber(n uint64) error {
+	if n == 0 || n > keyapi.MaxMove {
+		return invalid("move must be the number of the move, from 1 to 2^63-1, higher than that of every move before")
 	}
-	return place{Place: move[1]}, nil
+	return nil
 }
 
 // maxStoreURL bounds what every device is told.

@@ -3,6 +3,7 @@ package keyserver_test
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/cloudmls/gateway/keyserver"
@@ -16,12 +17,13 @@ type mover struct {
 	*person
 	old, next *keyclient.Client
 	there     *person
+	n         uint64 // number of the move
 }
 
 func newMover(t *testing.T, objects int) *mover {
 	w := newWorld(t, keyserver.Options{})
 	next := keyservertest.NewServer(t, keyservertest.Options{Server: keyserver.Options{Now: w.clock.now, Origin: "https://next.example"}})
-	m := &mover{person: w.register("alice"), old: w.c, next: next.Client()}
+	m := &mover{person: w.register("alice"), old: w.c, next: next.Client(), n: 1}
 	m.there = (&world{Server: next, t: t, clock: w.clock, c: m.next}).register("alice")
 	for i := range objects {
 		if _, err := m.tx(keyapi.Tx{Put: []keyapi.Object{put(fmt.Sprint(i), 1, "first")}}); err != nil {
@@ -35,27 +37,34 @@ func newMover(t *testing.T, objects int) *mover {
 }
 
 func (m *mover) step(c *keyclient.Client, change string, hash []byte) (keyapi.StorePlace, error) {
-	token := m.token()
-	if c == m.next {
-		token = m.there.token()
-	}
-	s := keyapi.StoreMove{Change: change, IndexHash: hash}
+	s := keyapi.StoreMove{Change: change, Move: m.n, IndexHash: hash}
 	if change == keyapi.MoveLeave {
 		s.To = "https://next.example"
 	}
-	return c.MoveStore(m.w.t.Context(), token, s)
+	return c.MoveStore(m.w.t.Context(), m.at(c), s)
+}
+
+// at is the token at one of the stores.
+func (m *mover) at(c *keyclient.Client) string {
+	if c == m.next {
+		return m.there.token()
+	}
+	return m.token()
 }
 
 func (m *mover) must(c *keyclient.Client, change string, hash []byte) keyapi.StorePlace {
 	m.w.t.Helper()
 	for range 2 { // each step may be repeated
-		if p, err := m.step(c, change, hash); err != nil {
+		if _, err := m.step(c, change, hash); err != nil {
 			m.w.t.Fatalf("%s: %v", change, err)
-		} else if change == keyapi.MoveOpen || change == keyapi.MoveAbandon || change == keyapi.MoveGo || change == keyapi.MoveStay {
-			return p
 		}
 	}
-	p, err := c.StorePlace(m.w.t.Context(), map[bool]string{true: m.there.token(), false: m.token()}[c == m.next])
+	return m.place(c)
+}
+
+func (m *mover) place(c *keyclient.Client) keyapi.StorePlace {
+	m.w.t.Helper()
+	p, err := c.StorePlace(m.w.t.Context(), m.at(c))
 	if err != nil {
 		m.w.t.Fatal(err)
 	}
@@ -92,7 +101,7 @@ func TestStateMovesWithoutLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if _, err := m.next.ImportObjects(ctx, m.there.token(), keyapi.StoreImport{Objects: got.Objects}); err != nil {
+			if _, err := m.next.ImportObjects(ctx, m.there.token(), keyapi.StoreImport{Move: m.n, Objects: got.Objects}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -101,7 +110,7 @@ func TestStateMovesWithoutLoss(t *testing.T) {
 			wantCode(t, err, keyapi.CodeConflict)
 			changed := got.Objects[0]
 			changed.Data = []byte("other octets")
-			_, err = m.next.ImportObjects(ctx, m.there.token(), keyapi.StoreImport{Objects: []keyapi.Object{changed}})
+			_, err = m.next.ImportObjects(ctx, m.there.token(), keyapi.StoreImport{Move: m.n, Objects: []keyapi.Object{changed}})
 			wantCode(t, err, keyapi.CodeConflict)
 		}
 	}
@@ -149,10 +158,10 @@ func TestMovesOutOfOrder(t *testing.T) {
 	wantCode(t, err, keyapi.CodeConflict)
 	_, err = m.step(m.old, "vanish", nil)
 	wantCode(t, err, keyapi.CodeInvalid)
-	_, err = m.old.ImportObjects(t.Context(), m.token(), keyapi.StoreImport{Objects: []keyapi.Object{put("z", 7, "z")}})
+	_, err = m.old.ImportObjects(t.Context(), m.token(), keyapi.StoreImport{Move: m.n, Objects: []keyapi.Object{put("z", 7, "z")}})
 	wantCode(t, err, keyapi.CodeConflict)
 	for _, to := range []string{"", "next.example", "http://next.example", "https://user@next.example", "https://next.example?x=1", "javascript:alert(1)"} {
-		_, err := m.old.MoveStore(t.Context(), m.token(), keyapi.StoreMove{Change: keyapi.MoveLeave, To: to})
+		_, err := m.old.MoveStore(t.Context(), m.token(), keyapi.StoreMove{Change: keyapi.MoveLeave, Move: 1, To: to})
 		wantCode(t, err, keyapi.CodeInvalid)
 	}
 }
@@ -168,7 +177,6 @@ func TestPasswordAfterAMove(t *testing.T) {
 		_, err := m.old.ChangePassword(t.Context(), m.token(), r)
 		return err
 	}
-	wantCode(t, bare(m.auth, fresh), keyapi.CodeInvalid)
 	leaving := m.must(m.old, keyapi.MoveLeave, nil)
 	wantCode(t, bare(m.auth, fresh), keyapi.CodeInvalid)
 	m.must(m.old, keyapi.MoveGo, leaving.IndexHash)
@@ -190,17 +198,14 @@ func TestPasswordAfterAMove(t *testing.T) {
 // copy brings all objects of one store to the other.
 func (m *mover) copy(from, to *keyclient.Client) {
 	m.w.t.Helper()
-	token := func(c *keyclient.Client) string {
-		return map[bool]string{true: m.there.token(), false: m.token()}[c == m.next]
-	}
-	index, err := from.ObjectIndex(m.w.t.Context(), token(from))
+	index, err := from.ObjectIndex(m.w.t.Context(), m.at(from))
 	if err != nil {
 		m.w.t.Fatal(err)
 	}
 	for _, v := range index.Objects {
-		got, err := from.Objects(m.w.t.Context(), token(from), []keyapi.ObjectID{v.ID})
+		got, err := from.Objects(m.w.t.Context(), m.at(from), []keyapi.ObjectID{v.ID})
 		if err == nil {
-			_, err = to.ImportObjects(m.w.t.Context(), token(to), keyapi.StoreImport{Objects: got.Objects})
+			_, err = to.ImportObjects(m.w.t.Context(), m.at(to), keyapi.StoreImport{Move: m.n, Objects: got.Objects})
 		}
 		if err != nil {
 			m.w.t.Fatal(err)
@@ -228,7 +233,8 @@ func TestStateMovesBack(t *testing.T) {
 	if _, err := m.next.Tx(t.Context(), m.there.token(), keyapi.Tx{Put: []keyapi.Object{put("0", 3, "abroad")}}); err != nil {
 		t.Fatal(err)
 	}
-	s := keyapi.StoreMove{Change: keyapi.MoveLeave, To: "https://keys.test"}
+	m.n = 2
+	s := keyapi.StoreMove{Change: keyapi.MoveLeave, Move: m.n, To: "https://keys.test"}
 	leaving, err := m.next.MoveStore(t.Context(), m.there.token(), s)
 	if err != nil {
 		t.Fatal(err)
@@ -245,6 +251,14 @@ func TestStateMovesBack(t *testing.T) {
 	_, err = m.step(m.old, keyapi.MoveAbandon, nil)
 	if err != nil {
 		t.Errorf("once more: %v", err)
+	}
+	m.n = 3
+	if _, err := m.next.MoveStore(t.Context(), m.there.token(), keyapi.StoreMove{Change: keyapi.MoveStay, Move: 2}); err != nil {
+		t.Fatal(err)
+	}
+	s.Move = m.n
+	if _, err := m.next.MoveStore(t.Context(), m.there.token(), s); err != nil {
+		t.Fatal(err)
 	}
 	if p := m.must(m.old, keyapi.MoveArrive, nil); p.Objects != 0 {
 		t.Fatalf("what was given up is there still: %+v", p)
@@ -280,6 +294,8 @@ func TestDirections(t *testing.T) {
 	}
 	wantCode(t, set(0, "x"), keyapi.CodeInvalid)
 	wantCode(t, set(2, "x"), keyapi.CodeConflict)
+	wantCode(t, set(1, ""), keyapi.CodeInvalid)
+	wantCode(t, set(math.MaxUint64, "x"), keyapi.CodeInvalid)
 	wantCode(t, set(1, string(make([]byte, keyapi.MaxDirections+1))), keyapi.CodeInvalid)
 	for range 2 {
 		if err := set(1, "first"); err != nil {
@@ -288,7 +304,7 @@ func TestDirections(t *testing.T) {
 	}
 	wantCode(t, set(1, "other"), keyapi.CodeConflict)
 	leaving := m.must(m.old, keyapi.MoveLeave, nil)
-	if err := set(2, ""); err != nil { // nothing more to say
+	if err := set(2, "sealed: nothing to say"); err != nil {
 		t.Fatal(err)
 	}
 	m.must(m.old, keyapi.MoveGo, leaving.IndexHash)

@@ -7,9 +7,12 @@ import (
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
 
-// importObjects takes objects with the counters that they have elsewhere.
+// importObjects takes objects of the move that arrives here, with the counters that they have elsewhere.
 func (s *Server) importObjects(ctx context.Context, in *input[keyapi.StoreImport]) (*output[keyapi.StorePlace], error) {
 	u := caller(ctx).user
+	if err := checkMoveNumber(in.Body.Move); err != nil {
+		return nil, err
+	}
 	if err := checkTx(&keyapi.Tx{Put: in.Body.Objects}); err != nil {
 		return nil, err
 	}
@@ -22,12 +25,12 @@ func (s *Server) importObjects(ctx context.Context, in *input[keyapi.StoreImport
 		if err != nil {
 			return err
 		}
-		if p.Place != keyapi.PlaceArriving {
-			return conflict(keyapi.CodeConflict, "no objects are arriving here")
-		}
 		before, err := w.Usage(u)
 		if err != nil {
 			return err
+		}
+		if p.Place != keyapi.PlaceArriving || p.Move != in.Body.Move {
+			return p.refuses(&keyapi.StoreMove{Change: "import", Move: in.Body.Move}, before.Objects)
 		}
 		for i := range in.Body.Objects {
 			if err := importObject(w, u, &in.Body.Objects[i]); err != nil {
@@ -37,7 +40,7 @@ func (s *Server) importObjects(ctx context.Context, in *input[keyapi.StoreImport
 		if err := s.checkUsage(w, u, before); err != nil {
 			return err
 		}
-		answer, err = s.describe(w, u)
+		answer, err = s.describe(w, u, p)
 		return err
 	})
 	return &output[keyapi.StorePlace]{answer}, err

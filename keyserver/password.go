@@ -113,20 +113,26 @@ func errSealed() error {
 	return invalid("tx must put the objects that are sealed to the password, and nothing but objects")
 }
 
-// changeSealed puts the objects that are sealed to the password, unless another
-// store has them: then they are changed there before, as where this server does
-// not have the role store.
+// changeSealed puts the objects that are sealed to the password. Where this store
+// is not in use there are none: another one has them, or a move has brought them
+// here and not seen it through; then they are changed there before, as where this
+// server does not have the role store.
 func (s *Server) changeSealed(w Writer, u UserID, t *keyapi.Tx) error {
-	p, err := s.placeOf(w, u)
-	switch {
-	case err != nil:
-		return err
-	case len(t.Put) > 0:
+	if len(t.Put) > 0 {
 		return s.changeObjects(w, u, t)
-	case p.Place != keyapi.PlaceGone && p.Place != keyapi.PlaceArriving || len(t.Expect)+len(t.Delete) > 0:
+	}
+	if len(t.Expect)+len(t.Delete) > 0 {
 		return errSealed()
 	}
-	return nil
+	p, err := s.placeOf(w, u)
+	if err != nil || p.Place == keyapi.PlaceGone || p.Place == keyapi.PlaceArriving {
+		return err
+	}
+	use, err := w.Usage(u)
+	if err == nil && (p.Place != keyapi.PlaceHere || p.Move == 0 && use.Objects > 0) {
+		err = errSealed()
+	}
+	return err
 }
 
 // mayChange gives the user, if the caller may replace their secrets. proven

@@ -77,6 +77,9 @@ func TestThreat06_PasswordChange(t *testing.T) {
 func TestThreat06_PasswordChangeIsAllOrNothing(t *testing.T) {
 	w := newWorld(t, keyserver.Options{})
 	p := w.person("alice")
+	if _, err := p.tx(keyapi.Tx{Put: []keyapi.Object{put("state", 1, "in use")}}); err != nil {
+		t.Fatal(err)
+	}
 	other, err := p.login(newKey(), p.auth)
 	if err != nil {
 		t.Fatal(err)

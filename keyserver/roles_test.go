@@ -188,7 +188,7 @@ func TestThreat07_RecoverySessionsAtOtherStores(t *testing.T) {
 	}
 	_, err = a.c.Tx(t.Context(), s.AccessToken, keyapi.Tx{Put: []keyapi.Object{put("wrap", 2, "y")}})
 	wantCode(t, err, keyapi.CodeForbidden)
-	_, err = a.c.MoveStore(t.Context(), s.AccessToken, keyapi.StoreMove{Change: keyapi.MoveLeave, To: "https://elsewhere.example"})
+	_, err = a.c.MoveStore(t.Context(), s.AccessToken, keyapi.StoreMove{Change: keyapi.MoveLeave, Move: 1, To: "https://elsewhere.example"})
 	wantCode(t, err, keyapi.CodeForbidden)
 	_, err = a.c.Accounts(t.Context(), s.AccessToken)
 	wantCode(t, err, keyapi.CodeForbidden)

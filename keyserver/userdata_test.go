@@ -46,7 +46,7 @@ func TestUserDataIsListedExportedAndDeleted(t *testing.T) {
 	if err := w.Handler.SetQuota(t.Context(), keyserver.UserID(alice.session.UserID), keyserver.Quota{Objects: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.c.MoveStore(t.Context(), alice.token(), keyapi.StoreMove{Change: keyapi.MoveLeave, To: "https://next.example"}); err != nil {
+	if _, err := w.c.MoveStore(t.Context(), alice.token(), keyapi.StoreMove{Change: keyapi.MoveLeave, Move: 1, To: "https://next.example"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := alice.rotate(alice.identity, newKey()); err != nil {

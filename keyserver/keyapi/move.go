@@ -15,9 +15,15 @@ const (
 	PlaceArriving = "arriving" // they are being copied to this store
 )
 
+// MaxMove is the highest number of a move.
+const MaxMove uint64 = 1<<63 - 1
+
 // StorePlace is what a store says of the user's objects.
 type StorePlace struct {
-	Place     string `json:"place"`
+	Place string `json:"place"`
+	// Move is the number of the move that the place is of. Here: of the move that
+	// opened these objects here, as long as nothing was written since; 0 otherwise.
+	Move      uint64 `json:"move,omitempty"`
 	To        string `json:"to,omitempty"` // leaving, gone: URL of the other store; arriving: that of an earlier move
 	Objects   int    `json:"objects"`
 	Bytes     int64  `json:"bytes"`
@@ -32,7 +38,7 @@ type StorePlace struct {
 // objects and how to sign in there.
 type Directions struct {
 	Counter uint64 `json:"counter"` // one more with each change; a change names the next one
-	Data    []byte `json:"data"`    // none: there is nothing to say
+	Data    []byte `json:"data"`    // 1 octet at least: that there is nothing to say is sealed as well
 }
 
 // MaxDirections bounds Directions.Data, in octets.
@@ -41,24 +47,34 @@ const MaxDirections = 96 << 10
 // Changes of StoreMove.
 const (
 	MoveLeave   = "leave"   // here → leaving; To is needed
-	MoveStay    = "stay"    // leaving → here
+	MoveStay    = "stay"    // leaving → here; before leave: the move never begins
 	MoveGo      = "go"      // leaving → gone; IndexHash is needed; the objects are deleted
-	MoveArrive  = "arrive"  // here, without objects, or gone → arriving
+	MoveArrive  = "arrive"  // here, without objects, gone, or arriving by an earlier move → arriving
 	MoveOpen    = "open"    // arriving → here; IndexHash is needed
-	MoveAbandon = "abandon" // arriving → gone; what has arrived is deleted
+	MoveAbandon = "abandon" // arriving, or opened and not written to → gone; what has arrived is deleted
 )
 
-// StoreMove changes the place of the user's objects. Asking for what is the
-// case already changes nothing and succeeds.
+// StoreMove changes the place of the user's objects. The same change of the same
+// move again changes nothing and succeeds; a change of a move that is over is a
+// conflict.
 type StoreMove struct {
-	Change    string `json:"change"`
+	Change string `json:"change"`
+	// Move is the number of the move, 1 to MaxMove. The user's devices number
+	// moves ascending: a higher number is a later move.
+	Move      uint64 `json:"move"`
 	To        string `json:"to,omitempty"`
 	IndexHash []byte `json:"index_hash,omitempty"` // of all objects: what leaves and what has arrived are the same
+	// Objects and Bytes tell, to arrive, how much is coming; a store refuses at once
+	// what it has no room for. 0: not told.
+	Objects int   `json:"objects,omitempty"`
+	Bytes   int64 `json:"bytes,omitempty"`
 }
 
 // StoreImport brings objects, with the counters that they have, to a store
-// where they are arriving. An object that is there already must be the same.
+// where they are arriving by this move. An object that is there already must be
+// the same.
 type StoreImport struct {
+	Move    uint64   `json:"move"`
 	Objects []Object `json:"objects"`
 }
 
