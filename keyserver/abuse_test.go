@@ -231,10 +231,12 @@ type stalled struct {
 	httptest.ResponseRecorder
 	begun   chan<- struct{}
 	release <-chan struct{}
+	stopped bool
 }
 
 func (s *stalled) Write(b []byte) (int, error) {
-	if len(b) > 1<<20 {
+	if len(b) > 64<<10 && !s.stopped {
+		s.stopped = true
 		s.begun <- struct{}{}
 		<-s.release
 	}

@@ -1,6 +1,9 @@
 package keyserver
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Waiting is the number of long-polls that wait now.
 func (s *Server) Waiting() int {
@@ -50,3 +53,14 @@ func (s *Server) OpenBodies() int {
 	}
 	return n
 }
+
+// HeldOctets is the number of octets of bodies and answers that are in memory.
+func (s *Server) HeldOctets() int64 {
+	s.large.mu.Lock()
+	defer s.large.mu.Unlock()
+	return s.large.all
+}
+
+// SetSendWindow changes how long a client has for a part of an answer. It is
+// called before the first request.
+func (s *Server) SetSendWindow(d time.Duration) { s.sendWindow = d }

@@ -63,6 +63,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 	want := map[string]string{
 		"limit": "default", "---": "---",
 		"octets in memory": written("Bytes", octetsOfOne), "bodies without a token": fmt.Sprint(openBodiesFrom),
+		"taking an answer": fmt.Sprintf("%d KiB, %d s", sendLeast>>10, sendWindow/time.Second),
 	}
 	l := reflect.ValueOf(DefaultLimits())
 	for i := range l.NumField() {
@@ -83,6 +84,9 @@ func TestLimitsAreDocumented(t *testing.T) {
 		if !strings.Contains(section, text) {
 			t.Errorf("the table lacks %q", text)
 		}
+	}
+	if sendParts != 60 || !strings.Contains(string(b), "at a sixtieth of it") {
+		t.Error("section 2 says something else of slow readers")
 	}
 	if got := DefaultLimits(); got != (Limits{}).withDefaults() {
 		t.Error("a zero limit is not its default")

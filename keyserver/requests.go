@@ -21,6 +21,7 @@ const (
 func http2Config() *http.HTTP2Config {
 	return &http.HTTP2Config{
 		MaxConcurrentStreams: streamsAtOnce, MaxReceiveBufferPerConnection: receiveBuffer, MaxReceiveBufferPerStream: receiveBuffer,
+		WriteByteTimeout: sendAny,
 	}
 }
 
@@ -56,9 +57,7 @@ func (s *Server) countRequests(next http.Handler) http.Handler {
 			writeProblem(w, p)
 		}
 		if p := parkingOf(r.Context()); r.ProtoMajor > 1 && (p == nil || !p.waits) {
-			// A stream lasts until its answer is sent, which is after the handler
-			// unless it is sent now. The client is gone if this fails.
-			_ = http.NewResponseController(w).Flush()
+			s.sendRest(w)
 		}
 	})
 }

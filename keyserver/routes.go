@@ -34,7 +34,7 @@ func (s *Server) routes() (http.Handler, error) {
 		return nil, err
 	}
 	r := chi.NewRouter()
-	r.Use(s.recoverer, noStore, refuse, crossOrigin)
+	r.Use(s.paceAnswers, s.recoverer, noStore, refuse, crossOrigin)
 	r.Use(s.clientAddress()...)
 	r.Use(s.countRequests)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {

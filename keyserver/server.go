@@ -160,6 +160,7 @@ type Server struct {
 	large       largeGate
 	open        openGate
 	connections connections
+	sendWindow  time.Duration
 
 	guesses *guessGuard
 	limits  struct{ signIn, registrations, refresh, claims, lookUps, commits, writes, challengesFrom *throttle }
@@ -176,7 +177,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		Options: o, log: o.Logger, waiting: newWaiters(),
-		guesses: newGuessGuard(), closed: make(chan struct{}),
+		guesses: newGuessGuard(), closed: make(chan struct{}), sendWindow: sendWindow,
 	}
 	var err error
 	if s.authKey, err = hkdf.Key(sha256.New, o.Pepper, nil, "cloudmls/1 keyserver auth", 32); err != nil {
@@ -267,7 +268,8 @@ func (s *Server) Close() error {
 }
 
 // HTTPServer wraps a handler with the timeouts that the API needs: the longest
-// requests are a 64 MiB transaction on a slow line and a long-poll. It serves a
+// requests are a 64 MiB transaction on a slow line and a long-poll, and a long
+// answer lasts as long as it is taken at the least rate (sending.go). It serves a
 // listener that Listener gave. What net/http says of connections names clients'
 // addresses: log gets it at the debug level; nil discards.
 func HTTPServer(h http.Handler, log *slog.Logger) *http.Server {
