@@ -23,7 +23,8 @@ const (
 	maxAsked = maxUnconfirmed
 
 	// confirmAgain is when the key server is asked again about a key that it gave
-	// no word on; confirmLater after the second time, confirmRarely from then on.
+	// no word on; confirmLater after the second time, confirmRarely from then on: see
+	// pause.
 	confirmAgain  = time.Hour
 	confirmLater  = 24 * time.Hour
 	confirmRarely = 7 * 24 * time.Hour
@@ -56,13 +57,30 @@ func turnOf(self Account, p *pinEntry) string {
 	return self.String() + "\x00" + p.account().String()
 }
 
-func (q question) pause() time.Duration {
-	switch q.times {
-	case 0:
+// pause is how long nothing is asked about a pin after a question that brought nothing.
+//
+// Of a key that only others have shown, the key server may never have heard: the pauses
+// grow, for who shows such keys can invent as many as they like. Of a key that was
+// confirmed they must not. Whoever has stolen it can sign a rotation to a key of their
+// own that the key server will never confirm, and show that in a group of theirs before
+// and after the owner's own rotation; were its pauses the growing ones, the owner's would
+// not be heard of for a week, and the stolen key would count for so long (threats 44 and
+// 52). So an hour is what the thief can hold the owner's rotation back by. A question
+// names the account, not the key, so that whatever made it due, its answer brings the
+// owner's key. It costs nothing that could not be had before: a thief who signs another
+// rotation each time is asked about at once, each time. What bounds these questions is
+// their budget, and the turns that page takes care of, not the pauses. The answer
+// decides, and never what was shown: a key that nobody has signed for is not followed,
+// nor one that the key server does not name (threat 45), so to ask more often gives the
+// thief nothing; and a key server that gives an outdated answer (threat 48) is asked
+// again within the hour.
+func (q question) pause(p *pinEntry) time.Duration {
+	switch {
+	case q.times == 0:
 		return 0
-	case 1:
+	case q.times == 1, !p.Unconfirmed:
 		return confirmAgain
-	case 2:
+	case q.times == 2:
 		return confirmLater
 	}
 	return confirmRarely
@@ -77,7 +95,7 @@ func (x *asked) due(self Account, list []*pinEntry, now time.Time) []*pinEntry {
 	list = slices.DeleteFunc(list, func(p *pinEntry) bool {
 		q := x.keys[questionOf(self, p)]
 		times[p] = q.times
-		return now.Sub(q.last).Abs() < q.pause()
+		return now.Sub(q.last).Abs() < q.pause(p)
 	})
 	slices.SortStableFunc(list, func(a, b *pinEntry) int { return cmp.Compare(times[a], times[b]) })
 	return list

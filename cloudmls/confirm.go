@@ -34,10 +34,18 @@ func (c *Client) confirmPins(ctx context.Context, self Account, wanted []Account
 	return c.askPins(ctx, self, contacts.toConfirm(wanted), func(*pinEntry) *budget { return nil })
 }
 
-// confirmSender is confirmPins for an account whose message is being read.
-func (c *Client) confirmSender(ctx context.Context, self, sender Account, contacts *contactsRecord) error {
-	due := c.asked.due(self, contacts.toConfirm([]Account{sender}), c.now())
-	return c.askPins(ctx, self, due, c.asked.forReader)
+// confirmSender is confirmPins for an account whose message under a key is being
+// read: what is said of the message stays, so it is the question about this key that
+// must be due, whichever other one somebody has shown since.
+func (c *Client) confirmSender(ctx context.Context, self, sender Account, key []byte, contacts *contactsRecord) error {
+	list := contacts.toConfirm([]Account{sender})
+	for i, p := range list {
+		if p.rotating() && !bytes.Equal(p.Key, key) {
+			about := *p
+			about.Next, list[i] = key, &about
+		}
+	}
+	return c.askPins(ctx, self, c.asked.due(self, list, c.now()), c.asked.forReader)
 }
 
 // followPins is confirmPins for all accounts, a page at a time, rotations of known
@@ -182,6 +190,13 @@ func (p *pinEntry) doubtful() []byte {
 // rotating tells whether a key that the key server has confirmed, or a person, signed a
 // rotation that waits for the key server's word.
 func (p *pinEntry) rotating() bool { return p.Next != nil && !p.Unconfirmed }
+
+// doubts tells whether the key server's word can decide what a message under a key is
+// worth: the pin waits for it, and the key is not one that was pinned before.
+func (p *pinEntry) doubts(key []byte) bool {
+	former := slices.ContainsFunc(p.Former, func(f formerKey) bool { return bytes.Equal(f.Key, key) })
+	return p.Unconfirmed || p.Next != nil && !bytes.Equal(p.Key, key) && !former
+}
 
 // toConfirm lists the pins that are in doubt, of the accounts that are wanted;
 // nil means all.

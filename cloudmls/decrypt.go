@@ -282,10 +282,10 @@ func (c *Client) checkSender(ctx context.Context, self Account, r *epochRecord, 
 		return fmt.Errorf("contacts of %s: %w", self, err)
 	}
 	pin := contacts.find(p.Sender)
-	if pin != nil && (pin.Unconfirmed || bytes.Equal(pin.Next, p.IdentityKey)) {
+	if pin != nil && pin.doubts(p.IdentityKey) {
 		// A message may be read between the Welcome that showed the key and the
 		// key server's word for it; what is said of it now is remembered.
-		if err := c.confirmSender(ctx, self, p.Sender, contacts); err != nil {
+		if err := c.confirmSender(ctx, self, p.Sender, p.IdentityKey, contacts); err != nil {
 			return fmt.Errorf("confirm the identity key of %s: %w", p.Sender, err)
 		}
 		if contacts, err = c.knownContacts(ctx, self); err != nil {
