@@ -5,11 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
@@ -20,7 +21,7 @@ import (
 const docsStyle = `body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}code,pre{font-family:monospace}` +
 	`h2{border-top:1px solid #ccc;padding-top:1em;font-size:1.1em}td,th{padding:.1em 1em .1em 0;text-align:left;vertical-align:top}`
 
-var docsPage = template.Must(template.New("docs").Parse(`<!DOCTYPE html>
+const docsPage = `<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{{.Title}}</title><style>{{.Style}}</style></head><body>
 <h1>{{.Title}}</h1><p>{{.Description}} The whole document, for programs: <a href="/openapi.json">/openapi.json</a>.</p>
 <ul>{{range .Routes}}<li><a href="#{{.ID}}"><code>{{.Method}} {{.Path}}</code></a></li>{{end}}</ul>
@@ -32,7 +33,7 @@ var docsPage = template.Must(template.New("docs").Parse(`<!DOCTYPE html>
 {{end}}{{range .Types}}<h2 id="{{.Name}}">{{.Name}}</h2><table>
 {{range .Members}}<tr><td><code>{{.Name}}</code>{{if .Required}} *{{end}}</td><td>{{.Type}}</td></tr>{{end}}</table>
 {{end}}<p>* always there</p></body></html>
-`))
+`
 
 type docsRoute struct {
 	ID, Method, Path, Body, Answer string
@@ -52,36 +53,44 @@ type docsMember struct {
 	Required   bool
 }
 
-// addDocs serves the OpenAPI document and, made from it, /docs.
-func addDocs(r chi.Router, api *huma.OpenAPI) error {
+// addDocs serves the OpenAPI document and, made from it, /docs. Both are made when
+// one is first asked for: most servers of tests are asked for neither.
+func (s *Server) addDocs(r chi.Router, api *huma.OpenAPI) {
 	tellCBOR(api)
-	document, err := json.Marshal(api)
-	if err != nil {
-		return fmt.Errorf("make /openapi.json: %w", err)
-	}
-	r.Get("/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/openapi+json")
-		// The client is gone if this fails; there is nobody to tell.
-		_, _ = w.Write(document)
+	document := sync.OnceValues(func() ([]byte, error) { return json.Marshal(api) })
+	s.serveDocs(r, "/openapi.json", document, http.Header{"Content-Type": {"application/openapi+json"}})
+	hash := sha256.Sum256([]byte(docsStyle))
+	policy := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	page := sync.OnceValues(func() ([]byte, error) { return makePage(api) })
+	s.serveDocs(r, "/docs", page, http.Header{
+		"Content-Type": {"text/html; charset=utf-8"}, "Content-Security-Policy": {policy}, "Referrer-Policy": {"no-referrer"},
 	})
-	var page bytes.Buffer
-	err = docsPage.Execute(&page, map[string]any{
+}
+
+func (s *Server) serveDocs(r chi.Router, path string, made func() ([]byte, error), header http.Header) {
+	r.Get(path, func(w http.ResponseWriter, _ *http.Request) {
+		b, err := made()
+		if err != nil {
+			writeProblem(w, s.asProblem("GET "+path, err).(*problem))
+			return
+		}
+		maps.Copy(w.Header(), header)
+		// The client is gone if this fails; there is nobody to tell.
+		_, _ = w.Write(b)
+	})
+}
+
+func makePage(api *huma.OpenAPI) ([]byte, error) {
+	page, err := template.New("docs").Parse(docsPage)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = page.Execute(&b, map[string]any{
 		"Title": api.Info.Title, "Description": api.Info.Description, "Style": template.CSS(docsStyle),
 		"Routes": docsRoutes(api), "Types": docsTypes(api),
 	})
-	if err != nil {
-		return fmt.Errorf("make /docs: %w", err)
-	}
-	hash := sha256.Sum256([]byte(docsStyle))
-	policy := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-	r.Get("/docs", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", policy)
-		w.Header().Set("Referrer-Policy", "no-referrer")
-		// The client is gone if this fails; there is nobody to tell.
-		_, _ = w.Write(page.Bytes())
-	})
-	return nil
+	return b.Bytes(), err
 }
 
 // tellCBOR adds the second form of all bodies to the document.

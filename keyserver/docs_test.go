@@ -1,14 +1,18 @@
 package keyserver_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http/httptest"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/cloudmls/gateway/keyserver"
+	"github.com/cloudmls/gateway/keyserver/boltstore"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/keyserver/keyservertest"
 )
@@ -134,5 +138,47 @@ func TestFlaw26_PasswordChangeIsCarriedOutOnce(t *testing.T) {
 	wantCode(t, err, keyapi.CodeForbidden)
 	if _, err := p.login(newKey(), r.Auth); err != nil {
 		t.Error(err)
+	}
+}
+
+// The documents are made when somebody asks for them, once, whoever else is served
+// meanwhile; and they are whole.
+func TestDocsAreMadeOnce(t *testing.T) {
+	w := newWorld(t, keyserver.Options{})
+	var asked sync.WaitGroup
+	for range 4 {
+		for _, path := range []string{"/openapi.json", "/docs"} {
+			asked.Go(func() {
+				if rec := w.ask("GET", path, "", ""); rec.Code != 200 || rec.Body.Len() < 10_000 {
+					t.Errorf("%s: %d, %d octets", path, rec.Code, rec.Body.Len())
+				}
+			})
+		}
+		asked.Go(func() { w.ask("GET", "/v1/reachable/email/x", "", "") })
+	}
+	asked.Wait()
+	for _, path := range []string{"/openapi.json", "/docs"} {
+		first, again := w.ask("GET", path, "", ""), w.ask("GET", path, "", "")
+		if !bytes.Equal(first.Body.Bytes(), again.Body.Bytes()) {
+			t.Errorf("%s differs from one request to the next", path)
+		}
+	}
+}
+
+// Tests make servers by the thousand: what that costs.
+func BenchmarkNew(b *testing.B) {
+	store, err := boltstore.Open(filepath.Join(b.TempDir(), "keyserver.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	for b.Loop() {
+		s, err := keyserver.New(keyserver.Options{Store: store, Origin: "https://x.example", Pepper: keyservertest.Pepper(), TokenKey: keyservertest.TokenKey()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -50,14 +50,14 @@ func (s *Server) routes() (http.Handler, error) {
 	api := humachi.New(r, config)
 	api.UseMiddleware(func(c huma.Context, next func(huma.Context)) { next(foldStatus{c}) })
 
-	open := router{server: s, api: api}
+	open := router{server: s, api: api, problem: problemResponse(api)}
 	add(open, "GET /v1/server", 0, s.serverInfo)
 	// What a session can do that was opened with the recovery code.
-	recovering := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(true)}}
-	signedIn := router{server: s, api: api, middlewares: huma.Middlewares{s.authenticate(false)}}
+	recovering := open.behind(s.authenticate(true))
+	signedIn := open.behind(s.authenticate(false))
 	// What is asked all the time: the session is looked up in the transaction
 	// that does the work.
-	busy := router{server: s, api: api, middlewares: huma.Middlewares{s.recognise}}
+	busy := open.behind(s.recognise)
 	if s.has(RoleAuth) {
 		s.authRoutes(open, recovering, signedIn)
 	}
@@ -70,7 +70,8 @@ func (s *Server) routes() (http.Handler, error) {
 	if s.has(RoleStore) || s.has(RoleDelivery) {
 		add(busy.behind(s.gateAnswer).behind(s.gateLarge), "POST /v1/tx", keyapi.MaxTxSize, s.tx)
 	}
-	return r, addDocs(r, api.OpenAPI())
+	s.addDocs(r, api.OpenAPI())
+	return r, nil
 }
 
 func (s *Server) authRoutes(open, recovering, signedIn router) {
@@ -125,7 +126,7 @@ func apiConfig() (huma.Config, error) {
 	// huma calls its own errors application/problem+cbor where CBOR is asked for;
 	// foldStatus calls them what they are.
 	c.Formats["cbor"] = huma.Format{Marshal: format.Marshal, Unmarshal: func([]byte, any) error { return errNotCBOR }}
-	c.DocsPath, c.SchemasPath, c.OpenAPIPath = "", "", "" // addDocs serves them, made once
+	c.DocsPath, c.SchemasPath, c.OpenAPIPath = "", "", "" // addDocs serves them
 	c.CreateHooks = nil                                   // they would add links to answers
 	c.RejectUnknownQueryParameters = true
 	c.Transformers = []huma.Transformer{toProblem}
@@ -141,6 +142,7 @@ var errNotCBOR = errors.New("the media type of CBOR is application/cbor")
 type router struct {
 	server      *Server
 	api         huma.API
+	problem     *huma.Response // of each route, the same
 	middlewares huma.Middlewares
 }
 
@@ -157,7 +159,7 @@ func add[I, O any](r router, route string, body int64, handler func(context.Cont
 	op := huma.Operation{
 		Method: method, Path: path, OperationID: operationID(method, path), Middlewares: r.middlewares,
 		SkipValidateBody: true, MaxBodyBytes: max(body, 1), BodyReadTimeout: bodyTimeout,
-		Responses: map[string]*huma.Response{"default": problemResponse(r.api)},
+		Responses: map[string]*huma.Response{"default": r.problem},
 	}
 	if r.middlewares == nil && body > 0 {
 		op.Middlewares, op.BodyReadTimeout = huma.Middlewares{r.server.gateOpen}, openTimeout

@@ -25,16 +25,7 @@ const (
 // paceAnswers is a middleware that has answers taken at the least rate.
 func (s *Server) paceAnswers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := &pacedWriter{ResponseWriter: w, window: s.sendWindow}
-		next.ServeHTTP(p, r)
-		if !p.paced || r.ProtoMajor > 1 {
-			return
-		}
-		// The next request on the connection has its time from the http.Server. One
-		// that gives none does not take back what was set here either.
-		if h, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && h.WriteTimeout <= 0 {
-			_ = p.deadline(time.Time{}) // which fails where there is no connection any more
-		}
+		next.ServeHTTP(&pacedWriter{w, s.sendWindow}, r)
 	})
 }
 
@@ -42,11 +33,10 @@ func (s *Server) paceAnswers(next http.Handler) http.Handler {
 type pacedWriter struct {
 	http.ResponseWriter
 	window time.Duration
-	paced  bool // a deadline was set
 }
 
-// Write writes a part of the answer. It does not return where nobody takes it:
-// whoever makes the answer could do nothing about that.
+// Write writes a part of the answer. It panics with http.ErrAbortHandler where
+// nobody takes it: whoever makes the answer could do nothing about that.
 func (w *pacedWriter) Write(b []byte) (written int, err error) {
 	part := len(b)
 	if part > sendLeast {
@@ -79,21 +69,13 @@ func (w *pacedWriter) write(b []byte) (int, error) {
 	return n, err
 }
 
+// extend gives the client a window more, where there is a connection: not in the
+// recorder of a test.
 func (w *pacedWriter) extend() {
-	w.paced = true
-	if w.deadline(time.Now().Add(w.window)) != nil {
+	err := http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.window))
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		panic(http.ErrAbortHandler) // the connection is gone
 	}
-}
-
-// deadline sets that of writing, where there is a connection: not in the recorder
-// of a test.
-func (w *pacedWriter) deadline(t time.Time) error {
-	err := http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t)
-	if errors.Is(err, http.ErrNotSupported) {
-		return nil
-	}
-	return err
 }
 
 // Unwrap is for http.ResponseController.
