@@ -263,7 +263,11 @@ func (c *Client) endIdle(ctx context.Context, self Account, i *instance, t time.
 		return fmt.Errorf("conversation: %w", err)
 	}
 	if conv != nil && conv.Left != 0 && conv.Removed == 0 && string(conv.Group) == string(i.group) && conv.idle(t) {
-		return c.forget(ctx, self, conv.ID)
+		var moved *movedError
+		if err := c.forget(ctx, self, conv); err != nil && !errors.As(err, &moved) {
+			return err
+		}
+		return nil // where it goes on after all, it is not idle
 	}
 	_, err = c.commit(ctx, self, i.conversation, func(conv *conversationRecord) (*change, error) {
 		if string(conv.Group) != string(i.group) || !conv.idle(t) {

@@ -43,39 +43,46 @@ func (c *Client) Leave(ctx context.Context, self Account, id ConversationID) err
 		return errNotLeft
 	case conv.Removed != 0 || conv.Left != 0:
 		return nil
-	case conv.Broken != "":
-		return c.askToLeave(ctx, self, conv)
-	case len(conv.Members) == 1:
-		return c.forget(ctx, self, id)
 	}
 	return c.proposeLeaving(ctx, self, id)
 }
 
 // askToLeave leaves a group that this account cannot follow, and so cannot make
-// proposals in: the others are asked in the other way.
+// proposals in: the others are asked in the other way. Where a sibling device was
+// let in again meanwhile it does nothing.
 func (c *Client) askToLeave(ctx context.Context, self Account, conv *conversationRecord) error {
 	err := c.sendRequest(ctx, self, conv, repairLeave, func(v *view, now *conversationRecord) error {
 		return c.leave(v, now, &SyncResult{})
 	})
-	if err != nil && !undeliverable(err) {
+	if undeliverable(err) {
+		return c.forget(ctx, self, conv)
+	}
+	if err != nil {
 		return fmt.Errorf("ask to be removed: %w", err)
 	}
-	return c.forget(ctx, self, conv.ID) // where nobody could be told
+	return nil
 }
 
-// forget ends the own part in a conversation that nobody else can be asked in.
-func (c *Client) forget(ctx context.Context, self Account, id ConversationID) error {
+// forget ends the own part in a conversation that nobody else can be asked in, as
+// long as it is as it was: a sibling device that has added somebody meanwhile, or
+// was let in again, has made others of whom it must be asked.
+func (c *Client) forget(ctx context.Context, self Account, was *conversationRecord) error {
 	return c.update(ctx, self, func(_ *state.Tx, v *view) error {
-		conv, err := v.conversation(id)
+		conv, err := v.conversation(was.ID)
 		if err != nil || conv == nil || conv.Removed != 0 {
 			return err
+		}
+		if !bytes.Equal(conv.Group, was.Group) || conv.Epoch != was.Epoch || conv.Broken != was.Broken {
+			return &movedError{}
 		}
 		return c.leave(v, conv, &SyncResult{})
 	})
 }
 
 // proposeLeaving sends the proposal in the current epoch, and again where a
-// Commit was faster. The caller holds the conversation's lock.
+// Commit was faster. Where there is nobody who could carry it out, or this account
+// cannot make one, it leaves in the other ways. The caller holds the conversation's
+// lock.
 func (c *Client) proposeLeaving(ctx context.Context, self Account, id ConversationID) error {
 	for range maxAttempts {
 		conv, err := c.reader(ctx, self).conversation(id)
@@ -85,13 +92,18 @@ func (c *Client) proposeLeaving(ctx context.Context, self Account, id Conversati
 		switch {
 		case conv == nil, conv.Removed != 0:
 			return nil
-		case conv.Broken != "":
-			return c.askToLeave(ctx, self, conv)
-		case conv.Left != 0 && conv.LeftEpoch >= conv.Epoch:
+		case conv.Broken == "" && conv.Left != 0 && conv.LeftEpoch >= conv.Epoch:
 			return nil
+		case conv.Broken != "":
+			if err = c.askToLeave(ctx, self, conv); err == nil {
+				continue // it is out, or in the group again
+			}
+		case len(conv.Members) == 1:
+			err = c.forget(ctx, self, conv)
+		default:
+			err = c.proposeLeavingOnce(ctx, self, conv)
 		}
-		err = c.proposeLeavingOnce(ctx, self, conv)
-		if isCode(err, keyapi.CodeInstanceConflict) {
+		if conv.Broken == "" && isCode(err, keyapi.CodeInstanceConflict) {
 			if err := c.elsewhere(ctx, self, conv, err); err != nil {
 				return err
 			}

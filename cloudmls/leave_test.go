@@ -114,6 +114,47 @@ func TestThreat25_LeavingIsProposedAgain(t *testing.T) {
 	dave.reads(alice.encrypt(id, "three of us"), "three of us", alice)
 }
 
+// TestLeaveAloneWhileASiblingAdds: whoever is alone in a group leaves it without
+// asking anybody. Somebody whom a sibling device adds meanwhile is asked all the same,
+// and is not left behind in a group that its other member does not know.
+func TestLeaveAloneWhileASiblingAdds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	phone := alice.sibling()
+	id := newID(t)
+	alice.ensureGroup(id)
+	phone.cleanSync()
+	raced := false
+	w.wire.set(func(e *exchange) bool {
+		if raced || !e.is("POST", "/v1/tx") {
+			return false
+		}
+		raced = true // what says that Alice is out is on its way
+		w.wire.set(nil, nil)
+		phone.ensureGroup(id, bob)
+		return false
+	}, nil)
+	if err := alice.Leave(t.Context(), alice.self, id); err != nil {
+		t.Fatal(err)
+	}
+	if !raced {
+		t.Fatal("there was no race")
+	}
+	if s := alice.state(id); !s.Removed || !s.Left {
+		t.Errorf("Alice: %+v", s)
+	}
+	w.mended(alice, phone, bob)
+	if s := bob.state(id); s.Removed || !slices.Equal(s.Members, accounts(bob)) {
+		t.Errorf("Bob: %+v", s)
+	}
+	for _, d := range []*device{alice, phone} {
+		if s := d.state(id); !s.Removed || !s.Left {
+			t.Errorf("Alice in the end: %+v", s)
+		}
+	}
+}
+
 // TestLeaveByReference: a Commit of another program refers to the proposal, as RFC
 // 9420 recommends; it is followed by all.
 func TestLeaveByReference(t *testing.T) {

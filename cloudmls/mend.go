@@ -108,8 +108,7 @@ func (c *Client) mendOne(ctx context.Context, self Account, id ConversationID) (
 	case conv == nil, conv.Removed != 0, conv.Broken != "" && conv.Kind == KindSelf:
 		return true, nil
 	case conv.Broken != "" && conv.Left != 0: // to be let in again is not what it wants
-		err = c.askToLeave(ctx, self, conv)
-		return err == nil, err
+		return false, c.proposeLeaving(ctx, self, id)
 	case conv.Broken != "":
 		if c.sinceMilli(conv.Asked) >= askAgain {
 			err = c.askToRejoin(ctx, self, conv)
