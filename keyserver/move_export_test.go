@@ -1,13 +1,22 @@
 package keyserver
 
-import "github.com/cloudmls/gateway/keyserver/keyapi"
+import (
+	"errors"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
 
 // MovePlace is where a user's objects are, for tests of the steps alone.
 type MovePlace = place
 
-// Step is place.step.
+// Step is place.step, with errors as clients see them.
 func (p place) Step(m *keyapi.StoreMove, objects int, hash []byte) (MovePlace, error) {
-	return p.step(m, objects, hash)
+	next, err := p.step(m, objects, hash)
+	var why *problem
+	if errors.As(err, &why) {
+		err = why.Problem
+	}
+	return next, err
 }
 
 // Here is place.here.
