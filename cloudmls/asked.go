@@ -19,6 +19,9 @@ const (
 	// heard, the key before counts, which may be in a thief's hands: it must not wait
 	// behind members that somebody invented.
 	rotationBudget = 16
+	// requestBudget is how many accounts are asked about in an hour because of
+	// requests that no known key has signed: see followRequests.
+	requestBudget = 16
 	// maxAsked bounds what is remembered.
 	maxAsked = maxUnconfirmed
 
@@ -37,7 +40,7 @@ type asked struct {
 	keys  map[string]question  // by questionOf
 	turns map[string]time.Time // by turnOf: when a rotation of the account was asked about
 
-	syncing, reading, rotating budget
+	syncing, reading, rotating, requesting budget
 }
 
 type question struct {
@@ -150,6 +153,10 @@ func (x *asked) forSync(p *pinEntry) *budget {
 
 // forReader is forSync for messages that are read.
 func (x *asked) forReader(*pinEntry) *budget { return &x.reading }
+
+// forRequest gives the budget for members who send a request that no known key has
+// signed.
+func (x *asked) forRequest(*pinEntry) *budget { return x.requesting.of(requestBudget) }
 
 // budget is how many questions are left in the hour. It is safe for concurrent
 // use; the zero value is a full one of askBudget, nil one without end.

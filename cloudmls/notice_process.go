@@ -96,26 +96,13 @@ func (c *Client) processRepairRequest(v *view, conv *conversationRecord, d *keya
 	if err != nil {
 		return refuse(ProblemGarbage, err)
 	}
-	entry, ok := rosterFind(conv.Members, r.account)
 	contacts, err := v.contacts()
 	if err != nil {
 		return err
 	}
-	key := entry.IdentityKey
-	if p := contacts.find(r.account); p != nil && !p.Unconfirmed && p.retired(key) {
-		key = p.Key // a leaf that it lost track of cannot follow its identity key
-	}
-	switch {
-	case r.origin != c.o.Origin || r.conversation != conv.ID:
-		return refuse(ProblemForbidden, errors.New("repair request for another conversation"))
-	case !ok || r.account == v.self:
-		return refuse(ProblemForbidden, errors.New("repair request of somebody who is not in the group"))
-	case !r.verify(key, signature):
-		return refuse(ProblemForbidden, errors.New("repair request that the member did not sign"))
-	}
-	current := bytes.Equal(r.group, conv.Group)
-	if !current && !slices.ContainsFunc(conv.Past, func(p pastInstance) bool { return bytes.Equal(p.Group, r.group) }) {
-		return refuse(ProblemUnknownGroup, errors.New("repair request for a group that never served the conversation"))
+	entry, no := c.checkRequest(v.self, conv, contacts, r, signature)
+	if no != nil {
+		return no
 	}
 	if r.void(conv, entry) {
 		return nil
@@ -131,6 +118,33 @@ func (c *Client) processRepairRequest(v *view, conv *conversationRecord, d *keya
 		why += " (" + string(kind) + ")"
 	}
 	return c.noteWish(v, conv, wishEntry{Platform: r.account.Platform, ID: r.account.ID}, why, result)
+}
+
+// checkRequest decides whether a repair request is of a member of the conversation,
+// for it, and signed by the member; nil: it is. The member's entry goes with
+// errUnsigned, too.
+func (c *Client) checkRequest(self Account, conv *conversationRecord, contacts *contactsRecord, r *repairRequest, signature []byte) (memberEntry, *refusal) {
+	fail := func(kind ProblemKind, why string) (memberEntry, *refusal) {
+		return memberEntry{}, &refusal{kind: kind, err: errors.New(why)}
+	}
+	entry, ok := rosterFind(conv.Members, r.account)
+	served := func(p pastInstance) bool { return bytes.Equal(p.Group, r.group) }
+	switch {
+	case r.origin != c.o.Origin || r.conversation != conv.ID:
+		return fail(ProblemForbidden, "repair request for another conversation")
+	case !ok || r.account == self:
+		return fail(ProblemForbidden, "repair request of somebody who is not in the group")
+	case !bytes.Equal(r.group, conv.Group) && !slices.ContainsFunc(conv.Past, served):
+		return fail(ProblemUnknownGroup, "repair request for a group that never served the conversation")
+	}
+	key := entry.IdentityKey
+	if p := contacts.find(r.account); p != nil && !p.Unconfirmed && p.retired(key) {
+		key = p.Key // a leaf that it lost track of cannot follow its identity key
+	}
+	if !r.verify(key, signature) {
+		return entry, &refusal{kind: ProblemForbidden, err: errUnsigned}
+	}
+	return entry, nil
 }
 
 // void tells whether the member was, or may have been, let in since it made the

@@ -130,6 +130,9 @@ func (c *Client) drain(ctx context.Context, self Account) (SyncResult, error) {
 		if err != nil || len(page.Messages) == 0 {
 			return total, err
 		}
+		if err := c.followRequests(ctx, self, page.Messages); err != nil {
+			return total, &unprocessedError{err}
+		}
 		var part SyncResult
 		part, last, err = c.processPage(ctx, self, page.Messages, last)
 		if err != nil {
