@@ -327,6 +327,9 @@ func (s *Server) openSession(ctx context.Context, g *signer, o *once, proven *Us
 		if answer, err = s.sessionAnswer(g, session, token); err != nil {
 			return err
 		}
+		if answer.Notices, err = noticesOf(w, proven.ID, s.Now()); err != nil {
+			return err
+		}
 		return o.keep(w, answer)
 	})
 	return answer, err

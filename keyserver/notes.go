@@ -14,6 +14,7 @@ const (
 	NoteMove       NoteKind = 6 // owner: user id; key: empty; value: JSON, where the user's objects are moving
 	NoteRemoved    NoteKind = 7 // owner: hash of the id of a user who was deleted; key, value: empty
 	NoteDirections NoteKind = 8 // owner: user id; key: empty; value: JSON, what the user's devices say of where the objects are
+	NoteSessions   NoteKind = 9 // owner: user id; key: empty; value: JSON, what happened to the user's sessions
 )
 
 // Note is a small record that belongs to no other part of the Store: at most

@@ -94,7 +94,7 @@ func (s *Server) sessionAnswer(g *signer, session *Session, refresh []byte) (key
 
 // refresh exchanges a refresh token. A used one, presented in time by its
 // device, gives its successor again; in any other case it is a copy in foreign
-// hands, or its successor is, and the session ends.
+// hands, or its successor is, and the session ends; the user's devices are told.
 func (s *Server) refresh(ctx context.Context, in *refreshInput) (*sessionOutput, error) {
 	now := s.Now()
 	if wait, ok := s.limits.refresh.take(network(ctx), now); !ok {
@@ -113,10 +113,11 @@ func (s *Server) refresh(ctx context.Context, in *refreshInput) (*sessionOutput,
 	hash := Hash(sha256.Sum256(r.RefreshToken))
 	var session *Session
 	var token []byte
+	var notices []keyapi.SessionNotice
 	var refused error
 	var stolen bool
 	err = s.Store.Update(ctx, func(w Writer) (err error) {
-		token, stolen, refused = nil, false, unauthorized("refresh token is not valid")
+		token, notices, stolen, refused = nil, nil, false, unauthorized("refresh token is not valid")
 		session, err = w.SessionByToken(hash)
 		if err != nil || session == nil {
 			return orErr(err, refused) // nothing to write: strangers must not make the disk work
@@ -130,19 +131,28 @@ func (s *Server) refresh(ctx context.Context, in *refreshInput) (*sessionOutput,
 		case now.Sub(session.Used) > s.Limits.RefreshLifetime:
 			return w.DeleteSession(session.ID)
 		case session.Token == hash:
-			token, err = session.rotate(r.RefreshToken, now)
-			if err != nil {
+			if token, err = session.rotate(r.RefreshToken, now); err != nil {
+				return err
+			}
+			if err := w.PutSession(session); err != nil {
 				return err
 			}
 			refused = nil
-			return w.PutSession(session)
+			notices, err = noticesOf(w, session.User, now)
+			return err
 		case session.Previous == hash && signed && now.Sub(session.Used) <= reuseWindow:
-			token, err = session.successor(r.RefreshToken)
+			if token, err = session.successor(r.RefreshToken); err != nil {
+				return err
+			}
 			refused = nil
+			notices, err = noticesOf(w, session.User, now)
 			return err
 		}
 		stolen = true
-		return w.DeleteSession(session.ID)
+		if err := w.DeleteSession(session.ID); err != nil {
+			return err
+		}
+		return noteReuse(w, session, now)
 	})
 	if stolen && err == nil {
 		s.log.Warn("used refresh token presented again, session ended", "session", s.logHash("session", session.ID.String()))
@@ -159,6 +169,7 @@ func (s *Server) refresh(ctx context.Context, in *refreshInput) (*sessionOutput,
 	if err != nil {
 		return nil, err
 	}
+	answer.Notices = notices
 	mode := ""
 	if len(in.Body.RefreshToken) == 0 {
 		mode = tokensCookie

@@ -103,7 +103,7 @@ type exportedSession struct {
 
 // ExportUser writes all that the store has of a user, as it is at one moment, one
 // JSON document a line with its sort in "type": user, session, quota, place (of the
-// objects, where they have moved), directions (sealed, to where they are), object (sealed: only the user's password opens
+// objects, where they have moved), directions (sealed, to where they are), session notices, object (sealed: only the user's password opens
 // it), account, delivery. KeyPackages, which everybody may claim, and what signs the user in,
 // hashes included, are left out: an export is no key.
 func ExportUser(ctx context.Context, s Store, name string, w io.Writer) error {
@@ -164,7 +164,7 @@ func exportNotes(r Reader, u UserID, line func(string, any) error) error {
 	for _, x := range []struct {
 		sort string
 		kind NoteKind
-	}{{"quota", NoteQuota}, {"place", NoteMove}, {"directions", NoteDirections}} {
+	}{{"quota", NoteQuota}, {"place", NoteMove}, {"directions", NoteDirections}, {"session notices", NoteSessions}} {
 		n, err := r.Note(x.kind, u[:], nil, time.Now())
 		if err == nil && n != nil {
 			err = line(x.sort, json.RawMessage(n.Value))
@@ -300,7 +300,7 @@ func deleteAccount(w Writer, a keyapi.Account, suites []mls.CipherSuite) error {
 }
 
 func deleteNotes(w Writer, u UserID) error {
-	for _, kind := range []NoteKind{NoteQuota, NoteMove, NoteDirections} {
+	for _, kind := range []NoteKind{NoteQuota, NoteMove, NoteDirections, NoteSessions} {
 		if err := w.DeleteNote(kind, u[:], nil); err != nil {
 			return err
 		}

@@ -116,7 +116,24 @@ type Session struct {
 	// RefreshHash, SHA-256 of the refresh token, stands in for the tokens where
 	// those are in cookies, which no script can read.
 	RefreshHash []byte `json:"refresh_hash,omitempty"`
+	// Notices are what happened to sessions of the user within the last 30 days and
+	// people should hear of on every device, oldest first. Each answer has all of
+	// them. They are the server's word, and no more.
+	Notices []SessionNotice `json:"notices,omitempty"`
 }
+
+// SessionNotice tells what happened to a session.
+type SessionNotice struct {
+	Kind      string    `json:"kind"` // of values that are not known yet, people are told that something happened
+	At        time.Time `json:"at"`
+	SessionID []byte    `json:"session_id"` // 16 octets; names the notice too: there is one of a kind for each
+	Device    Device    `json:"device"`     // that the session was of
+}
+
+// NoticeTokenReused: a refresh token that had been used was presented again, too
+// late or without the device's key. Somebody has copied it or its successor, or the
+// device was set back to an older state; the session has ended.
+const NoticeTokenReused = "token_reused"
 
 // RefreshRequest rotates the refresh token. Signature is Ed25519 by the device
 // key over RefreshSigningInput.
