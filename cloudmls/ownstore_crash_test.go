@@ -204,7 +204,7 @@ func TestStoreMoveIsGivenUp(t *testing.T) {
 			home := r.ks.Client()
 			at, err := home.StorePlace(ctx, token)
 			if err == nil {
-				_, err = home.MoveStore(ctx, token, keyapi.StoreMove{Change: keyapi.MoveGo, IndexHash: at.IndexHash})
+				_, err = home.MoveStore(ctx, token, keyapi.StoreMove{Change: keyapi.MoveGo, Move: at.Move, IndexHash: at.IndexHash})
 			}
 			return err
 		})
@@ -224,6 +224,22 @@ func TestStoreMoveIsGivenUp(t *testing.T) {
 	r.new(alice, password).isAt(storeA)
 }
 
+// dies makes a device die as it is about to send a request to a store.
+func (r *roam) dies(d *device, origin, path string) {
+	var dead atomic.Bool
+	for at, w := range r.wires {
+		w.set(func(e *exchange) bool {
+			if at == origin && e.is("POST", path) && dead.CompareAndSwap(false, true) {
+				d.Close()
+			}
+			if dead.Load() {
+				e.status = 0
+			}
+			return dead.Load()
+		}, nil)
+	}
+}
+
 // Whoever has waited with its writes for a while sees the move through by itself.
 func TestWaitingWritesFinishAMove(t *testing.T) {
 	t.Parallel()
@@ -233,11 +249,11 @@ func TestWaitingWritesFinishAMove(t *testing.T) {
 	id := alice.ensureDialog(bob)
 	bob.cleanSync()
 	phone.cleanSync()
-	if !r.cutOff(alice, 14, false, func() error {
-		return alice.MoveStore(t.Context(), StoreTarget{Origin: storeA, Username: "alice"}, nil)
-	}) {
+	r.dies(alice, storeA, "/v1/store/import")
+	if err := alice.MoveStore(t.Context(), StoreTarget{Origin: storeA, Username: "alice"}, nil); err == nil {
 		t.Fatal("it was done before")
 	}
+	r.wireAll(nil, nil)
 	if _, err := phone.commit(t.Context(), phone.self, id, func(*conversationRecord) (*change, error) { return &change{renew: true}, nil }); !errors.Is(err, ErrMoving) {
 		t.Fatalf("writing during the move: %v", err)
 	}

@@ -37,7 +37,7 @@ func killedAt(t *testing.T, point string, do func() error) {
 // another device, goes on.
 func TestStoreMoveIsKilled(t *testing.T) {
 	for _, point := range []string{
-		"move-named", "store-registered", "store-leaving", "store-arriving", "store-copied", "store-opened", "store-gone", "move-done",
+		"move-named", "store-registered", "store-leaving", "store-arriving", "store-copied", "store-opened", "store-verified", "store-gone", "move-done",
 	} {
 		for _, by := range []string{"itself", "a sibling"} {
 			t.Run(point+", by "+by, func(t *testing.T) {
@@ -70,23 +70,33 @@ func TestStoreMoveIsKilled(t *testing.T) {
 }
 
 // TestGivingUpAMoveIsKilled: the move is named no more, and the old store takes no
-// writes yet.
+// writes yet; or it does, and the new one has what came there still. What is left to do
+// another device does with Maintain.
 func TestGivingUpAMoveIsKilled(t *testing.T) {
-	r := newRoam(t)
-	alice, bob := r.user("alice"), r.user("bob")
-	phone := alice.sibling()
-	id := alice.ensureDialog(bob)
-	bob.cleanSync()
-	phone.cleanSync()
-	killedAt(t, "store-copied", func() error {
-		return alice.MoveStore(t.Context(), StoreTarget{Origin: storeA, Username: "alice"}, nil)
-	})
-	alice.crash()
-	killedAt(t, "move-given-up", func() error { return alice.CancelMove(t.Context()) })
-	r.goesOn(id, phone, bob) // the write that is refused ends it
-	phone.isAt("")
-	alice.crash()
-	r.goesOn(id, alice, phone, bob)
+	for _, point := range []string{"move-given-up", "move-stayed"} {
+		t.Run(point, func(t *testing.T) {
+			r := newRoam(t)
+			alice, bob := r.user("alice"), r.user("bob")
+			phone := alice.sibling()
+			id := alice.ensureDialog(bob)
+			bob.cleanSync()
+			phone.cleanSync()
+			killedAt(t, "store-opened", func() error {
+				return alice.MoveStore(t.Context(), StoreTarget{Origin: storeA, Username: "alice"}, nil)
+			})
+			alice.crash()
+			killedAt(t, point, func() error { return alice.CancelMove(t.Context()) })
+			r.has(r.stores[storeA], true)
+			r.goesOn(id, phone, bob) // the write that is refused ends it
+			phone.isAt("")
+			if err := phone.Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r.has(r.stores[storeA], false)
+			alice.crash()
+			r.goesOn(id, alice, phone, bob)
+		})
+	}
 }
 
 // TestDroppingADeviceIsKilled: the next login at the store of the user's own is

@@ -93,10 +93,11 @@ func (c *Client) Maintain(ctx context.Context) error {
 	if err := c.usable(); err != nil {
 		return err
 	}
+	moved := c.store.ResumeKnownMove(ctx) // first: the store that was left may be gone for good
 	if _, err := c.store.Refresh(ctx); err != nil {
-		return fmt.Errorf("maintain: %w", err)
+		return fmt.Errorf("maintain: %w", errors.Join(moved, err))
 	}
-	failed := []error{c.store.ResumeKnownMove(ctx), c.ResumeRotation(ctx, nil)}
+	failed := []error{moved, c.ResumeRotation(ctx, nil)}
 	accounts, err := c.Accounts(ctx)
 	if err != nil {
 		return fmt.Errorf("maintain: %w", err)

@@ -25,6 +25,7 @@ type KeyServer struct {
 	DeliveryURL string `toml:"delivery_url" doc:"Address of the server that delivers, where the operator has it apart from url, which signs in."`
 	StoreURL    string `toml:"store_url" doc:"Address of the operator's server that holds the sealed state, where that is apart. A store of the user's own is not named here: cloudmls store move."`
 	CAFile      string `toml:"ca_file" doc:"Certificates (PEM) to trust instead of the system's."`
+	StoreCAFile string `toml:"store_ca_file" doc:"Certificates (PEM) to trust, beside the system's, for stores of the user's own (cloudmls store move)."`
 	Local       string `toml:"local" example:"/home/alice/.config/cloudmls/keyserver.toml" doc:"Configuration file of a key server on this machine that the gateway starts and ends, as a process of its own. An absolute path. Nothing means that the key server is somebody else's business."`
 }
 

@@ -202,6 +202,7 @@ func (c *checks) keyServerRef(k *KeyServer) {
 		}
 	}
 	c.absolute("keyserver.ca_file", k.CAFile)
+	c.absolute("keyserver.store_ca_file", k.StoreCAFile)
 	c.absolute("keyserver.local", k.Local)
 }
 

@@ -126,10 +126,11 @@ func client(c *tls.Config) *http.Client {
 }
 
 // DialStore reaches stores of the user's own: their origin is their address, and
-// they prove by their certificate that it is theirs.
+// they prove by their certificate that it is theirs. What is trusted for the key
+// server says nothing of them: its operator could name any.
 func DialStore(g *config.Gateway) func(context.Context, string) (cloudmls.StoreServer, error) {
 	return func(_ context.Context, origin string) (cloudmls.StoreServer, error) {
-		tlsConfig, err := Trust(g.KeyServer.CAFile)
+		tlsConfig, err := TrustToo(g.KeyServer.StoreCAFile)
 		if err != nil {
 			return nil, err
 		}

@@ -43,8 +43,8 @@ var (
 	apartPoints = []string{"commit-stored", "commit-accepted", "notice-submitted", "secrets-wrapped", "secrets-replaced"}
 	// Those of a move to another store: TestStoreMoveIsKilled of package cloudmls and its neighbours.
 	movePoints = []string{
-		"move-named", "store-registered", "store-leaving", "store-arriving", "store-copied", "store-opened", "store-gone", "move-done",
-		"move-given-up", "store-login-named",
+		"move-named", "store-registered", "store-arriving", "store-leaving", "store-copied", "store-opened", "store-verified", "store-gone",
+		"move-done", "move-given-up", "move-stayed", "store-login-named", "store-login-renewed",
 	}
 )
 

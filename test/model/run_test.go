@@ -180,8 +180,8 @@ func TestCrashPointsAreAll(t *testing.T) {
 	// the user's own by its TestStoreMoveIsKilled.
 	have := []string{
 		"commit-stored", "commit-accepted", "notice-submitted", "secrets-wrapped", "secrets-replaced",
-		"move-named", "store-registered", "store-leaving", "store-arriving", "store-copied", "store-opened", "store-gone",
-		"move-done", "move-given-up", "store-login-named",
+		"move-named", "store-registered", "store-arriving", "store-leaving", "store-copied", "store-opened", "store-verified", "store-gone",
+		"move-done", "move-given-up", "move-stayed", "store-login-named", "store-login-renewed",
 	}
 	for _, list := range crashPoints {
 		have = append(have, list...)

@@ -78,6 +78,9 @@ func (s *Store) depotOf(d *directions, id string) (*depot, error) {
 	s.depotsMu.Lock()
 	defer s.depotsMu.Unlock()
 	p := s.depots[id]
+	if p != nil && p.origin != origin { // ids are random: whoever wrote this means no good
+		return nil, errDirections
+	}
 	if p == nil {
 		p = &depot{id: id, origin: origin, turn: newLock()}
 		s.depots[id] = p

@@ -42,18 +42,16 @@ func (s *Store) DropDevice(ctx context.Context, id string) error {
 		return fmt.Errorf("remove device: id: %w", err)
 	}
 	stays := func(r keys.Recipient) bool { return r.Kind != keys.KindDevice || !bytes.Equal(r.ID[:], raw) }
-	renew, err := s.beginRenewal(ctx, stays)
-	if err == nil {
-		err = s.Update(ctx, func(t *Tx) error {
+	err = s.renewing(ctx, stays, false, func(renew *renewal) error {
+		return s.Update(ctx, func(t *Tx) error {
 			if err := renew.ride(t); err != nil {
 				return err
 			}
 			return t.dropDevice(raw)
 		})
-	}
+	})
 	if err != nil {
 		return fmt.Errorf("remove device: %w", err)
 	}
-	renew.end(ctx)
 	return nil
 }

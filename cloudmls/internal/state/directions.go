@@ -2,7 +2,9 @@ package state
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,15 +24,27 @@ import (
 // older ones, and names nothing by itself.
 type directions struct {
 	Version int    `json:"version"`
-	At      string `json:"at"`               // id of the store that has the objects
-	Moving  string `json:"moving,omitempty"` // id of the store that they are moving to
+	At      string `json:"at"` // id of the store that has the objects
+	// Moving is the id of the store that they are moving to, Move the number of that
+	// move: the counter of the directions that named it. Every step shows the
+	// number, so that one of a move that was given up has no effect on a later one.
+	Moving string `json:"moving,omitempty"`
+	Move   uint64 `json:"move,omitempty"`
+	// Copied: the new store has everything, and the old one has taken no write since.
+	Copied bool `json:"copied,omitempty"`
 	// Stores are those of the user's own, the latest last. One that was left
-	// stays for a while: a device may have to be sent on from there.
+	// stays for a while: the state may come back there, with the same login.
 	Stores []storeLogin `json:"stores,omitempty"`
+	// Endings are moves that are over and of which something is still to be done.
+	Endings []ending `json:"endings,omitempty"`
 	// Root is set while a recovery is under way at a store where it may not change
-	// objects: the new password opens it here, until it does there.
-	Root        []byte `json:"root,omitempty"`
-	RootVersion uint32 `json:"root_version,omitempty"`
+	// objects: the new password opens it here, until it does there. For is whom they
+	// are sealed to then, beside those whom ROOT is wrapped for.
+	Root        []byte           `json:"root,omitempty"`
+	RootVersion uint32           `json:"root_version,omitempty"`
+	For         []keys.Recipient `json:"for,omitempty"`
+	// SealedFor names all whom they are sealed to.
+	SealedFor []byte `json:"sealed_for,omitempty"`
 	// Counter is the home store's; 0: there are none.
 	Counter uint64 `json:"counter"`
 }
@@ -46,17 +60,35 @@ type storeLogin struct {
 	Former     []byte `json:"former,omitempty"`     // until it is known that Secret has replaced it
 	Invitation string `json:"invitation,omitempty"` // until the user is registered
 	Registered bool   `json:"registered,omitempty"`
+	// Known are the ids, in hexadecimal digits, of the devices that directions with
+	// Secret were ever sealed to. Where one of them is no device of the user any more, the secret is replaced.
+	Known []string `json:"known,omitempty"`
+}
+
+// ending is a move that is over. Went: it was seen through, and From may have to be
+// told to delete; else it was given up, and From may have to be told to keep, and To
+// to delete.
+type ending struct {
+	Move uint64 `json:"move"`
+	From string `json:"from"`
+	To   string `json:"to"`
+	Went bool   `json:"went,omitempty"`
 }
 
 const (
 	directionsVersion = 1
 	directionsMagic   = "CMD1"
 	atHome            = "home" // id of the store that takes the tokens of Config.Server
-	// maxStores bounds directions.Stores.
-	maxStores = 8
+	// Bounds of what directions list.
+	maxStores  = 8
+	maxEndings = 16
+	maxKnown   = 1024
 )
 
-var errDirections = errors.New("directions to the state are malformed, or not made by a device of the user")
+var (
+	errDirections = errors.New("directions to the state are malformed, or not made by a device of the user")
+	errNotForUs   = fmt.Errorf("%w: they do not open on this device", errDirections)
+)
 
 func noDirections(counter uint64) *directions {
 	return &directions{Version: directionsVersion, At: atHome, Counter: counter}
@@ -65,6 +97,10 @@ func noDirections(counter uint64) *directions {
 func (d *directions) clone() *directions {
 	c := *d
 	c.Stores = slices.Clone(d.Stores)
+	for i := range c.Stores {
+		c.Stores[i].Known = slices.Clone(c.Stores[i].Known)
+	}
+	c.Endings = slices.Clone(d.Endings)
 	return &c
 }
 
@@ -76,18 +112,29 @@ func (d *directions) login(id string) (*storeLogin, bool) {
 	return &d.Stores[i], true
 }
 
-// named gives the id of the store of an origin that the directions name: the one
-// that the objects are moving to, else the latest.
-func (d *directions) named(origin, home string) (string, bool) {
-	if l, ok := d.login(d.Moving); ok && l.Origin == origin {
-		return l.ID, true
+// user gives the login of a user at an origin.
+func (d *directions) user(origin, username string) (*storeLogin, bool) {
+	i := slices.IndexFunc(d.Stores, func(l storeLogin) bool { return l.Origin == origin && l.Username == username })
+	if i < 0 {
+		return nil, false
 	}
-	if origin == home {
-		return atHome, true
+	return &d.Stores[i], true
+}
+
+// lists tells whether directions know a store by this id.
+func (d *directions) lists(id string) bool {
+	_, ok := d.login(id)
+	return ok || id == atHome
+}
+
+// wentTo gives the id of the store that a move of this number led to.
+func (d *directions) wentTo(move uint64) (string, bool) {
+	if d.Moving != "" && d.Move == move {
+		return d.Moving, true
 	}
-	for _, l := range slices.Backward(d.Stores) {
-		if l.Origin == origin {
-			return l.ID, true
+	for _, e := range d.Endings {
+		if e.Move == move {
+			return e.To, true
 		}
 	}
 	return "", false
@@ -95,14 +142,62 @@ func (d *directions) named(origin, home string) (string, bool) {
 
 // add lists another store; the oldest that is not needed makes room.
 func (d *directions) add(l storeLogin) {
-	for i := 0; len(d.Stores) >= maxStores && i < len(d.Stores); {
-		if id := d.Stores[i].ID; id != d.At && id != d.Moving {
-			d.Stores = slices.Delete(d.Stores, i, i+1)
-		} else {
-			i++
+	needed := func(id string) bool {
+		return id == d.At || id == d.Moving || slices.ContainsFunc(d.Endings, func(e ending) bool { return e.From == id || e.To == id })
+	}
+	for _, spare := range []func(string) bool{needed, func(id string) bool { return id == d.At || id == d.Moving }} {
+		for i := 0; len(d.Stores) >= maxStores && i < len(d.Stores); {
+			if spare(d.Stores[i].ID) {
+				i++
+			} else {
+				d.Stores = slices.Delete(d.Stores, i, i+1)
+			}
 		}
 	}
 	d.Stores = append(d.Stores, l)
+	d.Endings = slices.DeleteFunc(d.Endings, func(e ending) bool { return !d.lists(e.From) || !d.lists(e.To) })
+}
+
+// over notes a move that has ended.
+func (d *directions) over(e ending) {
+	d.Moving, d.Move, d.Copied = "", 0, false
+	d.Endings = append(d.Endings, e)
+	if n := len(d.Endings) - maxEndings; n > 0 {
+		d.Endings = slices.Delete(d.Endings, 0, n)
+	}
+}
+
+// sealedTo notes whom directions are sealed to.
+func (d *directions) sealedTo(to []keys.Recipient) {
+	d.SealedFor = recipientsHash(to)
+	for i := range d.Stores {
+		l := &d.Stores[i]
+		for _, r := range to {
+			if id := hexID(r.ID); r.Kind == keys.KindDevice && !slices.Contains(l.Known, id) {
+				l.Known = append(l.Known, id)
+			}
+		}
+	}
+}
+
+func hexID(id [16]byte) string { return hex.EncodeToString(id[:]) }
+
+// knownToAll makes a login one that somebody else knows, whoever that is.
+const knownToAll = "*"
+
+// recipientsHash names a set of recipients.
+func recipientsHash(list []keys.Recipient) []byte {
+	var all []string
+	for _, r := range list {
+		all = append(all, string(byte(r.Kind))+string(r.ID[:])+string(r.Public)+string(r.Authenticator))
+	}
+	slices.Sort(all)
+	h := sha256.New()
+	for _, x := range slices.Compact(all) {
+		sum := sha256.Sum256([]byte(x))
+		h.Write(sum[:])
+	}
+	return h.Sum(nil)
 }
 
 // seal gives the octets of the directions at a counter, for these recipients.
@@ -124,9 +219,9 @@ func (d *directions) seal(counter uint64, to []keys.Recipient, scope keys.Scope,
 	if err != nil {
 		return nil, err
 	}
-	next := *d
+	next := d.clone()
 	next.Counter = counter
-	plain, err := json.Marshal(&next)
+	plain, err := json.Marshal(next)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +267,7 @@ func openDirections(x keyapi.Directions, scope keys.Scope, ws ...*keys.Wrapper) 
 		defer clear(plain)
 		return parseDirections(plain, x.Counter)
 	}
-	return nil, fmt.Errorf("%w: they do not open on this device", errDirections)
+	return nil, errNotForUs
 }
 
 func splitDirections(b []byte) (wraps, sealed []byte, err error) {
@@ -186,28 +281,4 @@ func splitDirections(b []byte) (wraps, sealed []byte, err error) {
 		return nil, nil, errDirections
 	}
 	return rest[:n], rest[n:], nil
-}
-
-func parseDirections(plain []byte, counter uint64) (*directions, error) {
-	var d directions
-	if err := json.Unmarshal(plain, &d); err != nil {
-		return nil, errDirections
-	}
-	if d.Version != directionsVersion {
-		return nil, fmt.Errorf("directions of version %d, this program knows %d", d.Version, directionsVersion)
-	}
-	if d.Counter != counter || len(d.Stores) > maxStores+1 {
-		return nil, errDirections
-	}
-	known := map[string]bool{atHome: true}
-	for _, l := range d.Stores {
-		if l.ID == "" || known[l.ID] || l.Origin == "" || len(l.UserID) != keys.UserIDSize || len(l.Secret) != secretSize {
-			return nil, errDirections
-		}
-		known[l.ID] = true
-	}
-	if !known[d.At] || d.Moving != "" && !known[d.Moving] || d.Root != nil && len(d.Root) != keys.RootSize {
-		return nil, errDirections
-	}
-	return &d, nil
 }

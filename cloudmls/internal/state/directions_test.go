@@ -32,7 +32,7 @@ func TestDirectionsOpenForTheirRecipients(t *testing.T) {
 	t.Parallel()
 	scope := directionsScope()
 	a, b, stranger := directionsDevice(t, 1, scope), directionsDevice(t, 2, scope), directionsDevice(t, 3, scope)
-	d := &directions{Version: directionsVersion, At: "x", Moving: atHome, Stores: []storeLogin{ownStore("x", "https://store.test")}}
+	d := &directions{Version: directionsVersion, At: "x", Moving: atHome, Move: 7, Stores: []storeLogin{ownStore("x", "https://store.test")}}
 	data, err := d.seal(7, []keys.Recipient{a.Recipient(), b.Recipient()}, scope, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestDirectionsNameOnlyWhatTheyHave(t *testing.T) {
 	}
 	d := noDirections(1)
 	for i := range 3 * maxStores {
-		d.add(ownStore(fmt.Sprint(i), fmt.Sprintf("https://store-%d.test", i%2)))
+		d.add(ownStore(fmt.Sprint(i), fmt.Sprintf("https://store-%d.test", i)))
 		if i == 3 {
 			d.At = "3"
 		}
@@ -117,14 +117,17 @@ func TestDirectionsNameOnlyWhatTheyHave(t *testing.T) {
 	if _, ok := d.login("3"); !ok || len(d.Stores) > maxStores {
 		t.Errorf("%d stores, the present one among them: %v", len(d.Stores), ok)
 	}
-	if id, ok := d.named("https://store-1.test", "https://home.test"); !ok || id != fmt.Sprint(3*maxStores-1) {
-		t.Errorf("the latest of an origin: %s", id)
+	for i, l := range d.Stores {
+		if got, ok := d.user(l.Origin, l.Username); !ok || got.ID != l.ID {
+			t.Errorf("%d: another user", i)
+		}
 	}
-	if id, ok := d.named("https://home.test", "https://home.test"); !ok || id != atHome {
-		t.Errorf("home: %s", id)
-	}
-	if id, ok := d.named("https://elsewhere.test", "https://home.test"); ok {
-		t.Errorf("a stranger: %s", id)
+	d.Moving, d.Move = d.Stores[1].ID, 9
+	d.Endings = []ending{{Move: 4, From: atHome, To: d.Stores[2].ID}}
+	for move, want := range map[uint64]string{9: d.Stores[1].ID, 4: d.Stores[2].ID, 5: "", 0: ""} {
+		if id, ok := d.wentTo(move); id != want || ok != (want != "") {
+			t.Errorf("move %d led to %q", move, id)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
@@ -12,52 +13,107 @@ import (
 )
 
 // renewal replaces the login at a store of the user's own in the transaction that
-// drops devices, which know the present one. What is nil has nothing to replace.
+// drops devices, which know the present one.
 //
 // The next secret is in the directions first, sealed to whoever stays, beside
 // the former; then one step at the store drops the devices, replaces the secret
 // and ends all sessions but this one; then the former is forgotten. Wherever that
-// is cut off, one of the two signs in.
+// is cut off, one of the two signs in. Logins at other stores follow afterwards.
 type renewal struct {
 	s    *Store
 	p    *depot
-	next []byte
+	next []byte // nil: the state is at home, which has nothing to replace
 	stay func(keys.Recipient) bool
 }
 
 // errRenewed: another device replaced the login meanwhile.
 var errRenewed = errors.New("another device changed the login at the store at this moment; try again")
 
+// maxRenewals bounds how often a change that replaces the login is tried against
+// other devices that do so.
+const maxRenewals = 3
+
+// renewing runs change, which drops devices, with a replacement of what they know of
+// stores of the user's own. stay tells for whom the next login is; all: the logins at
+// the other stores are replaced too, whoever knows them.
+func (s *Store) renewing(ctx context.Context, stay func(keys.Recipient) bool, all bool, change func(*renewal) error) error {
+	for try := 1; ; try++ {
+		r, err := s.beginRenewal(ctx, stay, all)
+		if err == nil {
+			err = change(r)
+		}
+		if err == nil {
+			r.end(ctx)
+			return nil
+		}
+		if !errors.Is(err, errRenewed) || try == maxRenewals {
+			return err
+		}
+	}
+}
+
 // beginRenewal puts the next secret into the directions.
-func (s *Store) beginRenewal(ctx context.Context, stay func(keys.Recipient) bool) (*renewal, error) {
+func (s *Store) beginRenewal(ctx context.Context, stay func(keys.Recipient) bool, all bool) (*renewal, error) {
 	if _, err := s.Refresh(ctx); err != nil { // goes over to where the state is
 		return nil, err
 	}
-	p := s.depot.Load()
-	if p.home() {
-		return nil, nil
-	}
-	if err := s.endFormer(ctx, p); err != nil {
+	r := &renewal{s: s, p: s.depot.Load(), stay: stay}
+	_, d, err := s.fetchDirections(ctx)
+	switch {
+	case r.p.home() && (errors.Is(err, errNotMovable) || errors.Is(err, errNotForUs) || problemCode(err) == keyapi.CodeNoRoute):
+		return r, nil // to drop a device depends on no directions where the state is at home
+	case err != nil:
 		return nil, err
 	}
-	next, err := keys.NewSecret()
-	if err != nil {
-		return nil, err
-	}
-	r := &renewal{s, p, next, stay}
-	err = s.changeDirections(ctx, func(d *directions) error {
-		l, ok := d.login(p.id)
-		if !ok || d.At != p.id || !bytes.Equal(l.Secret, p.worked()) {
-			return errRenewed
+	if !r.p.home() {
+		if err := s.endFormer(ctx, r.p); err != nil {
+			return nil, err
 		}
-		l.Former, l.Secret = l.Secret, next
-		return nil
+		if r.next, err = keys.NewSecret(); err != nil {
+			return nil, err
+		}
+	} else if !all || len(d.Stores) == 0 {
+		return r, nil
+	}
+	err = s.changeDirections(ctx, func(d *directions) error {
+		for i := range d.Stores {
+			if l := &d.Stores[i]; all && l.ID != r.p.id {
+				l.Known = append(l.Known, knownToAll)
+			}
+		}
+		if r.next == nil {
+			return nil
+		}
+		return d.replaceSecret(r.p, r.next)
 	}, r.staying)
 	if err != nil {
 		return nil, err
 	}
 	crashpoint.Here("store-login-named")
 	return r, nil
+}
+
+// replaceSecret names the next secret for the login that p has signed in with. Who
+// directions were sealed to before does not know it.
+func (d *directions) replaceSecret(p *depot, next []byte) error {
+	l, ok := d.login(p.id)
+	if !ok || !bytes.Equal(l.Secret, p.worked()) {
+		return errRenewed
+	}
+	l.Former, l.Secret, l.Known = l.Secret, next, nil
+	return nil
+}
+
+// forgetFormer is for when the store has taken the next secret.
+func (s *Store) forgetFormer(ctx context.Context, id string, secret []byte) error {
+	return s.changeDirections(ctx, func(d *directions) error {
+		l, ok := d.login(id)
+		if !ok || !bytes.Equal(l.Secret, secret) || l.Former == nil {
+			return errNoChange
+		}
+		l.Former = nil
+		return nil
+	}, nil)
 }
 
 // staying leaves out whom the directions are not for any more.
@@ -73,7 +129,7 @@ func (r *renewal) staying(list []keys.Recipient) []keys.Recipient {
 
 // ride makes the transaction replace the login as well.
 func (r *renewal) ride(t *Tx) error {
-	if r == nil {
+	if r.next == nil {
 		return nil
 	}
 	if r.s.depot.Load() != r.p {
@@ -85,6 +141,20 @@ func (r *renewal) ride(t *Tx) error {
 	}
 	t.via = r.s.replacing(r.p, *l, r.next)
 	return nil
+}
+
+// end forgets the former secret, and replaces what dropped devices know of other
+// stores. It can wait: Maintain does it too.
+func (r *renewal) end(ctx context.Context) {
+	if r.next != nil {
+		r.p.replaced(r.next)
+		if err := r.s.forgetFormer(ctx, r.p.id, r.next); err != nil {
+			r.s.cfg.Logger.WarnContext(ctx, "the former login at the store is named still", slog.Any("err", err))
+		}
+	}
+	if r.s.directions().Counter > 0 {
+		r.s.tidyUp(ctx)
+	}
 }
 
 // replacing submits a transaction with a change of the login.
@@ -108,27 +178,14 @@ func (s *Store) replacing(p *depot, l storeLogin, next []byte) submitFunc {
 				OldAuth: old, AuthVersion: keys.AuthVersion, KDF: kdf, Auth: auth, Tx: wire,
 			}))
 		})
+		if problemCode(err) == keyapi.CodeForbidden { // it was replaced: sign in with what it is now
+			p.forget(ctx)
+			return fmt.Errorf("%w: %w", errRenewed, err)
+		}
 		if err == nil {
 			p.replaced(next)
 		}
 		return err
-	}
-}
-
-// end forgets the former secret. It can wait.
-func (r *renewal) end(ctx context.Context) {
-	if r == nil {
-		return
-	}
-	r.p.replaced(r.next)
-	err := r.s.changeDirections(ctx, func(d *directions) error {
-		if l, ok := d.login(r.p.id); ok && bytes.Equal(l.Secret, r.next) {
-			l.Former = nil
-		}
-		return nil
-	}, r.staying)
-	if err != nil {
-		r.s.cfg.Logger.WarnContext(ctx, "the former login at the store is named still", slog.Any("err", err))
 	}
 }
 
@@ -150,6 +207,7 @@ func (s *Store) endFormer(ctx context.Context, p *depot) error {
 		return nil
 	}
 	if !bytes.Equal(l.Former, p.worked()) { // signed in before it was replaced, more than once
+		p.forget(ctx)
 		return errRenewed
 	}
 	return s.Update(ctx, func(t *Tx) error {
@@ -170,4 +228,14 @@ func (p *depot) replaced(secret []byte) {
 	p.secretMu.Lock()
 	defer p.secretMu.Unlock()
 	p.secret = bytes.Clone(secret)
+}
+
+// forget makes the next call sign in anew.
+func (p *depot) forget(ctx context.Context) {
+	if p.turn.acquire(ctx) != nil {
+		return // nobody goes on with it either
+	}
+	defer p.turn.release()
+	p.access, p.refresh = "", nil
+	p.replaced(nil)
 }

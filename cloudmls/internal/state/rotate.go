@@ -48,51 +48,53 @@ func (s *Store) RotateRootAlone(ctx context.Context, also func(*Tx) error) error
 }
 
 func (s *Store) rotateRoot(ctx context.Context, also func(*Tx) error, drop func(*profile) [][]byte) error {
-	renew, err := s.beginRenewal(ctx, func(r keys.Recipient) bool {
+	stays := func(r keys.Recipient) bool {
 		p := s.now.Load().profile
 		gone := slices.ContainsFunc(drop(p), func(id []byte) bool { return bytes.Equal(id, r.ID[:]) })
 		return !gone && !stranger(r, p)
+	}
+	err := s.renewing(ctx, stays, true, func(renew *renewal) error {
+		return s.Update(ctx, func(t *Tx) error {
+			if err := renew.ride(t); err != nil {
+				return err
+			}
+			return t.rotateRoot(also, drop)
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("rotate root key: %w", err)
 	}
-	err = s.Update(ctx, func(t *Tx) error {
-		if err := renew.ride(t); err != nil {
-			return err
-		}
-		key, err := keys.NewSecret()
-		if err != nil {
-			return err
-		}
-		id, err := rootID(key)
-		if err != nil {
-			return err
-		}
-		t.root = &newRoot{key: key, version: t.base.newest + 1, id: id}
-		ring := t.changeRing()
-		ring.Roots = append(ring.Roots, oldRoot{Version: t.base.newest, Key: t.base.roots[t.base.newest]})
-		if err := ring.retireArchive(); err != nil {
-			return err
-		}
-		for _, d := range drop(t.base.profile) {
-			if err := t.dropDevice(d); err != nil {
-				return err
-			}
-		}
-		ring.dropStrangers(t.currentProfile())
-		t.note(EventKeysRotated)
-		if also != nil {
-			if err := also(t); err != nil {
-				return err
-			}
-		}
-		return t.wrapRoot()
-	})
-	if err != nil {
-		return fmt.Errorf("rotate root key: %w", err)
-	}
-	renew.end(ctx)
 	return nil
+}
+
+func (t *Tx) rotateRoot(also func(*Tx) error, drop func(*profile) [][]byte) error {
+	key, err := keys.NewSecret()
+	if err != nil {
+		return err
+	}
+	id, err := rootID(key)
+	if err != nil {
+		return err
+	}
+	t.root = &newRoot{key: key, version: t.base.newest + 1, id: id}
+	ring := t.changeRing()
+	ring.Roots = append(ring.Roots, oldRoot{Version: t.base.newest, Key: t.base.roots[t.base.newest]})
+	if err := ring.retireArchive(); err != nil {
+		return err
+	}
+	for _, d := range drop(t.base.profile) {
+		if err := t.dropDevice(d); err != nil {
+			return err
+		}
+	}
+	ring.dropStrangers(t.currentProfile())
+	t.note(EventKeysRotated)
+	if also != nil {
+		if err := also(t); err != nil {
+			return err
+		}
+	}
+	return t.wrapRoot()
 }
 
 // dropStrangers leaves among the recipients of ROOT the password, the recovery

@@ -195,6 +195,8 @@ func (s *Store) replaceSecrets(ctx context.Context, oldAuth []byte, x *secrets, 
 	})
 	if errors.Is(err, keyapi.ErrSplit) {
 		err = s.replaceApart(ctx, oldAuth, x, also)
+	} else if err == nil {
+		s.resealLater(ctx)
 	}
 	if problemCode(err) == keyapi.CodeForbidden {
 		return ErrCredentials

@@ -3,7 +3,6 @@ package state
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -70,9 +69,9 @@ func (s *Store) openFor(ctx context.Context, x *secrets, inDirections bool) erro
 	if inDirections {
 		n := s.now.Load()
 		return s.changeDirections(ctx, func(d *directions) error {
-			d.Root, d.RootVersion = n.roots[n.newest], n.newest
+			d.Root, d.RootVersion, d.For = n.roots[n.newest], n.newest, x.recipients()
 			return nil
-		}, func(list []keys.Recipient) []keys.Recipient { return append(list, x.recipients()...) })
+		}, nil)
 	}
 	err := s.Update(ctx, func(t *Tx) error {
 		ring := t.changeRing()
@@ -95,20 +94,6 @@ func (s *Store) unopenFor(ctx context.Context, x *secrets, inDirections bool) er
 		return err
 	}
 	return s.resealDirections(ctx)
-}
-
-// resealDirections seals them, where there are any, to whom ROOT is wrapped for now.
-func (s *Store) resealDirections(ctx context.Context) error {
-	_, d, err := s.fetchDirections(ctx)
-	switch {
-	case errors.Is(err, errNotMovable), problemCode(err) == keyapi.CodeNoRoute:
-		return nil
-	case err != nil:
-		return err
-	case d.empty():
-		return nil
-	}
-	return s.changeDirections(ctx, func(*directions) error { return nil }, nil)
 }
 
 func (x *secrets) recipients() []keys.Recipient {

@@ -259,6 +259,7 @@ func (s *Store) enrol(ctx context.Context, password *keys.Wrapper) error {
 	if err := s.settle(slot); err != nil {
 		return err
 	}
+	s.resealLater(ctx)
 	return s.forgetRoot(ctx)
 }
 
@@ -284,7 +285,7 @@ func (s *Store) forgetRoot(ctx context.Context) error {
 		return nil
 	}
 	return s.changeDirections(ctx, func(d *directions) error {
-		d.Root, d.RootVersion = nil, 0
+		d.Root, d.RootVersion, d.For = nil, 0, nil
 		return nil
 	}, nil)
 }

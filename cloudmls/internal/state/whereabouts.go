@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/envelope"
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
@@ -83,10 +82,7 @@ func (s *Store) readDirections(x *keyapi.Directions) (*directions, error) {
 		return nil, &RollbackError{Reason: "older directions to the state were served", Seen: have.Counter, Got: x.Counter}
 	case x.Counter == have.Counter:
 		return have, nil
-	case len(x.Data) == 0:
-		d := noDirections(x.Counter)
-		return d, s.noteDirections(d)
-	}
+	} // what is empty is sealed too: a counter alone is not believed
 	ws, err := s.openers()
 	if err != nil {
 		return nil, err
@@ -117,7 +113,7 @@ func (s *Store) homeDepot() *depot {
 }
 
 // findDepot makes a device that signs in look where the state is. One that has
-// signed in before knows; what it does not know yet, the store there tells.
+// signed in before knows; what it does not know yet, the stores and home tell.
 func (s *Store) findDepot(ctx context.Context, w *keys.Wrapper, known bool) error {
 	s.opener.Store(w)
 	if known {
@@ -127,8 +123,11 @@ func (s *Store) findDepot(ctx context.Context, w *keys.Wrapper, known bool) erro
 	switch {
 	case errors.Is(err, errNotMovable), problemCode(err) == keyapi.CodeNoRoute:
 		return nil // nothing was ever moved from there
-	case errors.Is(err, errDirections) && at.Place == keyapi.PlaceHere:
-		s.cfg.Logger.WarnContext(ctx, "directions to the state do not open and are passed over", slog.Any("err", err))
+	case errors.Is(err, errNotForUs) && at.Place == keyapi.PlaceHere:
+		// A secret was replaced, and the device that did it came no further. Others
+		// seal them anew; what the head says is verified as ever. A home store
+		// that shows octets of its own here could as well show none.
+		s.cfg.Logger.WarnContext(ctx, "directions to the state do not open with this secret yet and are passed over", slog.Any("err", err))
 		return nil
 	case err != nil:
 		return err
@@ -146,18 +145,63 @@ func (s *Store) findDepot(ctx context.Context, w *keys.Wrapper, known bool) erro
 type stayPut struct{}
 
 // atStore is at for the store that has the objects. Where that says that they
-// moved, and the user's devices say where to, call runs there.
+// moved, or says nothing, and the user's devices say where to, call runs there.
 func (s *Store) atStore(ctx context.Context, call func(ctx context.Context, srv objectServer, token string) error) error {
 	for range maxFollows {
-		err := s.at(ctx, s.depot.Load(), call)
-		if problemCode(err) != keyapi.CodeMoved || ctx.Value(stayPut{}) != nil {
+		p := s.depot.Load()
+		err := s.at(ctx, p, call)
+		if err == nil || ctx.Value(stayPut{}) != nil {
 			return err
 		}
-		if e := s.whereabouts(ctx); e != nil {
-			return fmt.Errorf("%w (%w)", e, err)
+		switch {
+		case problemCode(err) == keyapi.CodeMoved:
+			if e := s.whereabouts(ctx); e != nil {
+				return fmt.Errorf("%w (%w)", e, err)
+			}
+		case p.home() || !silent(err) || ctx.Err() != nil || !s.elsewhere(ctx, p):
+			return err
 		}
 	}
 	return ErrMoving
+}
+
+// silent tells whether a store of the user's own gave no answer that says anything
+// of the objects: it is down, or was set up anew and does not know the user.
+func silent(err error) bool {
+	var alarm *RollbackError
+	if errors.As(err, &alarm) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	if errors.Is(err, ErrStoreLogin) || errors.Is(err, errDirections) || errors.Is(err, errSession) {
+		return true
+	}
+	switch problemCode(err) {
+	case "", keyapi.CodeInternal, keyapi.CodeUnavailable, keyapi.CodeUnauthorized, keyapi.CodeNoRoute:
+		return !errors.Is(err, ErrSignedOut) && !errors.Is(err, errStoreClosed)
+	}
+	return false
+}
+
+// elsewhere goes over to where the directions at home say that the objects are, if
+// that is another store than the silent one.
+func (s *Store) elsewhere(ctx context.Context, silent *depot) bool {
+	if err := s.follows.acquire(ctx); err != nil {
+		return false
+	}
+	defer s.follows.release()
+	if s.depot.Load() != silent {
+		return true
+	}
+	ctx = context.WithValue(ctx, stayPut{}, true)
+	_, d, err := s.fetchDirections(ctx)
+	if err != nil || d.At == silent.id {
+		return false
+	}
+	if err := s.switchTo(ctx, d, d.At); err != nil {
+		s.cfg.Logger.WarnContext(ctx, "the store that had the state does not answer, nor does the one that has it now", "err", err)
+		return false
+	}
+	return true
 }
 
 // whereabouts is for when the store says that the objects moved. nil: ask again,
@@ -190,12 +234,15 @@ func (s *Store) whereabouts(ctx context.Context) error {
 	case keyapi.PlaceHere:
 		return nil
 	case keyapi.PlaceLeaving:
-		if d.Moving != "" {
+		switch {
+		case at.Move > d.Counter:
+			return errStray
+		case d.Moving != "" && d.Move == at.Move:
 			return ErrMoving
 		}
-		return s.stay(ctx, cur) // a move that was given up, by a device that got no further
+		return s.stay(ctx, cur, at.Move) // a move that was given up, by a device that got no further
 	case keyapi.PlaceGone:
-		id, ok := d.named(at.To, s.cfg.Origin)
+		id, ok := d.wentTo(at.Move)
 		if !ok || id == cur.id {
 			return errStray
 		}
@@ -223,8 +270,9 @@ func (s *Store) takeStep(ctx context.Context, p *depot, m keyapi.StoreMove) (at 
 	return at, err
 }
 
-func (s *Store) stay(ctx context.Context, p *depot) error {
-	if _, err := s.takeStep(ctx, p, keyapi.StoreMove{Change: keyapi.MoveStay}); err != nil {
+// stay makes a store keep the objects that were to leave it by a move.
+func (s *Store) stay(ctx context.Context, p *depot, move uint64) error {
+	if _, err := s.takeStep(ctx, p, keyapi.StoreMove{Change: keyapi.MoveStay, Move: move}); err != nil {
 		return fmt.Errorf("give up a move: %w", err)
 	}
 	return nil
@@ -271,73 +319,4 @@ func (s *Store) switchTo(ctx context.Context, d *directions, id string) error {
 	s.depot.Store(p)
 	s.cfg.Logger.InfoContext(ctx, "the state is at another store now")
 	return nil
-}
-
-// maxDirectionTries bounds how often a change of the directions is tried against
-// other devices.
-const maxDirectionTries = 8
-
-// changeDirections applies fn to the directions by compare-and-swap. to says whom
-// they are sealed to, given whom ROOT is wrapped for; nil: to these. The state is
-// read between reading and writing them: who replaces a password or a device
-// changes the state first, then the directions, so that nobody writes them for
-// recipients that were replaced.
-func (s *Store) changeDirections(ctx context.Context, fn func(d *directions) error, to func([]keys.Recipient) []keys.Recipient) error {
-	for try := range maxDirectionTries {
-		if try > 0 {
-			if err := s.backOff(ctx, try); err != nil {
-				return err
-			}
-		}
-		_, d, err := s.fetchDirections(ctx)
-		if err != nil {
-			return err
-		}
-		next := d.clone()
-		if err := fn(next); err != nil {
-			return err
-		}
-		if _, err := s.Refresh(ctx); err != nil {
-			return err
-		}
-		next.Counter++
-		x := keyapi.Directions{Counter: next.Counter}
-		if !next.empty() {
-			list := slices.Clone(s.now.Load().ring.Recipients)
-			if to != nil {
-				list = to(list)
-			}
-			if x.Data, err = next.seal(next.Counter, list, s.scope, s.slot); err != nil {
-				return fmt.Errorf("directions to the state: %w", err)
-			}
-		}
-		err = s.sendDirections(ctx, x)
-		if problemCode(err) == keyapi.CodeConflict {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("change directions to the state: %w", err)
-		}
-		return s.noteDirections(next)
-	}
-	return ErrBusy
-}
-
-// empty tells whether there is nothing to say that is not said by silence.
-func (d *directions) empty() bool {
-	return d.At == atHome && d.Moving == "" && len(d.Stores) == 0 && d.Root == nil
-}
-
-// sendDirections sends the identical octets until there is an answer.
-func (s *Store) sendDirections(ctx context.Context, x keyapi.Directions) (err error) {
-	for range maxSends {
-		err = s.atMovable(ctx, s.homeDepot(), func(ctx context.Context, srv StoreServer, token string) error {
-			_, err := srv.SetDirections(ctx, token, x)
-			return err
-		})
-		if err == nil || settled(err) || ctx.Err() != nil || errors.Is(err, errNotMovable) {
-			return err
-		}
-	}
-	return err
 }
