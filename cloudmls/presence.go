@@ -1,7 +1,6 @@
 package cloudmls
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -57,29 +56,13 @@ func (c *Client) presence(self Account) (*presenceRecord, error) {
 	return r, nil
 }
 
-// inTouch notes that the key server answered for an account.
-func (c *Client) inTouch(ctx context.Context, self Account) error {
-	unlock, err := c.locks.lock(context.WithoutCancel(ctx), "presence\x00"+self.String())
-	if err != nil {
-		return err
-	}
-	defer unlock()
+// inTouch notes that the key server answered for an account. Of calls at the same time
+// the last counts: what it may have undone, the next one notes again.
+func (c *Client) inTouch(self Account) error {
 	r, err := c.presence(self)
-	if err != nil {
+	if err != nil || !r.touch(c.now().UnixMilli()) {
 		return err
 	}
-	now := c.now().UnixMilli()
-	gone := time.Duration(now-r.Last) * time.Millisecond
-	if gone >= 0 && gone < touchEvery {
-		return nil
-	}
-	if r.Last != 0 && gone >= awayAfter {
-		r.Away = append(r.Away, absence{r.Last, now})
-	}
-	r.Away = slices.DeleteFunc(r.Away, func(a absence) bool {
-		return now > a.To+catchUp.Milliseconds() || a.To > now // of no use any more; by a clock that was set back since
-	})
-	r.Last = now
 	b, err := encodeRecord(r)
 	if err != nil {
 		return err
@@ -90,16 +73,37 @@ func (c *Client) inTouch(ctx context.Context, self Account) error {
 	return nil
 }
 
+// touch notes an answer of the key server's at a time, and tells whether that is worth
+// a write to the disk.
+func (r *presenceRecord) touch(now int64) bool {
+	gone := now - r.Last
+	if gone >= 0 && gone < touchEvery.Milliseconds() {
+		return false
+	}
+	if r.Last != 0 && gone >= awayAfter.Milliseconds() {
+		r.Away = append(r.Away, absence{r.Last, now})
+	}
+	r.Away = slices.DeleteFunc(r.Away, func(a absence) bool {
+		return now > a.To+catchUp.Milliseconds() || a.To > now // of no use any more; by a clock that was set back since
+	})
+	r.Last = now
+	return true
+}
+
 // wasAway tells whether this device was out of touch when a deadline passed, and had
 // no time since to see what had come before it.
 func (c *Client) wasAway(self Account, deadline time.Time) (bool, error) {
 	r, err := c.presence(self)
-	if err != nil || r.Last == 0 {
+	if err != nil {
 		return false, err
 	}
-	now := c.now().UnixMilli()
-	if now-r.Last >= awayAfter.Milliseconds() {
-		r.Away = append(r.Away, absence{r.Last, now}) // it still is
+	return r.awayAt(deadline.UnixMilli(), c.now().UnixMilli()), nil
+}
+
+// awayAt is wasAway for milliseconds since 1970.
+func (r *presenceRecord) awayAt(deadline, now int64) bool {
+	if r.Last != 0 && now-r.Last >= awayAfter.Milliseconds() && (absence{r.Last, now}).covers(deadline, now) {
+		return true // it still is
 	}
-	return slices.ContainsFunc(r.Away, func(a absence) bool { return a.covers(deadline.UnixMilli(), now) }), nil
+	return slices.ContainsFunc(r.Away, func(a absence) bool { return a.covers(deadline, now) })
 }

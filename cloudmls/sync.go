@@ -173,7 +173,7 @@ func (c *Client) deliveries(ctx context.Context, self Account, limit int, wait t
 		return err
 	})
 	if err == nil {
-		err = c.inTouch(ctx, self)
+		err = c.inTouch(self)
 	}
 	return page, err
 }
