@@ -133,6 +133,9 @@ func (d *moveDevice) resume() {
 	}
 	switch {
 	case at.Place == keyapi.PlaceHere:
+		if d.r.IntN(2) == 0 { // whether there is room, before anybody waits
+			_ = d.step(to.next, keyapi.StoreMove{Change: keyapi.MoveArrive, Move: to.move})
+		}
 		err := d.step(to.at, keyapi.StoreMove{Change: keyapi.MoveLeave, Move: to.move, To: storeURL(to.next)})
 		if err != nil && !errors.Is(err, errLate) && d.placeAt(to.at).Place == keyapi.PlaceHere {
 			d.giveUp() // it was ended before it began

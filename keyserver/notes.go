@@ -11,7 +11,7 @@ const (
 	NoteInvitation NoteKind = 3 // owner: empty; key: hash of the code; value: JSON
 	NoteChallenged NoteKind = 4 // owner: hash of an account; key: when; how often it was challenged lately
 	NoteQuota      NoteKind = 5 // owner: user id; key: empty; value: JSON of what the user may take up
-	NoteMove       NoteKind = 6 // owner: user id; key: empty; value: JSON, where the user's objects are moving
+	NoteMove       NoteKind = 6 // owner: user id; key: empty; value: JSON, where the user's objects are, and numbers of moves
 	NoteRemoved    NoteKind = 7 // owner: hash of the id of a user who was deleted; key, value: empty
 	NoteDirections NoteKind = 8 // owner: user id; key: empty; value: JSON, what the user's devices say of where the objects are
 	NoteSessions   NoteKind = 9 // owner: user id; key: empty; value: JSON, what happened to the user's sessions
