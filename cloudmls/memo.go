@@ -27,20 +27,18 @@ type remembered struct {
 // remember gives what read gives, read anew only where the record has changed.
 // It is shared with other calls, and must not be changed.
 func remember[T any](c *Client, k state.Key, read func() (*T, error)) (*T, error) {
-	version, exists := c.store.Version(k)
-	if exists {
-		c.memo.mu.Lock()
-		m, ok := c.memo.items[k]
-		c.memo.mu.Unlock()
-		if ok && m.version == version {
-			return m.record.(*T), nil
-		}
+	version, _ := c.store.Version(k) // zero where there is none, and none is remembered
+	c.memo.mu.Lock()
+	m, ok := c.memo.items[k]
+	c.memo.mu.Unlock()
+	if ok && m.version == version {
+		return m.record.(*T), nil
 	}
 	v, err := read()
-	if err != nil || !exists {
+	if err != nil {
 		return v, err
 	}
-	if now, ok := c.store.Version(k); !ok || now != version {
+	if now, exists := c.store.Version(k); !exists || now != version {
 		return v, nil // of which version it is, is not known
 	}
 	c.memo.mu.Lock()
