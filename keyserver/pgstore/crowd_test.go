@@ -76,3 +76,12 @@ func TestOutcomeOfACommit(t *testing.T) {
 		}
 	}
 }
+
+// What a database says of a statement whose outcome it does not know is not tried
+// again, for it may have been carried out: the client is told that it is not known.
+func TestUnknownOutcomesAreNotTriedAgain(t *testing.T) {
+	err := fromDatabase(&pgconn.PgError{Code: "40003"})
+	if worthAnotherTry(err) || !errors.Is(outcome(t.Context(), err), keyserver.ErrUnavailable) {
+		t.Errorf("another try: %v, and the client is told %v", worthAnotherTry(err), outcome(t.Context(), err))
+	}
+}

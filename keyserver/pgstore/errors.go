@@ -79,7 +79,8 @@ func outcome(ctx context.Context, err error) error {
 // failing over to a node that must not write.
 func unavailable(code string) bool {
 	switch code {
-	case "55P03", "57014", "25006", "58030":
+	case "55P03", "57014", "25006", "58030",
+		"40003": // whether it was carried out is not known, says CockroachDB
 		return true
 	}
 	return strings.HasPrefix(code, "53")

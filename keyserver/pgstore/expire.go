@@ -17,6 +17,17 @@ var expiring = []struct{ table, key, more string }{
 // lookAgain is how long Expire does nothing after it has found nothing due.
 const lookAgain = 10 // seconds
 
+// expireSQL deletes what is due of one table. Where transactions that meet are
+// given up and not made to wait, nothing is skipped: YugabyteDB cannot there.
+func expireSQL(table, key, more string, serializable bool) string {
+	skip := " SKIP LOCKED"
+	if serializable {
+		skip = ""
+	}
+	return "WITH due AS MATERIALIZED (SELECT " + key + " FROM " + table + " WHERE expires < $1" + more + " ORDER BY expires LIMIT $2 FOR UPDATE" + skip +
+		") DELETE FROM " + table + " WHERE (" + key + ") IN (SELECT " + key + " FROM due) RETURNING 1"
+}
+
 // Expire skips rows that others have locked: somebody renews them, or removes
 // them already. It needs no locks of its own: a row that has ended counts for
 // nobody, and the database looks at a row's end again after waiting for it.
@@ -36,10 +47,7 @@ func (t *tx) Expire(now time.Time, n int) error {
 	for _, e := range expiring {
 		found := 0
 		reads = append(reads, read{
-			sql: "WITH due AS MATERIALIZED (SELECT " + e.key + " FROM " + e.table + " WHERE expires < $1" + e.more +
-				" ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED) DELETE FROM " + e.table +
-				" WHERE (" + e.key + ") IN (SELECT " + e.key + " FROM due) RETURNING 1",
-			args: []any{at, n}, scan: func(pgx.Rows) error {
+			sql: expireSQL(e.table, e.key, e.more, t.store.options.Serializable), args: []any{at, n}, scan: func(pgx.Rows) error {
 				found++
 				most = max(most, found)
 				return nil
