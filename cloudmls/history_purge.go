@@ -20,9 +20,10 @@ const (
 	// moveStep is how many octets of records are sealed anew in one transaction,
 	// the last one not counted: with it they stay below keyapi.MaxTxSize.
 	moveStep = 16 << 20
-	// renewIdle is how often an epoch in which nothing happens is ended, in days,
-	// so that its messages can be deleted.
-	renewIdle = 7
+	// purgePasses is how many transactions one Maintain deletes with in a group: a
+	// history that is longer, or a state that never says that nothing is left, must
+	// not keep it from the other groups. The next Maintain goes on.
+	purgePasses = 32
 )
 
 // purgeHistory deletes the epochs of a group that were over for as long as the
@@ -34,7 +35,7 @@ const (
 // An epoch counts as over from when it was first seen to be (historyMark), by a
 // clock that can be trusted, not from when some member's clock says.
 func (c *Client) purgeHistory(ctx context.Context, self Account, i *instance, t time.Time) error {
-	for {
+	for range purgePasses {
 		more := false
 		err := c.update(ctx, self, func(tx *state.Tx, v *view) error {
 			more = false
@@ -46,6 +47,10 @@ func (c *Client) purgeHistory(ctx context.Context, self Account, i *instance, t 
 			if now == nil || now.days == 0 {
 				return errNothing
 			}
+			stuck := conv.stuck(now, t)
+			if stuck {
+				now.open = false
+			}
 			h, err := v.history(now.group)
 			if err != nil {
 				return err
@@ -56,6 +61,11 @@ func (c *Client) purgeHistory(ctx context.Context, self Account, i *instance, t 
 				changed = true
 				if more, err = deleteEpochs(v, now, h, from); err != nil {
 					return err
+				}
+				if stuck && h.From > now.last() {
+					if err := v.dropLive(conv); err != nil {
+						return err
+					}
 				}
 			}
 			dropped := false
@@ -80,6 +90,7 @@ func (c *Client) purgeHistory(ctx context.Context, self Account, i *instance, t 
 			return nil
 		}
 	}
+	return nil
 }
 
 // mark notes what is over now. A mark of the future was made by a clock that has
@@ -239,44 +250,4 @@ func moveFrom(tx *state.Tx, v *view, i *instance, h *historyRecord, from state.S
 		}
 	}
 	return more, nil
-}
-
-// idle tells whether the present epoch is so old that what was sent in it is due.
-// One of the future was opened by a device whose clock was wrong: how old it is,
-// nobody knows.
-func (r *conversationRecord) idle(t time.Time) bool {
-	old := t.UnixMilli() - r.Updated
-	return old >= max(int64(r.Days), renewIdle)*dayMillis || old < -clockAgreement.Milliseconds()
-}
-
-// endIdle opens a new epoch in a group of this account whose present one is idle.
-// In a group that was left it cannot: there the own part ends, whether or not any
-// of the others has carried out what they were asked.
-func (c *Client) endIdle(ctx context.Context, self Account, i *instance, t time.Time) error {
-	unlock, err := c.locks.lock(ctx, conversationLock(self, i.conversation))
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	conv, err := c.reader(ctx, self).conversation(i.conversation)
-	if err != nil {
-		return fmt.Errorf("conversation: %w", err)
-	}
-	if conv != nil && conv.Left != 0 && conv.Removed == 0 && string(conv.Group) == string(i.group) && conv.idle(t) {
-		var moved *movedError
-		if err := c.forget(ctx, self, conv); err != nil && !errors.As(err, &moved) {
-			return err
-		}
-		return nil // where it goes on after all, it is not idle
-	}
-	_, err = c.commit(ctx, self, i.conversation, func(conv *conversationRecord) (*change, error) {
-		if string(conv.Group) != string(i.group) || !conv.idle(t) {
-			return nil, nil
-		}
-		return &change{renew: true}, nil
-	})
-	if err != nil {
-		return fmt.Errorf("end an old epoch: %w", err)
-	}
-	return nil
 }
