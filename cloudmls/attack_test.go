@@ -341,7 +341,9 @@ func TestKeyPackagesAreBounded(t *testing.T) {
 	for i := range int64(maxKept + 10) {
 		r.Packages = append(r.Packages, keyPackageEntry{Created: 2 + i})
 	}
-	r.trim()
+	if !r.trim(nil) {
+		t.Error("it is full")
+	}
 	if n := len(r.Packages); n != maxKept || !r.Packages[0].LastResort || r.Packages[1].Created != 13 || r.Packages[n-1].Created != maxKept+11 {
 		t.Errorf("%d kept, from %+v", n, r.Packages[:2])
 	}
@@ -370,7 +372,9 @@ func TestKeyPackagesLeaveRoomInTheState(t *testing.T) {
 	if b, err := encodeRecord(full); err != nil || len(b) <= state.MaxData {
 		t.Fatalf("the attack does not begin: %d octets, %v", len(b), err)
 	}
-	full.trim()
+	if !full.trim(nil) {
+		t.Error("it is full")
+	}
 	b, err := encodeRecord(full)
 	if n := len(full.Packages); err != nil || len(b) > keptOctets || n < 500 || !full.Packages[0].LastResort || full.Packages[n-1].Created != maxKept-1 {
 		t.Errorf("%d octets, %d kept, %v", len(b), n, err)
@@ -380,7 +384,9 @@ func TestKeyPackagesLeaveRoomInTheState(t *testing.T) {
 		last.Created = int64(n)
 		full.Packages = append(full.Packages, last)
 	}
-	full.trim()
+	if !full.trim(nil) {
+		t.Error("it is full")
+	}
 	if b, err := encodeRecord(full); err != nil || len(b) > keptOctets || full.Packages[len(full.Packages)-1].Created != maxKept-1 {
 		t.Errorf("last resort: %d octets, %v", len(b), err)
 	}

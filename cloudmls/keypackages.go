@@ -2,12 +2,10 @@ package cloudmls
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/internal/crashpoint"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
@@ -25,11 +23,9 @@ const (
 	poolInterval = 24 * time.Hour
 	// maxUpload bounds one upload.
 	maxUpload = 100
-	// maxKept and keptOctets bound the private parts that are kept: whoever claims
-	// KeyPackages and never uses them must not fill the record up, or none could be
-	// added. Each refill, and each join, writes it whole.
-	maxKept    = 4096
-	keptOctets = 4 << 20
+	// maxPool bounds what is published of one cipher suite, whatever is asked for:
+	// the private parts of all of it have to fit into one record (keptOctets).
+	maxPool = 200
 )
 
 // fillPool tops up the published KeyPackages of an account, of each cipher suite
@@ -54,6 +50,10 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 	if id == nil {
 		return fmt.Errorf("%w: %s", ErrNoAccount, self)
 	}
+	have, err := c.reader(ctx, self).keyPackages() // before they are counted: see claimable
+	if err != nil {
+		return err
+	}
 	var count keyapi.KeyPackageCount
 	err = c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
 		count, err = c.o.Server.KeyPackageCount(ctx, token, self)
@@ -63,52 +63,80 @@ func (c *Client) fillPool(ctx context.Context, self Account) error {
 		return err
 	}
 	c.notePool(self, count)
-	now := c.now()
-	have, err := c.reader(ctx, self).keyPackages()
-	if err != nil {
-		return err
+	// What was published before without this account knowing is not added once more.
+	for range 2 {
+		next, err := c.fillOnce(ctx, self, id, have, count)
+		if err != nil || next == nil {
+			return err
+		}
+		count = *next
+		c.notePool(self, count)
+		if have, err = c.reader(ctx, self).keyPackages(); err != nil {
+			return err
+		}
 	}
-	var fresh []keyPackageEntry
-	var uploads []keyapi.KeyPackageUpload
+	return nil
+}
+
+// fillOnce publishes what the pools lack: what was made before and is not known to
+// be published first, so that uploads which fail do not fill the record up. It gives
+// the pools as they are then; nil: they lack nothing.
+func (c *Client) fillOnce(ctx context.Context, self Account, id *identityRecord, have *keyPackagesRecord, count keyapi.KeyPackageCount) (*keyapi.KeyPackageCount, error) {
+	now := c.now()
 	pools := poolsOf(count)
 	var offered []mls.CipherSuite
 	for _, pool := range pools {
 		offered = append(offered, mls.CipherSuite(pool.Suite))
 	}
+	want := min(c.o.KeyPackages, maxPool)
+	var fresh []keyPackageEntry
+	var uploads []keyapi.KeyPackageUpload
+	published := map[string]bool{}
 	for _, pool := range pools {
 		need := 0
-		if pool.Available < max(1, c.o.KeyPackages/3) {
-			need = min(c.o.KeyPackages-pool.Available, maxUpload)
+		if pool.Available < max(1, want/3) {
+			need = min(want-pool.Available, maxUpload)
 		}
 		lastResort := have.needsLastResort(pool, now)
 		if need == 0 && !lastResort {
 			continue
 		}
-		made, upload, err := c.makeKeyPackages(self, id, offered, mls.CipherSuite(pool.Suite), need, lastResort)
+		cs := mls.CipherSuite(pool.Suite)
+		upload, err := have.again(id, offered, cs, need, lastResort, now)
 		if err != nil {
-			return err
+			return nil, err
+		}
+		made, more, err := c.makeKeyPackages(self, id, offered, cs, need-len(upload.KeyPackages), lastResort && upload.LastResort == nil)
+		if err != nil {
+			return nil, err
+		}
+		upload.KeyPackages = append(upload.KeyPackages, more.KeyPackages...)
+		if more.LastResort != nil {
+			upload.LastResort = more.LastResort
 		}
 		fresh, uploads = append(fresh, made...), append(uploads, upload)
 	}
 	if len(uploads) == 0 {
-		return nil
+		return nil, nil
 	}
-	if err := c.storeKeyPackages(ctx, self, fresh); err != nil {
-		return fmt.Errorf("store private parts: %w", err)
+	if err := c.storeKeyPackages(ctx, self, fresh, have, count); err != nil {
+		return nil, fmt.Errorf("store private parts: %w", err)
 	}
 	crashpoint.Here("keypackages-stored")
 	for _, upload := range uploads {
-		err = c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
+		err := c.store.Authorized(ctx, func(ctx context.Context, token string) (err error) {
 			count, err = c.o.Server.UploadKeyPackages(ctx, token, self, upload)
 			return err
 		})
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if err := eachRef(&upload, func(ref string) { published[ref] = true }); err != nil {
+			return nil, err
 		}
 	}
 	crashpoint.Here("keypackages-published")
-	c.notePool(self, count)
-	return c.dropKeyPackages(ctx, self, now)
+	return &count, c.notePublished(ctx, self, published, now)
 }
 
 // poolsOf lists the pools that this client fills, in the order of suites, which
@@ -151,7 +179,7 @@ func (r *keyPackagesRecord) needsLastResort(pool keyapi.SuiteCount, now time.Tim
 		// One of the future was made by a device whose clock was ahead: the key
 		// server did not take it.
 		p := &r.Packages[i]
-		if p.LastResort && p.suite() == pool.Suite && (newest == nil || p.Created > newest.Created) && p.Created <= now.Add(clockSkew).UnixMilli() {
+		if p.LastResort && !p.Pending && p.suite() == pool.Suite && (newest == nil || p.Created > newest.Created) && p.Created <= now.Add(clockSkew).UnixMilli() {
 			newest = p
 		}
 	}
@@ -221,90 +249,6 @@ func (c *Client) makeKeyPackage(self Account, id *identityRecord, offered []mls.
 	}
 	return keyPackageEntry{
 		Ref: []byte(kp.Ref()), Secrets: private, LastResort: lastResort, Suite: uint16(cs),
-		NotAfter: int64(life.NotAfter), Created: now.UnixMilli(),
+		NotAfter: int64(life.NotAfter), Created: now.UnixMilli(), Pending: true,
 	}, public, nil
-}
-
-// storeKeyPackages adds private parts.
-func (c *Client) storeKeyPackages(ctx context.Context, self Account, fresh []keyPackageEntry) error {
-	return c.update(ctx, self, func(_ *state.Tx, v *view) error {
-		r, err := v.keyPackages()
-		if err != nil {
-			return err
-		}
-		r.Packages = append(r.Packages, fresh...)
-		r.trim()
-		return v.put(keyPackagesKey(self), r)
-	})
-}
-
-// dropKeyPackages drops private parts that are past all use. It is called after
-// an upload at the same time: the key server takes KeyPackages that are valid
-// now only, so that its answer says that this device's clock is not ahead. One
-// that is a year ahead would drop what others are still given.
-func (c *Client) dropKeyPackages(ctx context.Context, self Account, now time.Time) error {
-	over := func(p keyPackageEntry) bool { return !now.Before(time.Unix(p.NotAfter, 0).Add(keepExpired)) }
-	r, err := c.reader(ctx, self).keyPackages()
-	if err != nil || !slices.ContainsFunc(r.Packages, over) {
-		return err
-	}
-	return c.update(ctx, self, func(_ *state.Tx, v *view) error {
-		r, err := v.keyPackages()
-		if err != nil {
-			return err
-		}
-		r.Packages = slices.DeleteFunc(r.Packages, over)
-		return v.put(keyPackagesKey(self), r)
-	})
-}
-
-// trim drops the oldest entries beyond maxKept and keptOctets, last-resort ones
-// only where the others are not enough: those are used again.
-func (r *keyPackagesRecord) trim() {
-	number, octets := len(r.Packages), 0
-	for i := range r.Packages {
-		octets += r.Packages[i].size()
-	}
-	for _, lastResort := range []bool{false, true} {
-		r.Packages = slices.DeleteFunc(r.Packages, func(p keyPackageEntry) bool {
-			drop := p.LastResort == lastResort && (number > maxKept || octets > keptOctets)
-			if drop {
-				number, octets = number-1, octets-p.size()
-			}
-			return drop
-		})
-	}
-}
-
-// size is an upper bound of the entry's octets in the record.
-func (e *keyPackageEntry) size() int {
-	const names, numbers = 80, 60
-	return names + numbers + base64.StdEncoding.EncodedLen(len(e.Ref)) + base64.StdEncoding.EncodedLen(len(e.Secrets))
-}
-
-// use takes the entry with this reference out of the record, or marks it as
-// used if it is a last-resort one.
-func (r *keyPackagesRecord) use(ref []byte, now time.Time) {
-	kept := r.Packages[:0]
-	for _, p := range r.Packages {
-		if string(p.Ref) == string(ref) {
-			if !p.LastResort {
-				continue
-			}
-			if p.Used == 0 {
-				p.Used = now.UnixMilli()
-			}
-		}
-		kept = append(kept, p)
-	}
-	r.Packages = kept
-}
-
-func (r *keyPackagesRecord) find(ref string) *keyPackageEntry {
-	for i := range r.Packages {
-		if string(r.Packages[i].Ref) == ref {
-			return &r.Packages[i]
-		}
-	}
-	return nil
 }

@@ -40,7 +40,8 @@ type Options struct {
 	// Invitation is what Register shows to a key server that wants one.
 	Invitation string
 	// KeyPackages is how many single-use KeyPackages are kept published per
-	// account; 0 means 20. The pool is refilled when fewer than a third are left.
+	// account and cipher suite; 0 means 20, and more than 200 means 200. The pool is
+	// refilled when fewer than a third are left.
 	KeyPackages int
 	// SignedOut, if set, is called once when it turns out that the key server has
 	// ended this device's session: it was revoked, the password was changed on

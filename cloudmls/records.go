@@ -66,6 +66,8 @@ type keyPackageEntry struct {
 	LastResort bool   `json:"last_resort,omitempty"`
 	Used       int64  `json:"used,omitempty"`  // last resort: first join with it
 	Suite      uint16 `json:"suite,omitempty"` // 0: 1
+	// Pending: it is not known to be published.
+	Pending bool `json:"pending,omitempty"`
 }
 
 // inboxRecord is the object inbox/account.
