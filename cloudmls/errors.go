@@ -83,7 +83,9 @@ type IdentityChangedError struct {
 	Verified bool
 	// Retired: Key is one that the account's owner has replaced, and which a
 	// group still shows. Sending goes on when the owner's device has renewed its
-	// part of the group; there is nothing to accept.
+	// part of the group, or once the account was removed from it (Remove, Update),
+	// after which it can be added with its new key; there is nothing to accept.
+	// Somebody who does not enter the group (ErrNotMember there) renews nothing.
 	Retired bool
 	// Rotated: a statement by the pinned key leads to Key, and the key server has
 	// not confirmed it yet. The next Sync asks.
@@ -94,7 +96,8 @@ type IdentityChangedError struct {
 func (e *IdentityChangedError) Error() string {
 	switch {
 	case e.Retired:
-		return fmt.Sprintf("identity key of %s was replaced by its owner, and the group shows the one before", e.Account)
+		return fmt.Sprintf("identity key of %s was replaced by its owner, and the group shows the one before: "+
+			"wait until their devices have renewed it, or remove them from the conversation and add them again", e.Account)
 	case e.Rotated:
 		return fmt.Sprintf("identity key of %s was replaced by a signed one that the key server has not confirmed yet", e.Account)
 	case e.Verified:

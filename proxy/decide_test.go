@@ -187,6 +187,15 @@ func TestChangedIdentityIsSaid(t *testing.T) {
 	}
 }
 
+// TestRetiredKeyIsSaid: where a conversation shows a key that its owner has replaced,
+// there is nothing to accept; who it is about and what helps is said.
+func TestRetiredKeyIsSaid(t *testing.T) {
+	r := refusalOf(fmt.Errorf("encrypt: %w", &cloudmls.IdentityChangedError{Account: mailAccount("bob@example.net"), Retired: true}))
+	if !r.Temporary || !strings.Contains(r.Text, "bob@example.net replaced") || !strings.Contains(r.Text, "cloudmls conversation remove") || strings.Contains(r.Text, "accept") {
+		t.Errorf("got %q", r.Text)
+	}
+}
+
 func TestRulesForOnePersonAreOne(t *testing.T) {
 	for _, p := range []Policy{
 		{Recipients: map[string]Mode{"Bob@example.net": ModeNever, "bob@EXAMPLE.net": ModeRequire}},
