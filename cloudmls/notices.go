@@ -3,6 +3,7 @@ package cloudmls
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -73,6 +74,23 @@ func (c *Client) notedNotices(self Account) (*noticesRecord, error) {
 // keepNotices remembers notices on the disk of this device, for Status: they are
 // rare and reported once.
 func (c *Client) keepNotices(ctx context.Context, self Account, list []Notice) error {
+	return c.keepNoticeRecords(ctx, self, noticeRecords(list))
+}
+
+// noticeRecords gives notices as they are remembered, newest first.
+func noticeRecords(list []Notice) []noticeRecord {
+	fresh := make([]noticeRecord, 0, min(len(list), maxNotices))
+	for i := len(list) - 1; i >= 0 && len(fresh) < maxNotices; i-- {
+		n := list[i]
+		fresh = append(fresh, noticeRecord{
+			At: n.At.UnixMilli(), Conversation: n.Conversation, Kind: n.Kind, Account: n.Account, Text: shorten(n.Text),
+		})
+	}
+	return fresh
+}
+
+// keepNoticeRecords remembers at most maxNotices of them, and none twice.
+func (c *Client) keepNoticeRecords(ctx context.Context, self Account, list []noticeRecord) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -85,13 +103,7 @@ func (c *Client) keepNotices(ctx context.Context, self Account, list []Notice) e
 	if err != nil {
 		return err
 	}
-	fresh := make([]noticeRecord, 0, maxNotices)
-	for i := len(list) - 1; i >= 0 && len(fresh) < maxNotices; i-- {
-		n := list[i]
-		fresh = append(fresh, noticeRecord{
-			At: n.At.UnixMilli(), Conversation: n.Conversation, Kind: n.Kind, Account: n.Account, Text: shorten(n.Text),
-		})
-	}
+	fresh := slices.DeleteFunc(slices.Clone(list), func(n noticeRecord) bool { return slices.Contains(r.Notices, n) })
 	return c.putNotices(self, r, fresh)
 }
 

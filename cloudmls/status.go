@@ -102,22 +102,36 @@ func (c *Client) notedProblems(self Account) (*problemsRecord, error) {
 	return r, nil
 }
 
-// noteSync remembers how a Sync went. Problems go to the disk, for they are
+// noteSync remembers how a Sync went.
+func (c *Client) noteSync(ctx context.Context, self Account, err error) {
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.health[self]
+	if s.SyncError = err; err == nil {
+		s.LastSync = c.now()
+	}
+	c.health[self] = s
+}
+
+// problemRecords gives problems as they are remembered, newest first.
+func (c *Client) problemRecords(list []Problem) []problemRecord {
+	fresh := make([]problemRecord, 0, min(len(list), maxNoted))
+	for i := len(list) - 1; i >= 0 && len(fresh) < maxNoted; i-- {
+		p := list[i]
+		fresh = append(fresh, problemRecord{
+			At: c.now().UnixMilli(), Conversation: p.Conversation, Sender: p.Sender, Kind: p.Kind, Reason: shorten(p.Err.Error()),
+		})
+	}
+	return fresh
+}
+
+// keepProblems remembers problems on the disk of this device, for Status: they are
 // rare and reported once.
-func (c *Client) noteSync(ctx context.Context, self Account, result SyncResult, err error) error {
-	if err == nil || ctx.Err() == nil {
-		c.mu.Lock()
-		s := c.health[self]
-		if s.SyncError = err; err == nil {
-			s.LastSync = c.now()
-		}
-		c.health[self] = s
-		c.mu.Unlock()
-	}
-	if err := c.keepNotices(ctx, self, result.Notices); err != nil {
-		return err
-	}
-	if len(result.Problems) == 0 {
+func (c *Client) keepProblems(ctx context.Context, self Account, list []problemRecord) error {
+	if len(list) == 0 {
 		return nil
 	}
 	unlock, err := c.locks.lock(context.WithoutCancel(ctx), "problems\x00"+self.String())
@@ -128,12 +142,6 @@ func (c *Client) noteSync(ctx context.Context, self Account, result SyncResult, 
 	r, err := c.notedProblems(self)
 	if err != nil {
 		return err
-	}
-	list := make([]problemRecord, 0, maxNoted)
-	for _, p := range slices.Backward(result.Problems) {
-		list = append(list, problemRecord{
-			At: c.now().UnixMilli(), Conversation: p.Conversation, Sender: p.Sender, Kind: p.Kind, Reason: shorten(p.Err.Error()),
-		})
 	}
 	r.Problems = newestOfEach(append(list, r.Problems...))
 	b, err := encodeRecord(r)

@@ -42,3 +42,64 @@ func TestRefusedAgainIsNotedOnce(t *testing.T) {
 		t.Errorf("encrypts: %v", err)
 	}
 }
+
+// TestWhatIsToldOutlivesACrash: a device that dies around the transaction in which
+// deliveries are acknowledged tells people once what they brought, whichever side of
+// it it died on.
+func TestWhatIsToldOutlivesACrash(t *testing.T) {
+	t.Parallel()
+	for _, moment := range []string{"before the transaction", "after it"} {
+		t.Run(moment, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			alice, bob, carol, dave := w.user("alice"), w.user("bob"), w.user("carol"), w.user("dave")
+			id, other := newID(t), newID(t)
+			alice.ensureGroup(id, bob)
+			alice.ensureGroup(other, bob, dave)
+			bob.cleanSync()
+			dave.cleanSync()
+			bob.updates(id, OmittedRemove, carol.self)
+			carol.cleanSync()
+			carol.updates(id, OmittedLeave, alice.self, bob.self, dave.self) // she does not enter it again
+			if err := dave.Leave(t.Context(), dave.self, other); err != nil {
+				t.Fatal(err)
+			}
+			dead := false
+			w.wire.set(func(e *exchange) bool {
+				if e.is("POST", "/v1/tx") && moment == "before the transaction" {
+					dead = true
+				}
+				if dead {
+					e.status = 0
+				}
+				return dead
+			}, func(e *exchange) {
+				if e.is("POST", "/v1/tx") {
+					dead, e.status = true, 0
+				}
+			})
+			if _, err := alice.Sync(t.Context(), alice.self); err == nil || !dead {
+				t.Fatalf("it did not die: %v", err)
+			}
+			w.wire.set(nil, nil)
+			alice.crash()
+			for range 2 {
+				alice.mustSync()
+				s, err := alice.Status(t.Context(), alice.self)
+				if err != nil || len(s.Problems) != 1 || s.Problems[0].Kind != ProblemForbidden || s.Problems[0].Conversation != id {
+					t.Errorf("problems: %+v, %v", s.Problems, err)
+				}
+				var leaves int
+				for _, n := range s.Notices {
+					if n.Kind == NoticeLeaves && n.Conversation == other && n.Account == dave.self {
+						leaves++
+					}
+				}
+				if leaves != 1 {
+					t.Errorf("told %d times that somebody leaves: %+v", leaves, s.Notices)
+				}
+				alice.crash()
+			}
+		})
+	}
+}

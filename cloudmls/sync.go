@@ -80,9 +80,7 @@ func (c *Client) sync(ctx context.Context, self Account) (SyncResult, error) {
 	if err == nil {
 		c.wentThrough(self, began)
 	}
-	if e := c.noteSync(ctx, self, r, err); e != nil {
-		c.warn(ctx, "what a Sync refused was not noted", e)
-	}
+	c.noteSync(ctx, self, err)
 	return r, err
 }
 
@@ -122,6 +120,9 @@ func (c *Client) drain(ctx context.Context, self Account) (SyncResult, error) {
 	}
 	defer unlock()
 	if _, err := c.store.Refresh(ctx); err != nil {
+		return total, err
+	}
+	if err := c.recall(ctx, self); err != nil {
 		return total, err
 	}
 	last := uint64(0) // that was processed
@@ -185,6 +186,7 @@ func (c *Client) deliveries(ctx context.Context, self Account, limit int, wait t
 func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.Delivery, done uint64) (SyncResult, uint64, error) {
 	var result SyncResult
 	var last uint64
+	said := &ahead{c: c, self: self}
 	err := c.store.Update(ctx, func(tx *state.Tx) error {
 		result = SyncResult{}
 		v := newView(tx, self)
@@ -217,14 +219,18 @@ func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.De
 		if err := v.flush(tx); err != nil {
 			return err
 		}
+		if err := said.keep(last, &result); err != nil {
+			return err
+		}
 		crashpoint.Here("deliveries-processed")
 		tx.Ack(self, last)
 		return nil
 	})
-	if err == nil {
-		crashpoint.Here("deliveries-acknowledged")
+	if err != nil {
+		return result, last, err
 	}
-	return result, last, err
+	crashpoint.Here("deliveries-acknowledged")
+	return result, last, said.tell(ctx)
 }
 
 // reports tells whether there is anything to tell or to do.
