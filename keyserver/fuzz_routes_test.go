@@ -73,13 +73,15 @@ func FuzzRoutes(f *testing.F) {
 	account := `{"platform":"chat","id":"x"}`
 	for i, route := range routes {
 		body := map[string]string{
-			"POST /v1/accounts":        `{"account":` + account + `,"identity_key":"` + strings.Repeat("A", 43) + `="}`,
-			"POST /v1/accounts/verify": `{"account":` + account + `,"identity_key":"` + strings.Repeat("A", 43) + `="}`,
-			"POST /v1/objects":         `{"ids":["` + strings.Repeat("00", 32) + `"]}`,
-			"POST /v1/tx":              `{"put":[{"id":"` + strings.Repeat("00", 32) + `","counter":1,"data":"AA=="}]}`,
-			"POST /v1/store":           `{"change":"leave","move":1,"to":"https://x.example"}`,
-			"POST /v1/store/import":    `{"move":1,"objects":[{"id":"` + strings.Repeat("00", 32) + `","counter":1,"data":"AA=="}]}`,
-			"POST /v1/auth/params":     `{"username":"alice"}`,
+			"POST /v1/accounts":         `{"account":` + account + `,"identity_key":"` + strings.Repeat("A", 43) + `="}`,
+			"POST /v1/accounts/verify":  `{"account":` + account + `,"identity_key":"` + strings.Repeat("A", 43) + `="}`,
+			"POST /v1/objects":          `{"ids":["` + strings.Repeat("00", 32) + `"]}`,
+			"POST /v1/tx":               `{"put":[{"id":"` + strings.Repeat("00", 32) + `","counter":1,"data":"AA=="}]}`,
+			"POST /v1/store":            `{"change":"leave","move":1,"to":"https://x.example"}`,
+			"POST /v1/store/import":     `{"move":1,"objects":[{"id":"` + strings.Repeat("00", 32) + `","counter":1,"data":"AA=="}]}`,
+			"POST /v1/auth/params":      `{"username":"alice"}`,
+			"POST /v1/auth/refresh":     `{"refresh_token":"` + strings.Repeat("A", 43) + `=","time":"2026-01-02T03:04:05Z","signature":"AA=="}`,
+			"POST /v1/store/directions": `{"counter":1,"data":"AA=="}`,
 		}[route]
 		if body == "" && strings.HasPrefix(route, "POST") {
 			body = "{}"

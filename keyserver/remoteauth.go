@@ -73,9 +73,10 @@ func (a *remoteAuth) public(ctx context.Context, id string) (ed25519.PublicKey, 
 	if (k == nil || !fresh) && again {
 		a.asked = now
 	}
+	justOver := now.Sub(a.loaded) < remoteKeysLive+remoteAgain
 	a.mu.Unlock()
 	switch {
-	case k != nil && (fresh || !again && now.Sub(a.loaded) < remoteKeysLive+remoteAgain):
+	case k != nil && (fresh || !again && justOver):
 		return k, nil // at the end of the time somebody else asks at this moment
 	case !again && fresh:
 		return nil, nil // asked a moment ago: the key is not there
