@@ -195,6 +195,35 @@ func TestRegressions(t *testing.T) {
 			{Op: "clock", U: 1, D: 3, C: 1, N: 5},
 			{Op: "rotate", U: 1, D: 3, C: 3, N: 15},
 		}},
+		// MODEL_SEED=1008115. Left a group alone while another device added somebody, who
+		// was left with a member that knew of nothing.
+		"left alone while a sibling adds": {Users: 2, Devices: 2, Steps: []step{
+			{Op: "group", D: 1, V: []int{1}},
+			{Op: "remove", V: []int{1}, N: 8},
+			{Op: "leave", D: 1, N: 14, Faults: []fault{{meanwhile, 7}}, Meanwhile: &step{Op: "group", U: 1, V: []int{1, 1}, N: 15}},
+		}},
+		// MODEL_SEED=1016355. A device crashed when its refusal to be added again by
+		// strangers was accepted, and never said why the user was not in the group.
+		"a refusal that nobody was told of": {Users: 5, Devices: 1, Steps: []step{
+			{Op: "group", U: 3, D: 1, V: []int{2, 3, 0, 4}},
+			{Op: "update", U: 4, D: 2, V: []int{4, 1, 2}, N: 8},
+			{Op: "group", U: 4, D: 1, V: []int{2, 1, 3}, N: 5},
+			{Op: "group", U: 4, D: 2, C: 3, V: []int{0}, N: 11},
+			{Op: "read", D: 1, C: 1, N: 4, Crash: "update-accepted"},
+		}},
+		// MODEL_SEED=1063016. The same, of another group, with bodies in JSON.
+		"a refusal of another group that nobody was told of": {Users: 3, Devices: 1, JSON: true, Steps: []step{
+			{Op: "group", U: 2, V: []int{1}},
+			{Op: "leave", U: 2, C: 1, N: 8},
+			{Op: "replace", U: 1, D: 1, C: 1, N: 2},
+			{Op: "group", D: 1, C: 3, V: []int{0, 1, 2}, N: 12},
+			{Op: "read", U: 2, D: 1, N: 5, Crash: "update-noted"},
+		}},
+		// MODEL_SEED=1055258. The model asked a device how it fares in the midst of its
+		// request for a new token, and waited for itself.
+		"asked in the midst of a request": {Users: 3, Devices: 2, Steps: []step{
+			{Op: "dialog", U: 1, D: 1, C: 1, N: 2, Faults: []fault{{meanwhile, 0}}, Meanwhile: &step{Op: "revoke", U: 1, C: 3, N: 3}},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
