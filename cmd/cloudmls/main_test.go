@@ -15,8 +15,11 @@ import (
 	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/control"
 	"github.com/cloudmls/gateway/internal/mailtest"
+	"github.com/cloudmls/gateway/test/ports"
 	"github.com/cloudmls/gateway/test/postgres"
 )
+
+var free = ports.New()
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"cloudmls": main})
@@ -59,7 +62,7 @@ func scriptEnvironment(e *testscript.Env, people []mailtest.User) error {
 	e.Setenv("PROVIDER_SMTP", local(p.SMTPAddr()))
 	e.Setenv("PROVIDER_CA", ca)
 	for _, name := range []string{"KEYS", "IMAP1", "SMTP1", "IMAP2", "SMTP2"} {
-		addr, err := freeAddress()
+		addr, err := free.Address()
 		if err != nil {
 			return err
 		}
@@ -79,14 +82,6 @@ func local(addr string) string {
 		panic(err)
 	}
 	return "localhost:" + port
-}
-
-func freeAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
 }
 
 // startPostgreSQL starts a database of its own and sets DSN.

@@ -103,6 +103,7 @@ var Rules = []Rule{
 	{Package: "internal/demo", Ours: []string{"..."}, Others: []string{"*"}},
 	{Package: "internal/mailtest", Others: []string{"github.com/emersion/go-imap/v2", "github.com/emersion/go-smtp", "github.com/emersion/go-sasl", "github.com/emersion/go-message"}},
 	{Package: "test/bench"},
+	{Package: "test/ports", Never: []string{"net/http", "os/exec"}},
 	{Package: "test/postgres", Never: []string{"net/http"}},
 	// A key server as a process of its own, for measurements and attacks.
 	{Package: "test/benchkeyserver"},

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"sync"
 	"testing"
 
 	"github.com/cloudmls/gateway/keyserver/keyclient"
+	"github.com/cloudmls/gateway/test/ports"
 )
 
 // cluster is a number of server processes on one store. Each comes back at the
@@ -34,15 +34,13 @@ type slot struct {
 func newCluster(t *testing.T, processes int, env string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, env: env}
+	free := ports.New()
 	for range processes {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := free.Address()
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &slot{address: ln.Addr().String()}
-		if err := ln.Close(); err != nil {
-			t.Fatal(err)
-		}
+		s := &slot{address: address}
 		if s.client, err = keyclient.New(keyclient.Options{URL: "http://" + s.address}); err != nil {
 			t.Fatal(err)
 		}
