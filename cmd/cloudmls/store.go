@@ -65,9 +65,7 @@ Other devices of yours may be in use: they read on, what they write waits until 
 themselves. The old store deletes what it had after the new one was seen to have it. Cut off at any moment, the move is
 finished by 'cloudmls store resume' or by the gateway of any of your devices, or given up by 'cloudmls store cancel'. The gateway
 of this device must not run meanwhile.
-
-Experimental: let a move end before you begin or cancel another on any device, and keep the old store up until every device
-has been online once.`,
+`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if home == (len(args) == 1) {
 				return misuse{errors.New("say where to: the URL of a store of your own, or --home")}
