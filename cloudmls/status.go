@@ -143,7 +143,7 @@ func (c *Client) keepProblems(ctx context.Context, self Account, list []problemR
 	if err != nil {
 		return err
 	}
-	r.Problems = newestOfEach(append(list, r.Problems...))
+	r.Problems = newestOfEach(slices.Concat(list, r.Problems))
 	b, err := encodeRecord(r)
 	if err != nil {
 		return err

@@ -103,3 +103,49 @@ func TestWhatIsToldOutlivesACrash(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatIsToldAndAFullDisk: whichever write of a Sync the disk does not take, what
+// the Sync refused is in Status when there is room again. A Sync that processed it, and
+// could not note it, gives it to its caller all the same.
+func TestWhatIsToldAndAFullDisk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol, dave := w.user("alice"), w.user("bob"), w.user("carol"), w.user("dave")
+	disk := &fullStore{LocalStore: alice.store, room: -1}
+	alice.store = disk
+	alice.crash()
+	failed, wrote, unnoted := 0, false, false
+	for room := 0; !wrote && room < 20; room++ {
+		id := newID(t)
+		alice.ensureGroup(id, bob)
+		bob.cleanSync()
+		bob.updates(id, OmittedRemove, carol.self)
+		carol.cleanSync()
+		alice.cleanSync()
+		carol.updates(id, OmittedLeave, alice.self, bob.self, dave.self) // she does not enter it again
+		disk.room = room
+		r, err := alice.Sync(t.Context(), alice.self)
+		wrote = disk.room > 0 // it needed no more
+		disk.room = -1
+		if err != nil {
+			failed++
+		}
+		if r.Processed > 0 && !hasProblem(r, ProblemForbidden) {
+			t.Errorf("room for %d writes: %+v, %v", room, r, err)
+		}
+		if err != nil && r.Processed > 0 {
+			unnoted = true
+		}
+		alice.mustSync()
+		s, err := alice.Status(t.Context(), alice.self)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if noted := s.Problems[0]; noted.Conversation != id || noted.Kind != ProblemForbidden {
+			t.Errorf("room for %d writes: %+v", room, s.Problems)
+		}
+	}
+	if failed < 2 || !wrote || !unnoted {
+		t.Errorf("%d Syncs failed; one went through: %v; one could not note what it did: %v", failed, wrote, unnoted)
+	}
+}

@@ -135,7 +135,8 @@ func (c *Client) drain(ctx context.Context, self Account) (SyncResult, error) {
 			return total, &unprocessedError{err}
 		}
 		var part SyncResult
-		part, last, err = c.processPage(ctx, self, page.Messages, last)
+		said := &ahead{c: c, self: self}
+		part, last, err = c.processPage(ctx, self, page.Messages, last, said)
 		if err != nil {
 			return total, &unprocessedError{err}
 		}
@@ -145,6 +146,9 @@ func (c *Client) drain(ctx context.Context, self Account) (SyncResult, error) {
 			}
 		}
 		total.add(part)
+		if err := said.tell(ctx); err != nil {
+			return total, err
+		}
 	}
 }
 
@@ -182,11 +186,10 @@ func (c *Client) deliveries(ctx context.Context, self Account, limit int, wait t
 // processPage handles deliveries in one transaction. When a sibling device was
 // faster the transaction runs again on the state that it left, and finds them
 // done. Those up to done are, without the cursor saying so. It gives the last one
-// that was processed.
-func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.Delivery, done uint64) (SyncResult, uint64, error) {
+// that was processed; said has what is to be told of it.
+func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.Delivery, done uint64, said *ahead) (SyncResult, uint64, error) {
 	var result SyncResult
 	var last uint64
-	said := &ahead{c: c, self: self}
 	err := c.store.Update(ctx, func(tx *state.Tx) error {
 		result = SyncResult{}
 		v := newView(tx, self)
@@ -226,11 +229,10 @@ func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.De
 		tx.Ack(self, last)
 		return nil
 	})
-	if err != nil {
-		return result, last, err
+	if err == nil {
+		crashpoint.Here("deliveries-acknowledged")
 	}
-	crashpoint.Here("deliveries-acknowledged")
-	return result, last, said.tell(ctx)
+	return result, last, err
 }
 
 // reports tells whether there is anything to tell or to do.
