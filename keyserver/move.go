@@ -166,6 +166,9 @@ func (s *Server) freeObjects(ctx context.Context, u UserID) error {
 	for more := true; more; {
 		err := s.Store.Update(ctx, func(w Writer) error {
 			more = false
+			if err := w.Foresee(&Plan{User: u}); err != nil { // locks in the order of the steps
+				return err
+			}
 			p, err := s.placeOf(w, u)
 			if err != nil || p.Place != keyapi.PlaceGone {
 				return err

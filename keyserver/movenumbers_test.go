@@ -256,6 +256,18 @@ func TestMoveNumbersSupersede(t *testing.T) {
 	wantCode(t, p.do(change(arrive, 9)), keyapi.CodeConflict) // it was abandoned before it came
 	p.must(change(arrive, 10), change(abandon, 11))
 	p.wantAt(gone, 11, theOther, 0)
+
+	p = newLone(t, keyserver.Options{}) // where they were never gone before
+	p.must(change(arrive, 1))
+	var many []keyapi.Object
+	for i := range keyserver.FreeAtOnce + 5 {
+		many = append(many, put(fmt.Sprint(i), 1, "x"))
+	}
+	if err := p.bring(1, many...); err != nil {
+		t.Fatal(err)
+	}
+	p.must(change(abandon, 1))
+	p.wantAt(here, 0, "", 0)
 }
 
 // What is gone and was not deleted to the end is deleted when the step is
