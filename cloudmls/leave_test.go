@@ -216,6 +216,58 @@ func TestLeaveWhatCannotBeFollowed(t *testing.T) {
 	}
 }
 
+// TestLeaveWhatWasMendedMeanwhile: where nobody could be told that this account leaves
+// a group it cannot follow, and a sibling device was let in again meanwhile, the
+// others are asked in the group.
+func TestLeaveWhatWasMendedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w, alice, bob, carol, id := splitOff(t)
+	phone := carol.sibling()
+	carol.mustSync()
+	if !carol.state(id).Broken {
+		t.Fatal("Carol follows the group")
+	}
+	untold, raced := 0, false
+	w.wire.set(func(e *exchange) bool {
+		if !e.is("POST", "/v1/tx") {
+			return false
+		}
+		if c := decodeJSON[keyapi.Tx](t, e.sent).Commit; c != nil && c.Notice != nil && c.Sender == carol.self {
+			untold++
+			e.status, e.header = 507, "application/problem+json"
+			e.answered = encodeJSON(t, &keyapi.Problem{Status: 507, Code: keyapi.CodeQuota})
+			return true
+		}
+		if untold > 0 && !raced { // what says that Carol is out is on its way
+			raced = true
+			w.wire.set(nil, nil)
+			w.mended(bob, alice, phone)
+			if phone.state(id).Broken {
+				t.Error("the phone was not let in again")
+			}
+		}
+		return false
+	}, nil)
+	if err := carol.Leave(t.Context(), carol.self, id); err != nil {
+		t.Fatal(err)
+	}
+	if !raced {
+		t.Fatal("there was no race")
+	}
+	for _, d := range []*device{carol, phone} {
+		d.mustSync()
+		if s := d.state(id); !s.Removed || !s.Left {
+			t.Errorf("Carol: %+v", s)
+		}
+	}
+	w.mended(alice, bob)
+	for _, d := range []*device{alice, bob} {
+		if s := d.state(id); slices.Contains(s.Members, carol.self) {
+			t.Errorf("%s still has Carol: %+v", d.self, s)
+		}
+	}
+}
+
 // TestFullInboxKeepsNobodyIn: somebody whose inbox takes nothing any more is
 // removed all the same.
 func TestFullInboxKeepsNobodyIn(t *testing.T) {
