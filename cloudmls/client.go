@@ -24,6 +24,7 @@ type Client struct {
 	locks  locks
 	epochs epochCache
 	memo   memo
+	certs  certified
 	asked  asked
 	closed atomic.Bool
 	apart  atomic.Bool // deliveries and objects are two servers'
@@ -198,13 +199,14 @@ func (c *Client) reader(ctx context.Context, self Account) *view {
 		self:   self,
 		source: func(k state.Key) ([]byte, error) { return c.store.Get(ctx, k) },
 		puts:   map[state.Key][]byte{},
+		certs:  &c.certs,
 	}
 }
 
 // update runs fn in one transaction; see state.Store.Update.
 func (c *Client) update(ctx context.Context, self Account, fn func(tx *state.Tx, v *view) error) error {
 	return c.store.Update(ctx, func(tx *state.Tx) error {
-		v := newView(tx, self)
+		v := newView(tx, self, &c.certs)
 		if err := fn(tx, v); err != nil {
 			return err
 		}

@@ -226,7 +226,7 @@ func (c *Client) newGroup(ctx context.Context, self Account, b binding, cs mls.C
 	capabilities := mls.DefaultCapabilities(cs, extensionBinding)
 	g, err := mls.NewGroup(mls.GroupOptions{
 		CipherSuite: cs, Credential: credential, SignatureKey: signature, Lifetime: life,
-		Capabilities: &capabilities, Validate: validateCredential,
+		Capabilities: &capabilities, Validate: c.certs.validate,
 		Extensions: []mls.Extension{{Type: extensionBinding, Data: b.marshal()}},
 	})
 	if err != nil {

@@ -58,10 +58,10 @@ func lifetime(now time.Time) mls.Lifetime {
 	}
 }
 
-// leafCertificate reads the certificate out of a credential and checks that it
+// leaf reads the certificate out of a credential and checks that it
 // vouches for this signature key. Its time is not checked: what the delivery
 // service accepted is never refused for its age alone.
-func leafCertificate(c mls.Credential, signatureKey []byte) (*keyapi.LeafCert, error) {
+func (m *certified) leaf(c mls.Credential, signatureKey []byte) (*keyapi.LeafCert, error) {
 	if c.Type != mls.CredentialBasic {
 		return nil, fmt.Errorf("credential type %d", c.Type)
 	}
@@ -69,7 +69,7 @@ func leafCertificate(c mls.Credential, signatureKey []byte) (*keyapi.LeafCert, e
 	if err != nil {
 		return nil, err
 	}
-	if err := cert.Verify(); err != nil {
+	if err := m.verify(c.Identity, cert); err != nil {
 		return nil, err
 	}
 	if !slices.Contains(suites(), mls.CipherSuite(cert.Suite)) {
@@ -84,11 +84,11 @@ func leafCertificate(c mls.Credential, signatureKey []byte) (*keyapi.LeafCert, e
 	return cert, nil
 }
 
-// validateCredential is the mls.CredentialValidator (RFC 9420 section 5.3.1).
+// validate is the mls.CredentialValidator (RFC 9420 section 5.3.1).
 // Whether the identity key is the pinned one is not a question of validity: a
 // changed one is followed, warned about, and blocks sending.
-func validateCredential(c mls.CredentialCheck) error {
-	cert, err := leafCertificate(c.Credential, c.SignatureKey)
+func (m *certified) validate(c mls.CredentialCheck) error {
+	cert, err := m.leaf(c.Credential, c.SignatureKey)
 	if err != nil {
 		return err
 	}
@@ -115,12 +115,13 @@ func validateCredential(c mls.CredentialCheck) error {
 // several leaves counts once, so the list is shorter than members then: such a
 // group is refused where it is entered or followed, because the second leaf
 // would be a reader whom no list of members shows.
-func roster(members []mls.Member) ([]memberEntry, error) {
+func (m *certified) roster(members []mls.Member) ([]memberEntry, error) {
 	list := make([]memberEntry, 0, len(members))
-	for _, m := range members {
-		cert, err := leafCertificate(m.Credential, m.SignatureKey)
+	for i := range members {
+		one := &members[i]
+		cert, err := m.leaf(one.Credential, one.SignatureKey)
 		if err != nil {
-			return nil, fmt.Errorf("leaf %d: %w", m.Leaf, err)
+			return nil, fmt.Errorf("leaf %d: %w", one.Leaf, err)
 		}
 		list = append(list, memberEntry{
 			Platform: cert.Platform, ID: cert.AccountID, IdentityKey: cert.IdentityKey, Certified: int64(cert.NotBefore),

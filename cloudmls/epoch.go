@@ -12,7 +12,7 @@ import (
 // group, the archive record, the conversation, the sender object, the pins. It
 // is part of the one transaction that makes the epoch ours.
 func (v *view) openEpoch(conv *conversationRecord, g *mls.Group, signature mls.SignaturePrivateKey, now time.Time) error {
-	members, err := roster(g.Members())
+	members, err := v.certs.roster(g.Members())
 	if err != nil {
 		return fmt.Errorf("roster: %w", err)
 	}

@@ -27,7 +27,7 @@ func (v *view) outdated(members []mls.Member) (bool, error) {
 	if ok, err := v.read(identityKey(v.self), id); err != nil || !ok {
 		return false, err
 	}
-	list, err := roster(members)
+	list, err := v.certs.roster(members)
 	if err != nil {
 		return false, err
 	}

@@ -102,7 +102,7 @@ func (c *Client) processCommit(v *view, d *keyapi.Delivery, result *SyncResult) 
 		return refuse(ProblemForbidden, fmt.Errorf("%w: %w", errForbidden, err))
 	}
 	next := commit.Staged.Group()
-	if err := checkNext(v.self, conv, g, next); err != nil {
+	if err := v.checkNext(conv, g, next); err != nil {
 		return refuse(ProblemForbidden, fmt.Errorf("%w: %w", errForbidden, err))
 	}
 	whole := ""
@@ -159,7 +159,7 @@ func parseCommit(d *keyapi.Delivery) (*mls.Message, error) {
 var errExtensions = errors.New("the group has a GroupContext extension beside the binding")
 
 // checkNext holds a new epoch against the rules of design section 4.
-func checkNext(self Account, conv *conversationRecord, before, next *mls.Group) error {
+func (v *view) checkNext(conv *conversationRecord, before, next *mls.Group) error {
 	if _, ended := next.Reinitialized(); ended {
 		return errors.New("it ends the group for another one (ReInit)")
 	}
@@ -172,14 +172,14 @@ func checkNext(self Account, conv *conversationRecord, before, next *mls.Group) 
 		return errExtensions
 	}
 	members := next.Members()
-	list, err := roster(members)
+	list, err := v.certs.roster(members)
 	if err != nil {
 		return err
 	}
 	if len(members) != len(list) {
 		return errTwoLeaves
 	}
-	return checkRoster(conv.Kind, conv.ID, self, list)
+	return checkRoster(conv.Kind, conv.ID, v.self, list)
 }
 
 // leave marks a conversation that this account was removed from. What it could

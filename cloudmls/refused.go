@@ -102,11 +102,11 @@ func (v *view) removedBy(s *stagedRecord) ([]Account, error) {
 	if err != nil || conv == nil || s.Submission.Create {
 		return nil, err
 	}
-	g, err := mls.UnmarshalGroup(s.Next, mls.SignaturePrivateKey(s.Signature), validateCredential)
+	g, err := mls.UnmarshalGroup(s.Next, mls.SignaturePrivateKey(s.Signature), v.certs.validate)
 	if err != nil {
 		return nil, fmt.Errorf("staged group: %w", err)
 	}
-	stay, err := roster(g.Members())
+	stay, err := v.certs.roster(g.Members())
 	if err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func (c *Client) together(ctx context.Context, self Account, fn func(*state.Tx, 
 // promote makes the epoch that a staged Commit opens the account's: the delivery
 // server has accepted it.
 func (c *Client) promote(v *view, s *stagedRecord) (*conversationRecord, error) {
-	next, err := mls.UnmarshalGroup(s.Next, mls.SignaturePrivateKey(s.Signature), validateCredential)
+	next, err := mls.UnmarshalGroup(s.Next, mls.SignaturePrivateKey(s.Signature), v.certs.validate)
 	if err != nil {
 		return nil, fmt.Errorf("staged group: %w", err)
 	}

@@ -192,7 +192,7 @@ func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.De
 	var last uint64
 	err := c.store.Update(ctx, func(tx *state.Tx) error {
 		result = SyncResult{}
-		v := newView(tx, self)
+		v := newView(tx, self, &c.certs)
 		inbox, err := v.inbox()
 		if err != nil {
 			return err

@@ -24,10 +24,11 @@ type view struct {
 	// is entered, so that nobody's beginning in it was seen.
 	added   map[Account]bool
 	entered bool
+	certs   *certified
 }
 
-func newView(tx *state.Tx, self Account) *view {
-	return &view{self: self, source: tx.Get, puts: map[state.Key][]byte{}}
+func newView(tx *state.Tx, self Account, certs *certified) *view {
+	return &view{self: self, source: tx.Get, puts: map[state.Key][]byte{}, certs: certs}
 }
 
 // vouchFor notes whose KeyPackages were claimed.
@@ -40,7 +41,7 @@ func (v *view) vouchFor(claimed map[Account]*mls.KeyPackage) {
 
 // seeAdded notes whom a received Commit adds, be it again.
 func (v *view) seeAdded(members []mls.Member) error {
-	list, err := roster(members)
+	list, err := v.certs.roster(members)
 	if err != nil {
 		return err
 	}
@@ -53,7 +54,7 @@ func (v *view) seeAdded(members []mls.Member) error {
 
 // nested gives a view on top of v; merge brings its changes into v.
 func (v *view) nested() *view {
-	return &view{self: v.self, source: v.get, puts: map[state.Key][]byte{}}
+	return &view{self: v.self, source: v.get, puts: map[state.Key][]byte{}, certs: v.certs}
 }
 
 func (v *view) merge(child *view) {
@@ -209,7 +210,7 @@ func (v *view) group(id []byte, epoch uint64) (*mls.Group, *senderRecord, error)
 	if err != nil {
 		return nil, nil, fmt.Errorf("group record: %w", err)
 	}
-	g, err := mls.UnmarshalGroup(b, mls.SignaturePrivateKey(s.SignatureKey), validateCredential)
+	g, err := mls.UnmarshalGroup(b, mls.SignaturePrivateKey(s.SignatureKey), v.certs.validate)
 	if err != nil && s.Epoch != epoch {
 		return nil, nil, &movedError{} // the sender object is read from the server and may be newer
 	}

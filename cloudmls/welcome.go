@@ -48,7 +48,7 @@ func (c *Client) processWelcome(v *view, d *keyapi.Delivery, result *SyncResult)
 	var signer mls.Member
 	g, err := mls.JoinWelcome(m, mls.JoinOptions{
 		SignedBy: func(m mls.Member) { signer = m },
-		Secrets:  secrets, Now: c.now(), Validate: validateCredential, Predecessor: before, SameMember: sameMember,
+		Secrets:  secrets, Now: c.now(), Validate: v.certs.validate, Predecessor: before, SameMember: sameMember,
 	})
 	if err != nil {
 		return refuse(ProblemGarbage, err)
@@ -229,7 +229,7 @@ func (c *Client) checkBound(self Account, d *keyapi.Delivery, g *mls.Group) (bin
 		return fail(errExtensions)
 	}
 	members := g.Members()
-	list, err := roster(members)
+	list, err := c.certs.roster(members)
 	if err != nil {
 		return fail(err)
 	}
