@@ -27,7 +27,7 @@ type remembered struct {
 // remember gives what read gives, read anew only where the record has changed.
 // It is shared with other calls, and must not be changed.
 func remember[T any](c *Client, k state.Key, read func() (*T, error)) (*T, error) {
-	version, _ := c.store.Version(k) // zero where there is none, and none is remembered
+	version, exists := c.store.Version(k)
 	c.memo.mu.Lock()
 	m, ok := c.memo.items[k]
 	c.memo.mu.Unlock()
@@ -35,12 +35,11 @@ func remember[T any](c *Client, k state.Key, read func() (*T, error)) (*T, error
 		return m.record.(*T), nil
 	}
 	v, err := read()
-	if err != nil {
+	if err != nil || !exists {
 		return v, err
 	}
-	if now, exists := c.store.Version(k); !exists || now != version {
-		return v, nil // of which version it is, is not known
-	}
+	// Where it changed meanwhile, the version is an old one, and the next call reads
+	// again.
 	c.memo.mu.Lock()
 	defer c.memo.mu.Unlock()
 	if c.memo.items == nil || len(c.memo.items) >= maxMemo {

@@ -59,6 +59,23 @@ func TestRememberedRecordsFollowTheState(t *testing.T) {
 	if calls != 2 {
 		t.Errorf("a failure was kept: %d calls", calls)
 	}
+	compared := func() bool {
+		t.Helper()
+		r, err := phone.knownContacts(t.Context(), phone.self)
+		if err != nil || r.find(bob.self) == nil {
+			t.Fatalf("contacts: %+v, %v", r, err)
+		}
+		return r.find(bob.self).Verified != 0
+	}
+	if compared() {
+		t.Error("nobody has compared keys yet")
+	}
+	if err := phone.VerifyKey(t.Context(), phone.self, bob.self, bob.ownKey()); err != nil {
+		t.Fatal(err)
+	}
+	if !compared() {
+		t.Error("what changed of the contacts is not known")
+	}
 	if r, err := phone.knownConversation(t.Context(), phone.self, newID(t)); r != nil || err != nil {
 		t.Errorf("a conversation that there is not: %v, %v", r, err)
 	}
