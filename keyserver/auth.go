@@ -140,6 +140,9 @@ func checkRegistration(r *keyapi.RegisterRequest) error {
 	if len(r.UserID) != len(UserID{}) {
 		return invalid("user_id must have 16 octets")
 	}
+	if UserID(r.UserID) == (UserID{}) {
+		return invalid("user_id must be random octets") // the zero id is nobody's
+	}
 	if err := checkSecrets(r.AuthVersion, r.KDF, r.KDFTag, r.Auth, r.RecoveryAuth); err != nil {
 		return err
 	}

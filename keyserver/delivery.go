@@ -52,6 +52,7 @@ func (s *Server) deliveries(ctx context.Context, in *deliveriesInput) (*output[k
 // ends a long-poll too.
 func (s *Server) readInbox(ctx context.Context, who identity, in *deliveriesInput) (*output[keyapi.Deliveries], error) {
 	var page keyapi.Deliveries
+	var reserved int64
 	if _, err := s.remoteSession(ctx, who); err != nil {
 		return nil, err
 	}
@@ -68,17 +69,34 @@ func (s *Server) readInbox(ctx context.Context, who identity, in *deliveriesInpu
 		if page.Last, err = r.LastSeq(in.account()); err != nil {
 			return err
 		}
+		if page.Last > in.After {
+			if reserved, err = s.reservePage(ctx, r, in.account()); err != nil {
+				return err
+			}
+		}
 		page.Messages, err = r.Deliveries(in.account(), in.After, in.Limit, s.Limits.AnswerBytes)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	size := 0
+	size := int64(0)
 	for i := range page.Messages {
-		size += len(page.Messages[i].Message)
+		size += int64(len(page.Messages[i].Message))
 	}
-	return &output[keyapi.Deliveries]{page}, s.hold(ctx, int64(size))
+	return &output[keyapi.Deliveries]{page}, s.hold(ctx, size-reserved)
+}
+
+// reservePage counts the longest page that an inbox can give before it is read: who
+// asks a hundred times at once has it a hundred times in memory otherwise.
+func (s *Server) reservePage(ctx context.Context, r Reader, a keyapi.Account) (int64, error) {
+	var nobody UserID
+	waiting, err := r.InboxUsage(a, nobody)
+	if err != nil {
+		return 0, err
+	}
+	n := min(waiting.Bytes, int64(max(s.Limits.AnswerBytes, keyapi.MaxObjectSize)))
+	return n, s.hold(ctx, n)
 }
 
 type ackInput struct {

@@ -138,7 +138,8 @@ type held struct {
 
 type heldKey struct{}
 
-// hold counts n octets of an answer; the problem says to come again.
+// hold counts n octets of an answer, less ones where n is below zero; the problem
+// says to come again.
 func (s *Server) hold(ctx context.Context, n int64) error {
 	h, ok := ctx.Value(heldKey{}).(*held)
 	if !ok {
@@ -147,12 +148,28 @@ func (s *Server) hold(ctx context.Context, n int64) error {
 	g := &s.large
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.room(h.user, n) {
+	if n > 0 && !g.room(h.user, n) {
 		return rateLimited(time.Second)
 	}
 	g.add(h.user, n)
 	h.n += n
 	return nil
+}
+
+// winnerHeld counts the longest Commit there is before one is read that has won:
+// whoever comes too late a hundred times at once has it a hundred times in memory
+// otherwise.
+type winnerHeld struct {
+	Writer
+	reserve func() error
+}
+
+// DeliveredCommit implements Reader.
+func (w winnerHeld) DeliveredCommit(a keyapi.Account, group []byte, epoch uint64) (*keyapi.Delivery, error) {
+	if err := w.reserve(); err != nil {
+		return nil, err
+	}
+	return w.Writer.DeliveredCommit(a, group, epoch)
 }
 
 // holdProblem counts what an error brings along: the Commit that has won may

@@ -152,3 +152,14 @@ func TestUsersMayHaveMoreThanOthers(t *testing.T) {
 		t.Errorf("%+v %+v %v", q, use, err)
 	}
 }
+
+// The zero id is nobody's: stores are asked about nobody with it, and lock nothing
+// for it.
+func TestNobodyIsNoUser(t *testing.T) {
+	w := newWorld(t, keyserver.Options{})
+	_, err := w.c.Register(t.Context(), keyapi.RegisterRequest{
+		Username: "nobody", AuthVersion: 1, UserID: make([]byte, 16), Auth: random(32), Device: keyapi.Device{Key: public(newKey())},
+		KDF: keyapi.KDF{Algorithm: "argon2id", Salt: random(16), Time: 3, MemoryKiB: 64 << 10, Threads: 4},
+	})
+	wantCode(t, err, keyapi.CodeInvalid)
+}

@@ -79,6 +79,7 @@ type Reader interface {
 	// DeliveredCommit finds the Commit that opened an epoch, if it lies in the
 	// inbox of the account still.
 	DeliveredCommit(a keyapi.Account, group []byte, epoch uint64) (*keyapi.Delivery, error)
+	// InboxUsage of nobody, the zero UserID, is that of all.
 	InboxUsage(a keyapi.Account, from UserID) (InboxUsage, error)
 }
 

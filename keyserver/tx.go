@@ -36,6 +36,14 @@ func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult],
 	body := Hash(sha256.Sum256(in.RawBody))
 	var result *keyapi.TxResult
 	var woken []keyapi.Account
+	var reserved int64 // of an answer, before it is known what there is to say
+	reserve := sync.OnceValue(func() error {
+		err := s.hold(ctx, keyapi.MaxObjectSize)
+		if err == nil {
+			reserved = keyapi.MaxObjectSize
+		}
+		return err
+	})
 	if _, err := s.remoteSession(ctx, who); err != nil { // which may have ended while the body came
 		return nil, err
 	}
@@ -54,7 +62,7 @@ func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult],
 			return err
 		}
 		result = &keyapi.TxResult{Applied: true}
-		if woken, err = s.apply(w, u, t, result); err != nil {
+		if woken, err = s.apply(winnerHeld{w, reserve}, u, t, result); err != nil {
 			return err
 		}
 		if err := w.Expire(now, expireAtOnce); err != nil {
@@ -66,6 +74,7 @@ func (s *Server) tx(ctx context.Context, in *txInput) (*output[keyapi.TxResult],
 		crashpoint.Here("tx-applied")
 		return nil
 	})
+	_ = s.hold(ctx, -reserved) // gives back; what an error brings along holdProblem counts
 	if err != nil {
 		return nil, err
 	}

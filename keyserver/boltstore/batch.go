@@ -79,7 +79,7 @@ func (s *Store) runQueue() {
 // runBatch runs jobs in one transaction and gives back those that it had no room for.
 func (s *Store) runBatch(batch []*job) (left []*job) {
 	ran := 0
-	err := s.db.Update(func(btx *bolt.Tx) error {
+	err := s.transaction(func(btx *bolt.Tx) error {
 		octets, wrote := 0, false
 		t := &tx{Tx: btx, journal: &journal{}, store: s}
 		for _, j := range batch {
@@ -109,6 +109,18 @@ func (s *Store) runBatch(batch []*job) (left []*job) {
 		close(j.done)
 	}
 	return batch[ran:]
+}
+
+// transaction is one of bbolt, which panics where it finds pages that cannot be.
+// That is an error for all who share it, and not the end of the queue: whoever came
+// later would wait for ever.
+func (s *Store) transaction(fn func(*bolt.Tx) error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the file is damaged: %v", v)
+		}
+	}()
+	return s.db.Update(fn)
 }
 
 // run runs the function of a job in a transaction whose journal it has for

@@ -41,7 +41,11 @@ func (t *tx) Expire(now time.Time, n int) error {
 	if !t.store.expiring.CompareAndSwap(false, true) {
 		return nil // somebody is at it
 	}
-	defer t.store.expiring.Store(false)
+	if t.store.options.Serializable {
+		t.expiring = true // until its end, or all at work would want the same rows, and give up
+	} else {
+		defer t.store.expiring.Store(false)
+	}
 	most := 0
 	var reads []read
 	for _, e := range expiring {

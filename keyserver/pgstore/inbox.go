@@ -102,9 +102,11 @@ func (t *tx) InboxUsage(a keyapi.Account, from keyserver.UserID) (keyserver.Inbo
 	if err != nil {
 		return keyserver.InboxUsage{}, err
 	}
-	f, err := t.sender(a, from)
-	if err != nil {
-		return keyserver.InboxUsage{}, err
+	f := &counts{}
+	if from != (keyserver.UserID{}) { // else it is asked about all of it
+		if f, err = t.sender(a, from); err != nil {
+			return keyserver.InboxUsage{}, err
+		}
 	}
 	return keyserver.InboxUsage{Messages: int(s.n), Bytes: s.octets, MessagesFrom: int(f.n), BytesFrom: f.octets}, nil
 }

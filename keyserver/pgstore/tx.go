@@ -38,15 +38,16 @@ type tx struct {
 	sent     bool          // something was written
 	told     bool          // something was read: a view must not be run again, its caller may have used it
 
-	held    map[int32]bool // rows of table locks
-	locking []int32        // those that this question needs besides
-	passed  int            // groups that were formed while this waited
-	claimed []int32        // rows that the crowd knows to be busy with this
-	writes  []write
-	reads   []read
-	pending []write
-	topics  []keyserver.Topic // what long-polls are to be told after the commit
-	cache   cache
+	held     map[int32]bool // rows of table locks
+	locking  []int32        // those that this question needs besides
+	passed   int            // groups that were formed while this waited
+	claimed  []int32        // rows that the crowd knows to be busy with this
+	expiring bool           // it is the one that removes what has ended
+	writes   []write
+	reads    []read
+	pending  []write
+	topics   []keyserver.Topic // what long-polls are to be told after the commit
+	cache    cache
 }
 
 var _ keyserver.Writer = (*tx)(nil)
@@ -181,6 +182,9 @@ func (t *tx) carryOut(fn func() error) error {
 
 // leave takes part no longer. What was not committed is as if it had not been.
 func (t *tx) leave() {
+	if t.expiring {
+		t.store.expiring.Store(false)
+	}
 	if t.group != nil && !t.over {
 		t.state, t.over = gone, true
 		t.group.rest()

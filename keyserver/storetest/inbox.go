@@ -142,7 +142,8 @@ func inboxUsage(s *suite) {
 	s.both(func(w keyserver.Writer) error {
 		return errors.Join(deliver(w, u, "1", a, b), deliver(w, v, "22", a), deliver(w, u, "333", a))
 	}, func(r keyserver.Reader) error {
-		return errors.Join(use(r, a, u, 3, 2, 6, 4), use(r, a, v, 3, 1, 6, 2), use(r, b, u, 1, 1, 1, 1), use(r, b, v, 1, 0, 1, 0))
+		return errors.Join(use(r, a, u, 3, 2, 6, 4), use(r, a, v, 3, 1, 6, 2), use(r, b, u, 1, 1, 1, 1), use(r, b, v, 1, 0, 1, 0),
+			use(r, a, keyserver.UserID{}, 3, 0, 6, 0), use(r, account("c"), keyserver.UserID{}, 0, 0, 0, 0))
 	})
 	s.both(func(w keyserver.Writer) error { return w.Acknowledge(a, 2) }, func(r keyserver.Reader) error {
 		return errors.Join(use(r, a, u, 1, 1, 3, 3), use(r, a, v, 1, 0, 3, 0), use(r, b, u, 1, 1, 1, 1))
