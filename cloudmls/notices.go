@@ -100,8 +100,9 @@ func (c *Client) keepNoticeRecords(ctx context.Context, self Account, list []not
 	}
 	defer unlock()
 	r, err := c.notedNotices(self)
-	if err != nil {
-		return err
+	if err != nil { // what cannot be read must keep nothing from being received
+		c.warn(ctx, "the notices noted before are lost", err)
+		r = &noticesRecord{Version: recordVersion}
 	}
 	fresh := slices.DeleteFunc(slices.Clone(list), func(n noticeRecord) bool { return slices.Contains(r.Notices, n) })
 	return c.putNotices(self, r, fresh)

@@ -51,7 +51,7 @@ type problemsRecord struct {
 
 type problemRecord struct {
 	At           int64          `json:"at"`
-	Conversation ConversationID `json:"conversation"`
+	Conversation ConversationID `json:"conversation,omitzero"` // zero: what came named none
 	Sender       Account        `json:"sender"`
 	Kind         ProblemKind    `json:"kind"`
 	Reason       string         `json:"reason"`
@@ -140,8 +140,9 @@ func (c *Client) keepProblems(ctx context.Context, self Account, list []problemR
 	}
 	defer unlock()
 	r, err := c.notedProblems(self)
-	if err != nil {
-		return err
+	if err != nil { // what cannot be read must keep nothing from being received
+		c.warn(ctx, "the problems noted before are lost", err)
+		r = &problemsRecord{Version: recordVersion}
 	}
 	r.Problems = newestOfEach(slices.Concat(list, r.Problems))
 	b, err := encodeRecord(r)

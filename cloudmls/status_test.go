@@ -149,3 +149,32 @@ func TestWhatIsToldAndAFullDisk(t *testing.T) {
 		t.Errorf("%d Syncs failed; one went through: %v; one could not note what it did: %v", failed, wrote, unnoted)
 	}
 }
+
+// TestUnreadableNotesBlockNothing: what is on the disk of what was told before, and
+// cannot be read, is replaced; nothing is kept from being received by it.
+func TestUnreadableNotesBlockNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := alice.ensureDialog(bob)
+	bob.cleanSync()
+	for _, name := range []string{"sdk/problems", "sdk/notices", aheadCache} {
+		if err := bob.Client.store.Cache(name).Put(bob.self.String(), []byte(`{"v":1,"problems":[{"conversation":""}]}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := w.forger()
+	d, _ := f.welcome(alice.self, binding{kind: KindDialog, conversation: id, origin: w.ks.Origin}, bob)
+	if r := w.deliver(bob, w.user("mallory"), d); !hasProblem(r, ProblemIdentityChanged) {
+		t.Fatalf("%+v", r)
+	}
+	if n, err := bob.notedProblems(bob.self); err != nil || len(n.Problems) != 1 || n.Problems[0].Kind != ProblemIdentityChanged {
+		t.Errorf("%+v, %v", n, err)
+	}
+	if err := bob.keepNotices(t.Context(), bob.self, []Notice{{Kind: NoticeFork, Conversation: id}}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := bob.notedNotices(bob.self); err != nil || len(n.Notices) != 1 || n.Notices[0].Kind != NoticeFork {
+		t.Errorf("%+v, %v", n, err)
+	}
+}
