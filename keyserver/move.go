@@ -18,6 +18,8 @@ import (
 func (p place) moved() error {
 	m := conflict(keyapi.CodeMoved, "the objects are moving to another store")
 	switch {
+	case p.Place == keyapi.PlaceHere:
+		m.Detail = fmt.Sprintf("move %d has opened the objects here: they are read only until it is decided", p.Move)
 	case p.Place == keyapi.PlaceGone && p.To == "":
 		m.Detail = "what a move brought here was abandoned and is being deleted"
 	case p.Place == keyapi.PlaceGone:
@@ -35,19 +37,14 @@ func (s *Server) mayRead(r Reader, u UserID) error {
 	return err
 }
 
-// mayWrite lets objects be changed that are here. What a move has opened is in
-// use from the first change on: nothing abandons it any more.
-func (s *Server) mayWrite(w Writer, u UserID, changes bool) error {
-	p, err := s.placeOf(w, u)
-	switch {
-	case err != nil:
-		return err
-	case p.Place != keyapi.PlaceHere:
-		return p.moved()
-	case p.Move == 0 || !changes:
-		return nil
+// mayWrite refuses what would change objects that are not in use here. Where a
+// move has opened them, a device that was away must not take them for those in use.
+func (s *Server) mayWrite(r Reader, u UserID) error {
+	p, err := s.placeOf(r, u)
+	if err == nil && (p.Place != keyapi.PlaceHere || p.Move != 0) {
+		err = p.moved()
 	}
-	return putPlace(w, u, p.here(0))
+	return err
 }
 
 func (s *Server) storePlace(ctx context.Context, _ *struct{}) (*output[keyapi.StorePlace], error) {
@@ -206,10 +203,10 @@ func checkMove(m *keyapi.StoreMove) error {
 	switch m.Change {
 	case keyapi.MoveLeave:
 		return checkStoreURL(m.To)
-	case keyapi.MoveStay, keyapi.MoveGo, keyapi.MoveArrive, keyapi.MoveOpen, keyapi.MoveAbandon:
+	case keyapi.MoveStay, keyapi.MoveGo, keyapi.MoveArrive, keyapi.MoveOpen, keyapi.MoveUse, keyapi.MoveAbandon:
 		return nil
 	}
-	return invalid("change must be leave, stay, go, arrive, open or abandon")
+	return invalid("change must be leave, stay, go, arrive, open, use or abandon")
 }
 
 func checkMoveNumber(n uint64) error {

@@ -129,6 +129,9 @@ func TestStateMovesWithoutLoss(t *testing.T) {
 	if err != nil || !bytes.Equal(keyapi.IndexHash(moved.Objects), leaving.IndexHash) {
 		t.Fatalf("what arrived: %v", err)
 	}
+	_, err = m.next.Tx(ctx, m.there.token(), keyapi.Tx{Put: []keyapi.Object{put("0", 3, "on")}})
+	wantCode(t, err, keyapi.CodeMoved) // for all that this store knows it is not decided
+	m.must(m.next, keyapi.MoveUse, nil)
 	if _, err := m.next.Tx(ctx, m.there.token(), keyapi.Tx{Put: []keyapi.Object{put("0", 3, "on")}}); err != nil {
 		t.Errorf("going on: %v", err)
 	}
@@ -230,6 +233,7 @@ func TestStateMovesBack(t *testing.T) {
 		t.Fatalf("objects that are gone: %+v, %v", p, err)
 	}
 
+	m.must(m.next, keyapi.MoveUse, nil)
 	if _, err := m.next.Tx(t.Context(), m.there.token(), keyapi.Tx{Put: []keyapi.Object{put("0", 3, "abroad")}}); err != nil {
 		t.Fatal(err)
 	}
@@ -266,6 +270,7 @@ func TestStateMovesBack(t *testing.T) {
 	m.copy(m.next, m.old)
 	m.must(m.old, keyapi.MoveOpen, leaving.IndexHash)
 	m.must(m.next, keyapi.MoveGo, leaving.IndexHash)
+	m.must(m.old, keyapi.MoveUse, nil)
 	if _, err := m.tx(keyapi.Tx{Put: []keyapi.Object{put("0", 4, "home again")}}); err != nil {
 		t.Error(err)
 	}

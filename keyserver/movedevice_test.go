@@ -17,6 +17,7 @@ var (
 type moveDevice struct {
 	*moveModel
 	yield func(struct{}) bool
+	known int // the store that it met last
 }
 
 // send is one request. It is served at once, or late, or both, and the answer may
@@ -127,7 +128,7 @@ func (d *moveDevice) resume() {
 		case keyapi.PlaceLeaving: // who gave it up has died, or is about to say so
 			_ = d.step(to.at, keyapi.StoreMove{Change: keyapi.MoveStay, Move: at.Move})
 		case keyapi.PlaceGone:
-			d.redirect(to.counter, d.indexOf(at.To), -1)
+			d.settle(to, at)
 		}
 		return
 	}
@@ -144,10 +145,16 @@ func (d *moveDevice) resume() {
 		d.copyOver(to.at, to.next, to.move)
 	case at.Place == keyapi.PlaceLeaving && at.Move < to.move:
 		_ = d.step(to.at, keyapi.StoreMove{Change: keyapi.MoveStay, Move: at.Move})
-	case at.Place == keyapi.PlaceGone && at.Move == to.move:
-		d.redirect(to.counter, to.next, -1)
-	case at.Place == keyapi.PlaceGone: // a move was seen through that others gave up
-		d.redirect(to.counter, d.indexOf(at.To), -1)
+	case at.Place == keyapi.PlaceGone: // if by another move, it was seen through while others gave it up
+		d.settle(to, at)
+	}
+}
+
+// settle goes over to the store that a move went to.
+func (d *moveDevice) settle(to heading, at keyapi.StorePlace) {
+	next := d.indexOf(at.To)
+	if d.step(next, keyapi.StoreMove{Change: keyapi.MoveUse, Move: at.Move}) == nil {
+		d.redirect(to.counter, next, -1)
 	}
 }
 
@@ -197,16 +204,17 @@ func (d *moveDevice) copyOver(from, target int, n uint64) {
 	_ = d.step(from, keyapi.StoreMove{Change: keyapi.MoveGo, Move: n, IndexHash: hash})
 }
 
-// write changes the state where it is; it is not late, for what keeps late writes
-// from doing harm are the counters of the objects, not the numbers of moves.
+// write changes the state where the device met it last, or where that store sends
+// it; it was away meanwhile.
 func (d *moveDevice) write() {
+	if d.r.IntN(6) == 0 {
+		d.known = d.directions().at
+	}
 	_ = d.send("write", true, func() error {
-		at := d.to.at
-		for range d.shelf {
-			if p := d.shelf[at].place(); p.Place == keyapi.PlaceGone {
-				at = d.indexOf(p.To)
-			}
+		if p := d.shelf[d.known].place(); p.Place == keyapi.PlaceGone {
+			d.known = d.indexOf(p.To)
 		}
+		at := d.known
 		id := objectID(fmt.Sprint(d.r.IntN(4)))
 		o := keyapi.Object{ID: id, Counter: d.latest[id].Counter + 1, Data: fmt.Append(nil, d.r.Uint64())}
 		err := d.shelf[at].write(o)

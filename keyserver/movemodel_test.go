@@ -106,7 +106,7 @@ func (m *moveModel) live(yield func(struct{}) bool) {
 			panic(r)
 		}
 	}()
-	d := &moveDevice{m, yield}
+	d := &moveDevice{m, yield, 0}
 	for {
 		switch k := m.r.IntN(12); {
 		case m.calm:
@@ -182,7 +182,7 @@ func TestMoveNumbersKeepTheStateWhole(t *testing.T) {
 		}
 	}
 	t.Log(counts)
-	for _, what := range []string{"leave", "stay", "go", "arrive", "open", "abandon", "import"} {
+	for _, what := range []string{"leave", "stay", "go", "arrive", "open", "use", "abandon", "import"} {
 		if counts[what] < 500 || counts[what+" refused"] < 20 {
 			t.Errorf("%s: %d took effect and %d were refused, of which little is to be learned", what, counts[what], counts[what+" refused"])
 		}

@@ -163,6 +163,7 @@ func TestMoveNumbersLateAtTheNewStore(t *testing.T) {
 	p.must(keyapi.StoreMove{Change: opens, Move: 2, IndexHash: hash})
 	p.wantAt(here, 2, "", 1)
 	wantCode(t, p.do(change(abandon, 1)), keyapi.CodeConflict)
+	p.must(change(uses, 2), change(uses, 2))
 	p.write(put("a", 4, "in use"))
 	wantCode(t, p.do(change(abandon, 2)), keyapi.CodeConflict)
 	wantCode(t, p.do(keyapi.StoreMove{Change: opens, Move: 2, IndexHash: p.where().IndexHash}), keyapi.CodeConflict)
@@ -186,50 +187,40 @@ func TestMoveNumbersStayBeforeLeave(t *testing.T) {
 	p.wantAt(gone, 5, theOther, 0)
 }
 
-// What a move has opened is deleted when it is given up, and never once it is in
-// use: the first change of an object counts, reading and comparing do not.
+// What a move has opened is read and not written, and deleted when the move is
+// given up; never once it is in use.
 func TestMoveNumbersAbandonWhatWasOpened(t *testing.T) {
-	for name, use := range map[string]func(p *lone) error{
-		"a transaction": func(p *lone) error {
-			_, err := p.tx(keyapi.Tx{Put: []keyapi.Object{put("b", 1, "x")}})
-			return err
-		},
-		"a deletion": func(p *lone) error {
-			_, err := p.tx(keyapi.Tx{Delete: []keyapi.Expect{{ID: objectID("a"), Counter: 3}}})
-			return err
-		},
-		"a password": func(p *lone) error {
-			_, err := p.w.c.ChangePassword(p.w.t.Context(), p.token(), p.change(p.auth, random(32), put("wraps", 1, "x")))
-			return err
-		},
+	p := newLone(t, keyserver.Options{})
+	p.open(1)
+	for name, tx := range map[string]keyapi.Tx{
+		"put":     {Put: []keyapi.Object{put("b", 1, "x")}},
+		"delete":  {Delete: []keyapi.Expect{{ID: objectID("a"), Counter: 3}}},
+		"compare": {Expect: []keyapi.Expect{{ID: objectID("a"), Counter: 3}}},
 	} {
-		p := newLone(t, keyserver.Options{})
-		p.open(1)
-		_, err := p.tx(keyapi.Tx{Put: []keyapi.Object{put("a", 9, "stale")}})
-		wantCode(t, err, keyapi.CodeConflict)
-		if _, err := p.tx(keyapi.Tx{Expect: []keyapi.Expect{{ID: objectID("a"), Counter: 3}}}); err != nil {
-			t.Fatal(err)
-		}
-		p.wantAt(here, 1, "", 1)
-		p.must(change(abandon, 1), change(abandon, 1))
-		p.wantAt(here, 0, "", 0)
-		p.open(2, put("z", 5, "brought"))
-		before := p.store.notes.Load()
-		if err := use(p); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if n := p.store.notes.Load() - before; n != 1 {
-			t.Errorf("%s puts %d notes", name, n)
-		}
-		objects := p.where().Objects
-		wantCode(t, p.do(change(abandon, 2)), keyapi.CodeConflict)
-		p.wantAt(here, 0, "", objects)
-		before = p.store.notes.Load()
-		p.write(put("c", 1, "x"))
-		if n := p.store.notes.Load() - before; n != 0 {
-			t.Errorf("a transaction where objects are in use puts %d notes", n)
+		_, err := p.tx(tx)
+		if q := wantCode(t, err, keyapi.CodeMoved); q.MovedTo != "" || !strings.Contains(q.Detail, "move 1 has opened") {
+			t.Errorf("%s: %+v", name, q)
 		}
 	}
+	_, err := p.w.c.ChangePassword(t.Context(), p.token(), p.change(p.auth, random(32), put("wraps", 1, "x")))
+	wantCode(t, err, keyapi.CodeMoved)
+	if n, _ := p.object(objectID("a")); n != 3 {
+		t.Error("what was opened is not read")
+	}
+	p.wantAt(here, 1, "", 1)
+	p.must(change(abandon, 1), change(abandon, 1))
+	p.wantAt(here, 0, "", 0)
+	p.open(2)
+	wantCode(t, p.do(change(uses, 1)), keyapi.CodeConflict)
+	p.must(change(uses, 2), change(uses, 2))
+	p.wantAt(here, 0, "", 1)
+	before := p.store.notes.Load()
+	p.write(put("c", 1, "x"))
+	if n := p.store.notes.Load() - before; n != 0 {
+		t.Errorf("a transaction puts %d notes", n)
+	}
+	wantCode(t, p.do(change(abandon, 2)), keyapi.CodeConflict)
+	p.wantAt(here, 0, "", 2)
 }
 
 // What a later move finds of an earlier one is deleted before anything arrives,
@@ -290,6 +281,7 @@ func TestMoveNumbersDeletionIsCutOff(t *testing.T) {
 	p.must(change(abandon, 1))
 	p.wantAt(here, 0, "", 0)
 	p.open(2)
+	p.must(change(uses, 2))
 	p.write(put("b", 1, "x"))
 
 	p.must(change(leave, 3))

@@ -111,9 +111,9 @@ func TestMoveNumbersAndPasswords(t *testing.T) {
 			}
 		}, ""},
 		"opened": {func(p *lone) { p.open(1) }, ""},
-		"opened and used": {func(p *lone) {
+		"opened and in use": {func(p *lone) {
 			p.open(1)
-			p.write(put("b", 1, "x"))
+			p.must(change(uses, 1))
 		}, keyapi.CodeInvalid},
 	} {
 		p := newLone(t, keyserver.Options{})
@@ -193,12 +193,9 @@ func TestMoveNumbersRaces(t *testing.T) {
 		p.wantAt(gone, 4, theOther, 0)
 
 		p.open(5)
-		a, b = race(func() error {
-			_, err := p.tx(keyapi.Tx{Put: []keyapi.Object{put("b", 1, "x")}})
-			return err
-		}, step(change(abandon, 5)))
-		if one("a write and abandon", a, b) {
-			p.wantAt(here, 0, "", 2)
+		a, b = race(step(change(uses, 5)), step(change(abandon, 5)))
+		if one("use and abandon", a, b) {
+			p.wantAt(here, 0, "", 1)
 		} else {
 			p.wantAt(gone, 5, theOther, 0)
 		}

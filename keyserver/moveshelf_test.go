@@ -60,11 +60,8 @@ func (s *drawn) bring(in keyapi.StoreImport) error {
 }
 
 func (s *drawn) write(o keyapi.Object) error {
-	if s.p.Place != keyapi.PlaceHere || s.have[o.ID].Counter+1 != o.Counter {
+	if s.p.Place != keyapi.PlaceHere || s.p.Move != 0 || s.have[o.ID].Counter+1 != o.Counter {
 		return errors.New("moved, or changed")
-	}
-	if s.p.Move != 0 {
-		s.p = s.p.Here()
 	}
 	s.have[o.ID], s.hash = o, nil
 	return nil

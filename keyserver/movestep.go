@@ -114,6 +114,13 @@ func (p place) step(m *keyapi.StoreMove, objects int, hash []byte) (place, error
 			}
 			return p.at(keyapi.PlaceHere, n), nil
 		}
+	case keyapi.MoveUse:
+		switch {
+		case by(keyapi.PlaceHere):
+			return p.here(0), nil
+		case p.Place == keyapi.PlaceHere && p.Move == 0 && n == p.Last && n != p.Stayed:
+			return p, nil
+		}
 	case keyapi.MoveAbandon:
 		switch {
 		case by(keyapi.PlaceArriving), by(keyapi.PlaceHere), p.Place == keyapi.PlaceArriving && later:

@@ -12,7 +12,7 @@ import (
 const (
 	here, leaving, gone, arriving = keyapi.PlaceHere, keyapi.PlaceLeaving, keyapi.PlaceGone, keyapi.PlaceArriving
 	leave, stay, goes             = keyapi.MoveLeave, keyapi.MoveStay, keyapi.MoveGo
-	arrive, opens, abandon        = keyapi.MoveArrive, keyapi.MoveOpen, keyapi.MoveAbandon
+	arrive, opens, uses, abandon  = keyapi.MoveArrive, keyapi.MoveOpen, keyapi.MoveUse, keyapi.MoveAbandon
 	theOther, aThird              = "https://other.example", "https://third.example"
 	rightHash, wrongHash, noHash  = "right", "wrong", ""
 )
@@ -99,6 +99,16 @@ func TestMoveNumbersOfEachStep(t *testing.T) {
 		{placed{gone, theOther, 5, 5, 2}, 0, opens, 5, rightHash, placed{}, "have gone"},
 		{placed{leaving, theOther, 5, 5, 2}, 0, opens, 5, rightHash, placed{}, "leaving"},
 
+		{placed{here, theOther, 5, 5, 2}, 2, uses, 5, noHash, placed{here, "", 0, 5, 2}, ""},
+		{placed{here, "", 0, 5, 2}, 2, uses, 5, noHash, placed{here, "", 0, 5, 2}, ""},
+		{placed{here, "", 0, 5, 5}, 2, uses, 5, noHash, placed{}, "the objects are here; move 5 is over"},
+		{placed{here, "", 0, 6, 2}, 2, uses, 5, noHash, placed{}, "move 5 is over"},
+		{placed{here, "", 0, 4, 2}, 2, uses, 5, noHash, placed{}, "use of move 5 does not follow"},
+		{placed{here, theOther, 6, 6, 2}, 2, uses, 5, noHash, placed{}, "opened by move 6; move 5 is over"},
+		{placed{arriving, theOther, 5, 5, 2}, 2, uses, 5, noHash, placed{}, "arriving"},
+		{placed{gone, theOther, 5, 5, 2}, 0, uses, 5, noHash, placed{}, "have gone"},
+		{placed{leaving, theOther, 5, 5, 2}, 2, uses, 5, noHash, placed{}, "leaving"},
+
 		{placed{arriving, theOther, 5, 5, 2}, 2, abandon, 5, noHash, placed{gone, theOther, 5, 5, 2}, ""},
 		{placed{arriving, theOther, 6, 6, 0}, 2, abandon, 5, noHash, placed{}, "objects are arriving here by move 6; move 5 is over"},
 		{placed{arriving, theOther, 4, 4, 2}, 2, abandon, 5, noHash, placed{gone, theOther, 5, 5, 2}, ""},
@@ -137,7 +147,7 @@ func TestMoveNumbersOfEachStep(t *testing.T) {
 func TestMoveNumbersOfAllPlaces(t *testing.T) {
 	tried := 0
 	for _, now := range everyPlace() {
-		for _, change := range []string{leave, stay, goes, arrive, opens, abandon} {
+		for _, change := range []string{leave, stay, goes, arrive, opens, uses, abandon} {
 			for n := range uint64(4) {
 				for objects := range 2 {
 					tried++
@@ -156,7 +166,7 @@ func everyPlace() (all []placed) {
 			for last := range uint64(4) {
 				for move := range last + 1 {
 					for stayed := range last + 1 {
-						if where == leaving && to == "" || where == here && move == 0 && to != "" || where != gone && move != 0 && move != last {
+						if where == leaving && to == "" || where == here && move == 0 && to != "" || where != gone && move != 0 && (move != last || move == stayed && where != leaving) {
 							continue // which nothing makes
 						}
 						all = append(all, placed{Place: where, To: to, Move: move, Last: last, Stayed: stayed})

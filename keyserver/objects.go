@@ -86,7 +86,7 @@ func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) 
 // every counter is the expected one, or the answer tells which are not.
 func (s *Server) changeObjects(w Writer, u UserID, t *keyapi.Tx) error {
 	if len(t.Expect)+len(t.Put)+len(t.Delete) > 0 {
-		if err := s.mayWrite(w, u, len(t.Put)+len(t.Delete) > 0); err != nil {
+		if err := s.mayWrite(w, u); err != nil {
 			return err
 		}
 	}

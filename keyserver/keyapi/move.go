@@ -22,7 +22,7 @@ const MaxMove uint64 = 1<<63 - 1
 type StorePlace struct {
 	Place string `json:"place"`
 	// Move is the number of the move that the place is of. Here: of the move that
-	// opened these objects here, as long as nothing was written since; 0 otherwise.
+	// opened these objects here, until they are in use; 0 otherwise.
 	Move      uint64 `json:"move,omitempty"`
 	To        string `json:"to,omitempty"` // leaving, gone: URL of the other store; arriving: that of an earlier move
 	Objects   int    `json:"objects"`
@@ -50,8 +50,9 @@ const (
 	MoveStay    = "stay"    // leaving → here; before leave: the move never begins
 	MoveGo      = "go"      // leaving → gone; IndexHash is needed; the objects are deleted
 	MoveArrive  = "arrive"  // here, without objects, gone, or arriving by an earlier move → arriving
-	MoveOpen    = "open"    // arriving → here; IndexHash is needed
-	MoveAbandon = "abandon" // arriving, or opened and not written to → gone; what has arrived is deleted
+	MoveOpen    = "open"    // arriving → here, for reading; IndexHash is needed
+	MoveUse     = "use"     // here, opened → here, for writing: the old store has let go
+	MoveAbandon = "abandon" // arriving, or opened and not in use → gone; what has arrived is deleted
 )
 
 // StoreMove changes the place of the user's objects. The same change of the same

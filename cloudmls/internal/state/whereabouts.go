@@ -227,6 +227,9 @@ func (s *Store) whereabouts(ctx context.Context) error {
 	if cur.home() {
 		at = home
 	}
+	if at.Place == keyapi.PlaceHere && at.Move != 0 && (d.At == cur.id || d.Moving == cur.id && d.Move == at.Move) {
+		return s.use(ctx, cur, at.Move)
+	}
 	if d.At != cur.id { // another device saw it through
 		return s.switchTo(ctx, d, d.At)
 	}
@@ -278,6 +281,16 @@ func (s *Store) stay(ctx context.Context, p *depot, move uint64) error {
 	return nil
 }
 
+// use makes a store take writes to what a move has opened there. The caller knows
+// that the old one has let go, or that the directions name the new one alone: till
+// then nobody writes there, not even who has last heard of the state when it was there.
+func (s *Store) use(ctx context.Context, p *depot, move uint64) error {
+	if _, err := s.takeStep(ctx, p, keyapi.StoreMove{Change: keyapi.MoveUse, Move: move}); err != nil {
+		return fmt.Errorf("write at another store: %w", err)
+	}
+	return nil
+}
+
 // switchTo goes over to another store, if it has the objects and shows no older
 // head than was seen. What it shows is verified as ever by whoever reads it.
 func (s *Store) switchTo(ctx context.Context, d *directions, id string) error {
@@ -315,6 +328,11 @@ func (s *Store) switchTo(ctx context.Context, d *directions, id string) error {
 	}
 	if _, err := findHead(index, low); err != nil {
 		return s.trip(fmt.Errorf("go over to another store: %w", err))
+	}
+	if at.Place == keyapi.PlaceHere && at.Move != 0 {
+		if err := s.use(ctx, p, at.Move); err != nil {
+			return err
+		}
 	}
 	s.depot.Store(p)
 	s.cfg.Logger.InfoContext(ctx, "the state is at another store now")
