@@ -1,23 +1,33 @@
 package cloudmls
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // aheadRecord is what a page of deliveries gives people to know, on the disk of this
 // device before the transaction with which the page is gone from the queue: a device
 // that crashes after it, or does not get its answer, tells all the same, once it sees
-// that the transaction went through.
+// by the mark in the inbox that the transaction went through. Without it the page may
+// have been the work of a sibling device, which found something else, and tells that.
 type aheadRecord struct {
 	Version  int             `json:"v"`
-	Cursor   uint64          `json:"cursor"` // of the inbox, once it went through
+	Mark     []byte          `json:"mark"`
 	Problems []problemRecord `json:"problems,omitempty"`
 	Notices  []noticeRecord  `json:"notices,omitempty"`
 }
 
-const aheadCache = "sdk/ahead"
+const (
+	aheadCache = "sdk/ahead"
+	markSize   = 8 // octets, random
+	// maxMarks is how many transactions that told something an inbox remembers: those
+	// that siblings may have made since.
+	maxMarks = 4
+)
 
 // ahead is what one page has on the disk.
 type ahead struct {
@@ -27,15 +37,20 @@ type ahead struct {
 }
 
 // keep puts what a run of the transaction found in the place of what one before it
-// did. The caller holds the account's sync lock.
-func (a *ahead) keep(cursor uint64, result *SyncResult) error {
-	r := &aheadRecord{
-		Version: recordVersion, Cursor: cursor,
-		Problems: a.c.problemRecords(result.Problems), Notices: noticeRecords(result.Notices),
-	}
-	if len(r.Problems)+len(r.Notices) == 0 {
+// did, and marks the inbox that it will leave. The caller holds the account's sync
+// lock.
+func (a *ahead) keep(inbox *inboxRecord, result *SyncResult) error {
+	if len(result.Problems)+len(result.Notices) == 0 {
 		return a.drop()
 	}
+	r := &aheadRecord{
+		Version: recordVersion, Mark: make([]byte, markSize),
+		Problems: a.c.problemRecords(result.Problems), Notices: noticeRecords(result.Notices),
+	}
+	if _, err := rand.Read(r.Mark); err != nil {
+		return fmt.Errorf("mark what is to be told: %w", err)
+	}
+	inbox.Marks = append(inbox.Marks[max(0, len(inbox.Marks)-maxMarks+1):], r.Mark)
 	b, err := encodeRecord(r)
 	if err != nil {
 		return err
@@ -89,8 +104,8 @@ func (c *Client) recall(ctx context.Context, self Account) error {
 	if err != nil {
 		return fmt.Errorf("inbox: %w", err)
 	}
-	if inbox.Cursor < a.kept.Cursor {
-		return a.drop() // it comes again
+	if !slices.ContainsFunc(inbox.Marks, func(m []byte) bool { return bytes.Equal(m, a.kept.Mark) }) {
+		return a.drop() // it comes again, or a sibling was faster
 	}
 	return a.tell(ctx)
 }

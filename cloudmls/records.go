@@ -77,6 +77,8 @@ type inboxRecord struct {
 	Held    []heldDelivery `json:"held,omitempty"` // Welcomes waiting for AcceptIdentity
 	// Todo are conversations in which something waits for this account: see mend.
 	Todo []ConversationID `json:"todo,omitempty"`
+	// Marks are of the last transactions that had something to tell: see ahead.
+	Marks [][]byte `json:"marks,omitempty"`
 }
 
 // heldDelivery is a Welcome that was refused only because a pinned identity

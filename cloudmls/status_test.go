@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -176,5 +177,39 @@ func TestUnreadableNotesBlockNothing(t *testing.T) {
 	}
 	if n, err := bob.notedNotices(bob.self); err != nil || len(n.Notices) != 1 || n.Notices[0].Kind != NoticeFork {
 		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// TestWhatWasNotSubmittedIsNotTold: what a transaction found that never went through
+// is not told because a sibling device processed the same deliveries; nor are the
+// marks of those that did more than a few.
+func TestWhatWasNotSubmittedIsNotTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	bob := w.user("bob")
+	found := &SyncResult{Problems: []Problem{{Kind: ProblemLostState, Err: errors.New("an object was not fetched")}}}
+	inbox := &inboxRecord{}
+	said := &ahead{c: bob.Client, self: bob.self}
+	if err := said.keep(inbox, found); err != nil || len(inbox.Marks) != 1 {
+		t.Fatalf("%+v, %v", inbox, err)
+	}
+	bob.mustSync()
+	if s, err := bob.Status(t.Context(), bob.self); err != nil || len(s.Problems) != 0 {
+		t.Errorf("%+v, %v", s.Problems, err)
+	}
+	if b, err := bob.Client.store.Cache(aheadCache).Get(bob.self.String()); err != nil || b != nil {
+		t.Errorf("it is kept: %q, %v", b, err)
+	}
+	for range maxMarks {
+		first := inbox.Marks[0]
+		if err := said.keep(inbox, found); err != nil {
+			t.Fatal(err)
+		}
+		if len(inbox.Marks) > maxMarks || len(inbox.Marks) < maxMarks && !bytes.Equal(inbox.Marks[0], first) {
+			t.Errorf("%d marks, the first one %x, was %x", len(inbox.Marks), inbox.Marks[0], first)
+		}
+	}
+	if !bytes.Equal(inbox.Marks[maxMarks-1], said.kept.Mark) {
+		t.Errorf("the last mark is %x, want %x", inbox.Marks[maxMarks-1], said.kept.Mark)
 	}
 }

@@ -212,6 +212,9 @@ func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.De
 			last = d.Seq
 			result.Processed++
 		}
+		if err := said.keep(inbox, &result); err != nil {
+			return err
+		}
 		if len(v.puts) > 0 || result.reports() {
 			inbox.Cursor = last
 			inbox.remember(result.todo)
@@ -220,9 +223,6 @@ func (c *Client) processPage(ctx context.Context, self Account, page []keyapi.De
 			}
 		} // else all was known, as it would be once more; a cursor would cost a head
 		if err := v.flush(tx); err != nil {
-			return err
-		}
-		if err := said.keep(last, &result); err != nil {
 			return err
 		}
 		crashpoint.Here("deliveries-processed")

@@ -224,6 +224,16 @@ func TestRegressions(t *testing.T) {
 		"asked in the midst of a request": {Users: 3, Devices: 2, Steps: []step{
 			{Op: "dialog", U: 1, D: 1, C: 1, N: 2, Faults: []fault{{meanwhile, 0}}, Meanwhile: &step{Op: "revoke", U: 1, C: 3, N: 3}},
 		}},
+		// MODEL_SEED=1024352, of a change that was made meanwhile. What a device found that
+		// could not fetch the state was told as if it had been true, because a sibling
+		// device had processed the same Commits since.
+		"a verdict that was never submitted": {Users: 3, Devices: 2, Forget: true, JSON: true, Steps: []step{
+			{Op: "group", V: []int{0, 1}},
+			{Op: "dialog", U: 1, C: 1, N: 7},
+			{Op: "read", U: 1, C: 2, N: 1, Faults: []fault{{meanwhile, 1}, {unanswered, 4}}, Meanwhile: &step{Op: "group", U: 1, D: 1, C: 3, V: []int{2, 1, 0}, N: 2}},
+			{Op: "dialog", D: 2, C: 1, N: 2},
+			{Op: "group", U: 1, D: 1, C: 2, N: 10},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
