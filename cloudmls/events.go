@@ -18,6 +18,9 @@ const (
 	EventRecovered     = state.EventRecovered // somebody signed in with the recovery code
 	EventKeysRotated   = state.EventKeysRotated
 	EventStoreMoved    = state.EventStoreMoved // the state is at another store (Client.Store)
+	// EventTokenReused: a token that renews the session of Device was presented twice,
+	// so somebody may have copied it; the session has ended. The key server says so.
+	EventTokenReused = state.EventTokenReused
 )
 
 // Events lists the last events, oldest first, as of the last Sync. A device that

@@ -1,6 +1,13 @@
 package state
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/cloudmls/gateway/keyserver/keyapi"
+)
 
 // EventKind says what happened to the user's keys.
 type EventKind string
@@ -14,6 +21,7 @@ const (
 	EventRecovered     EventKind = "signed in with the recovery code"
 	EventKeysRotated   EventKind = "keys rotated"
 	EventStoreMoved    EventKind = "state moved to another store"
+	EventTokenReused   EventKind = "session token presented twice"
 )
 
 // maxEvents is how many events are remembered.
@@ -52,7 +60,8 @@ func noting(k EventKind) func(*Tx) error {
 	}
 }
 
-// Events lists what happened as of the last Refresh, oldest first.
+// Events lists what happened as of the last Refresh, oldest first: what the devices
+// have noted, and what the key server tells of sessions, which is its word alone.
 func (s *Store) Events() []Event {
 	var list []Event
 	if n := s.now.Load(); n != nil {
@@ -60,5 +69,24 @@ func (s *Store) Events() []Event {
 			list = append(list, Event(e))
 		}
 	}
+	if told := s.session.notices.Load(); told != nil {
+		for _, n := range *told {
+			list = append(list, eventOf(n))
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Event) int { return a.At.Compare(b.At) })
 	return list
+}
+
+// eventOf is a notice of the key server. Kinds that are not known stay what they are
+// called, for people to be told that something happened.
+func eventOf(n keyapi.SessionNotice) Event {
+	e := Event{At: n.At, Kind: EventTokenReused, Device: n.Device.Name}
+	if n.Kind != keyapi.NoticeTokenReused {
+		e.Kind = EventKind("session: " + n.Kind[:min(len(n.Kind), 64)])
+	}
+	if len(e.Device) > 128 || strings.ContainsFunc(e.Device, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		e.Device = "a device whose name cannot be shown"
+	}
+	return e
 }

@@ -21,6 +21,18 @@ type session struct {
 	ended   atomic.Bool // the server has refused to renew it
 	access  string
 	refresh []byte
+
+	notices atomic.Pointer[[]keyapi.SessionNotice] // those of the last answer
+}
+
+// mostNotices are taken of an answer: a server may say anything.
+const mostNotices = 64
+
+// take keeps what an answer brings. The caller has the turn.
+func (n *session) take(got keyapi.Session) {
+	n.access, n.refresh = got.AccessToken, slices.Clone(got.RefreshToken)
+	notices := got.Notices[max(0, len(got.Notices)-mostNotices):]
+	n.notices.Store(&notices)
 }
 
 // renew makes the next call ask for another access token.
@@ -141,6 +153,6 @@ func (s *Store) takeSession(got keyapi.Session) error {
 	if err := s.changeVault(func(v *vault) { v.Refresh = slices.Clone(got.RefreshToken) }); err != nil {
 		return err
 	}
-	s.session.access, s.session.refresh = got.AccessToken, slices.Clone(got.RefreshToken)
+	s.session.take(got)
 	return nil
 }

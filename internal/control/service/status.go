@@ -81,6 +81,7 @@ var eventTexts = map[cloudmls.EventKind]string{
 	cloudmls.EventRecovered:     "somebody signed in with the recovery code, on %s",
 	cloudmls.EventKeysRotated:   "all keys were replaced, on %s",
 	cloudmls.EventStoreMoved:    "the sealed state was moved to another store, on %s",
+	cloudmls.EventTokenReused:   "the key server ended the session of %s: a token of it was used twice, and may have been copied",
 }
 
 func (s *service) events() []control.Event {
