@@ -142,10 +142,7 @@ func (d *directions) wentTo(move uint64) (string, bool) {
 
 // add lists another store; the oldest that is not needed makes room.
 func (d *directions) add(l storeLogin) {
-	needed := func(id string) bool {
-		return id == d.At || id == d.Moving || slices.ContainsFunc(d.Endings, func(e ending) bool { return e.From == id || e.To == id })
-	}
-	for _, spare := range []func(string) bool{needed, func(id string) bool { return id == d.At || id == d.Moving }} {
+	for _, spare := range []func(string) bool{d.needs, func(id string) bool { return id == d.At || id == d.Moving }} {
 		for i := 0; len(d.Stores) >= maxStores && i < len(d.Stores); {
 			if spare(d.Stores[i].ID) {
 				i++
@@ -156,6 +153,11 @@ func (d *directions) add(l storeLogin) {
 	}
 	d.Stores = append(d.Stores, l)
 	d.Endings = slices.DeleteFunc(d.Endings, func(e ending) bool { return !d.lists(e.From) || !d.lists(e.To) })
+}
+
+// needs tells whether something is, or is still to be done, at a store.
+func (d *directions) needs(id string) bool {
+	return id == d.At || id == d.Moving || slices.ContainsFunc(d.Endings, func(e ending) bool { return e.From == id || e.To == id })
 }
 
 // over notes a move that has ended.

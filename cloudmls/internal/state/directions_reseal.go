@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
@@ -35,7 +34,7 @@ func (s *Store) resealDirections(ctx context.Context) error {
 // resealLater is resealDirections where nothing depends on it at once.
 func (s *Store) resealLater(ctx context.Context) {
 	if err := s.resealDirections(ctx); err != nil {
-		s.cfg.Logger.WarnContext(ctx, "directions to the state are sealed to former secrets still", slog.Any("err", err))
+		s.warn(ctx, "directions to the state are sealed to former secrets still", err)
 	}
 }
 
@@ -45,8 +44,12 @@ func (s *Store) sealedRight(d *directions) bool {
 	return bytes.Equal(d.SealedFor, recipientsHash(append(slices.Clone(s.now.Load().ring.Recipients), d.For...)))
 }
 
-// leaked tells whether somebody knows a login who is no device of the user any more.
-func (s *Store) leaked(l *storeLogin) bool {
+// leaked tells whether somebody may know a login who is no device of the user any
+// more. Where there is a former one, the store may take that still, whoever knows it.
+func (s *Store) leaked(l *storeLogin) bool { return len(l.Former) > 0 || s.knownElsewhere(l) }
+
+// knownElsewhere is leaked of the secret that is named.
+func (s *Store) knownElsewhere(l *storeLogin) bool {
 	return l.knownBeside(s.now.Load().ring.Recipients)
 }
 

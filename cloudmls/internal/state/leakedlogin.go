@@ -1,9 +1,9 @@
 package state
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
 	"github.com/cloudmls/gateway/internal/crashpoint"
@@ -12,33 +12,53 @@ import (
 
 // renewLeaked replaces the logins that somebody knows who is no device of the user
 // any more: who was dropped while another device sealed directions, or knows a store
-// that the state was at, or moves to.
+// that the state was at, or moves to. It sees through what was begun.
 func (s *Store) renewLeaked(ctx context.Context) error {
 	if _, err := s.Refresh(ctx); err != nil {
 		return err
 	}
-	d := s.directions()
 	var failed []error
-	for i := range d.Stores {
-		l := &d.Stores[i]
-		if !l.Registered || !s.leaked(l) {
-			continue
-		}
-		p, err := s.depotOf(d, l.ID)
-		switch {
-		case err != nil:
-		case s.depot.Load() == p:
-			err = s.renewInUse(ctx)
-		default:
-			err = s.renewUnused(ctx, p)
+	for _, l := range s.directions().Stores {
+		var err error
+		for range maxRenewals { // against other devices that do so
+			if err = s.renewIfLeaked(ctx, l.ID); !errors.Is(err, errRenewed) {
+				break
+			}
 		}
 		failed = append(failed, err)
 	}
 	return errors.Join(failed...)
 }
 
+func (s *Store) renewIfLeaked(ctx context.Context, id string) error {
+	d := s.directions()
+	l, ok := d.login(id)
+	if !ok || !s.leaked(l) {
+		return nil
+	}
+	p, err := s.depotOf(d, id)
+	switch {
+	case err != nil:
+		return err
+	case s.depot.Load() == p:
+		return s.renewInUse(ctx, p)
+	}
+	err = s.renewUnused(ctx, p)
+	if !l.Registered && errors.Is(err, ErrStoreLogin) {
+		return s.forgetLogin(ctx, l) // no device came as far as that store
+	}
+	return err
+}
+
 // renewInUse replaces the login at the store that has the state.
-func (s *Store) renewInUse(ctx context.Context) error {
+func (s *Store) renewInUse(ctx context.Context, p *depot) error {
+	l, err := s.endFormer(ctx, p)
+	if err != nil {
+		return err
+	}
+	if !s.knownElsewhere(l) {
+		return s.forgetFormer(ctx, p.id, l.Secret)
+	}
 	r, err := s.beginRenewal(ctx, func(keys.Recipient) bool { return true }, false)
 	if err != nil || r.next == nil {
 		return err
@@ -55,40 +75,42 @@ func (s *Store) renewInUse(ctx context.Context) error {
 
 // renewUnused replaces the login at a store that does not have the state.
 func (s *Store) renewUnused(ctx context.Context, p *depot) error {
-	if _, err := s.depotToken(ctx, p, ""); err != nil {
-		return err
-	}
-	_, d, err := s.fetchDirections(ctx)
+	l, due, err := s.named(ctx, p)
 	if err != nil {
 		return err
 	}
-	l, ok := d.login(p.id)
-	if !ok {
-		return errDirections
-	}
-	if !bytes.Equal(l.Secret, p.worked()) { // one that was cut off
-		if !bytes.Equal(l.Former, p.worked()) {
-			p.forget(ctx)
-			return errRenewed
-		}
-		if err := s.replacing(p, *l, l.Secret)(ctx, keyapi.Tx{}); err != nil {
+	if due {
+		if err := s.replacing(p, *l)(ctx, keyapi.Tx{}); err != nil {
 			return err
 		}
 	}
-	if !s.leaked(l) {
+	if !s.knownElsewhere(l) {
 		return s.forgetFormer(ctx, p.id, l.Secret)
 	}
-	next, err := keys.NewSecret()
-	if err != nil {
+	next := *l
+	next.Former = l.Secret
+	if next.Secret, err = keys.NewSecret(); err != nil {
 		return err
 	}
-	err = s.changeDirections(ctx, func(d *directions) error { return d.replaceSecret(p, next) }, nil)
+	err = s.changeDirections(ctx, func(d *directions) error { return d.replaceSecret(p, next.Secret) }, nil)
 	if err != nil {
 		return err
 	}
 	crashpoint.Here("store-login-renewed")
-	if err := s.replacing(p, *l, next)(ctx, keyapi.Tx{}); err != nil {
+	if err := s.replacing(p, next)(ctx, keyapi.Tx{}); err != nil {
 		return err
 	}
-	return s.forgetFormer(ctx, p.id, next)
+	return s.forgetFormer(ctx, p.id, next.Secret)
+}
+
+// forgetLogin takes a login out that was never registered and is of no use.
+func (s *Store) forgetLogin(ctx context.Context, was *storeLogin) error {
+	return s.changeDirections(ctx, func(d *directions) error {
+		l, ok := d.login(was.ID)
+		if !ok || l.Registered || string(l.Secret) != string(was.Secret) || d.needs(l.ID) {
+			return errNoChange
+		}
+		d.Stores = slices.DeleteFunc(d.Stores, func(l storeLogin) bool { return l.ID == was.ID })
+		return nil
+	}, nil)
 }

@@ -78,7 +78,7 @@ func (s *Store) tidyUp(ctx context.Context) {
 		err = errors.Join(s.tidyEndings(ctx, d), s.renewLeaked(ctx), s.resealDirections(ctx))
 	}
 	if err != nil {
-		s.cfg.Logger.WarnContext(ctx, "something is left of an earlier move of the state", "err", err)
+		s.warn(ctx, "something is left of an earlier move of the state", err)
 	}
 }
 

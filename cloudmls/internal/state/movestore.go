@@ -138,11 +138,19 @@ const takeOver = 2 * time.Minute
 
 type resuming struct{}
 
-// ResumeKnownMove is ResumeMove if the user has, as far as this device has met, ever
-// moved: what the home store says counts more than another one's silence.
+// ResumeKnownMove is ResumeMove if the user has ever moved, as this device has met or
+// home says.
 func (s *Store) ResumeKnownMove(ctx context.Context) error {
 	if s.directions().Counter == 0 && s.depot.Load().home() {
-		return nil
+		_, d, err := s.fetchDirections(ctx)
+		switch {
+		case errors.Is(err, errNotMovable), errors.Is(err, errNotForUs), problemCode(err) == keyapi.CodeNoRoute:
+			return nil
+		case err != nil:
+			return err
+		case d.Counter == 0:
+			return nil
+		}
 	}
 	return s.ResumeMove(ctx, nil)
 }
@@ -154,7 +162,7 @@ func (s *Store) unblock(ctx context.Context) {
 		return
 	}
 	if err := s.ResumeMove(context.WithValue(ctx, resuming{}, true), nil); err != nil {
-		s.cfg.Logger.WarnContext(ctx, "a move of the state could not be finished on this device", "err", err)
+		s.warn(ctx, "a move of the state could not be finished on this device", err)
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
 	"github.com/cloudmls/gateway/internal/crashpoint"
@@ -66,20 +66,18 @@ func (s *Store) beginRenewal(ctx context.Context, stay func(keys.Recipient) bool
 		return nil, err
 	}
 	if !r.p.home() {
-		if err := s.endFormer(ctx, r.p); err != nil {
+		if _, err := s.endFormer(ctx, r.p); err != nil {
 			return nil, err
 		}
 		if r.next, err = keys.NewSecret(); err != nil {
 			return nil, err
 		}
-	} else if !all || len(d.Stores) == 0 {
+	} else if !all || len(d.Stores)+len(d.Root)+len(d.For) == 0 {
 		return r, nil
 	}
 	err = s.changeDirections(ctx, func(d *directions) error {
-		for i := range d.Stores {
-			if l := &d.Stores[i]; all && l.ID != r.p.id {
-				l.Known = append(l.Known, knownToAll)
-			}
+		if all {
+			d.distrust(r.p.id)
 		}
 		if r.next == nil {
 			return nil
@@ -93,6 +91,18 @@ func (s *Store) beginRenewal(ctx context.Context, stay func(keys.Recipient) bool
 	return r, nil
 }
 
+// distrust is for when any device may have been in somebody's hands: all logins but
+// one are known to somebody else, and whom a recovery was for nobody knows. Where
+// there is one under way it begins anew, since ROOT is about to be another one.
+func (d *directions) distrust(but string) {
+	for i := range d.Stores {
+		if l := &d.Stores[i]; l.ID != but && !slices.Contains(l.Known, knownToAll) {
+			l.Known = append(l.Known, knownToAll)
+		}
+	}
+	d.Root, d.RootVersion, d.For = nil, 0, nil
+}
+
 // replaceSecret names the next secret for the login that p has signed in with. Who
 // directions were sealed to before does not know it.
 func (d *directions) replaceSecret(p *depot, next []byte) error {
@@ -101,6 +111,7 @@ func (d *directions) replaceSecret(p *depot, next []byte) error {
 		return errRenewed
 	}
 	l.Former, l.Secret, l.Known = l.Secret, next, nil
+	l.Registered, l.Invitation = true, "" // or it would not have signed in
 	return nil
 }
 
@@ -132,14 +143,11 @@ func (r *renewal) ride(t *Tx) error {
 	if r.next == nil {
 		return nil
 	}
-	if r.s.depot.Load() != r.p {
+	l, ok := r.s.directions().login(r.p.id)
+	if !ok || !bytes.Equal(l.Secret, r.next) || r.s.depot.Load() != r.p {
 		return errRenewed
 	}
-	l, ok := r.s.directions().login(r.p.id)
-	if !ok {
-		return errDirections
-	}
-	t.via = r.s.replacing(r.p, *l, r.next)
+	t.via = r.s.replacing(r.p, *l)
 	return nil
 }
 
@@ -149,7 +157,7 @@ func (r *renewal) end(ctx context.Context) {
 	if r.next != nil {
 		r.p.replaced(r.next)
 		if err := r.s.forgetFormer(ctx, r.p.id, r.next); err != nil {
-			r.s.cfg.Logger.WarnContext(ctx, "the former login at the store is named still", slog.Any("err", err))
+			r.s.warn(ctx, "the former login at the store is named still", err)
 		}
 	}
 	if r.s.directions().Counter > 0 {
@@ -157,11 +165,15 @@ func (r *renewal) end(ctx context.Context) {
 	}
 }
 
-// replacing submits a transaction with a change of the login.
-func (s *Store) replacing(p *depot, l storeLogin, next []byte) submitFunc {
+// replacing submits a transaction with a change of the login, from the one that the
+// directions name as the former to the one that they name.
+//
+// Another device may have seen this change through meanwhile, and made the next one:
+// then nothing is replaced, for nobody would be told.
+func (s *Store) replacing(p *depot, l storeLogin) submitFunc {
 	return func(ctx context.Context, wire keyapi.Tx) error {
 		scope := keys.Scope{Origin: l.Origin, User: l.UserID}
-		auth, err := keys.StoreAuth(next, scope)
+		auth, err := keys.StoreAuth(l.Secret, scope)
 		if err != nil {
 			return err
 		}
@@ -170,7 +182,11 @@ func (s *Store) replacing(p *depot, l storeLogin, next []byte) submitFunc {
 			return err
 		}
 		err = s.atMovable(ctx, p, func(ctx context.Context, srv StoreServer, token string) error {
-			old, err := keys.StoreAuth(p.worked(), scope)
+			worked := p.worked()
+			if !bytes.Equal(worked, l.Former) && !bytes.Equal(worked, l.Secret) {
+				return errOvertaken
+			}
+			old, err := keys.StoreAuth(worked, scope)
 			if err != nil {
 				return err
 			}
@@ -183,36 +199,51 @@ func (s *Store) replacing(p *depot, l storeLogin, next []byte) submitFunc {
 			return fmt.Errorf("%w: %w", errRenewed, err)
 		}
 		if err == nil {
-			p.replaced(next)
+			p.replaced(l.Secret)
 		}
 		return err
 	}
 }
 
-// endFormer sees a replacement through that another device, or this one, has
-// begun: two at once would leave a secret that nobody has named.
-func (s *Store) endFormer(ctx context.Context, p *depot) error {
+// errOvertaken is what the store says where the login was replaced a moment later.
+var errOvertaken = &keyapi.Problem{Code: keyapi.CodeForbidden, Detail: "the login was replaced meanwhile"}
+
+// named gives a login at a store as the directions have it. due: the store is to be
+// told of it still, which another device has begun, or this one.
+func (s *Store) named(ctx context.Context, p *depot) (l *storeLogin, due bool, err error) {
 	if _, err := s.depotToken(ctx, p, ""); err != nil {
-		return err
+		return nil, false, err
 	}
 	_, d, err := s.fetchDirections(ctx)
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	l, ok := d.login(p.id)
-	if !ok {
-		return errDirections
+	switch worked := p.worked(); {
+	case !ok:
+		return nil, false, errDirections
+	case bytes.Equal(l.Secret, worked):
+		return l, false, nil
+	case bytes.Equal(l.Former, worked):
+		return l, true, nil
 	}
-	if bytes.Equal(l.Secret, p.worked()) {
-		return nil
+	p.forget(ctx) // signed in before it was replaced, more than once
+	return nil, false, errRenewed
+}
+
+// endFormer sees a replacement through at the store in use: two at once would leave a
+// secret that nobody has named.
+func (s *Store) endFormer(ctx context.Context, p *depot) (*storeLogin, error) {
+	l, due, err := s.named(ctx, p)
+	if err != nil || !due {
+		return l, err
 	}
-	if !bytes.Equal(l.Former, p.worked()) { // signed in before it was replaced, more than once
-		p.forget(ctx)
-		return errRenewed
-	}
-	return s.Update(ctx, func(t *Tx) error {
+	return l, s.Update(ctx, func(t *Tx) error {
+		if s.depot.Load() != p {
+			return errRenewed
+		}
 		t.changeRing()
-		t.via = s.replacing(p, *l, l.Secret)
+		t.via = s.replacing(p, *l)
 		return nil
 	})
 }

@@ -34,7 +34,7 @@ func Resume(ctx context.Context, c Config) (*Store, error) {
 	}
 	s := newStore(c, l, v)
 	if err := s.resumeView(ctx); err != nil {
-		c.Logger.Info("local copy of the state is read anew", "cause", err)
+		s.inform(ctx, "local copy of the state is read anew", err)
 		if _, err := s.Refresh(ctx); err != nil {
 			return nil, err
 		}

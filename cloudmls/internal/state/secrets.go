@@ -5,7 +5,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
@@ -205,7 +204,7 @@ func (s *Store) replaceSecrets(ctx context.Context, oldAuth []byte, x *secrets, 
 		return err
 	}
 	if err := s.pin(x.kdf); err != nil { // the tag makes up for it at the next sign-in
-		s.cfg.Logger.WarnContext(ctx, "new sign-in parameters were not noted", slog.Any("err", err))
+		s.warn(ctx, "new sign-in parameters were not noted", err)
 	}
 	return nil
 }

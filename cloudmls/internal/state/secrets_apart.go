@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
@@ -59,7 +58,7 @@ func (s *Store) replaceApart(ctx context.Context, oldAuth []byte, x *secrets, al
 		err = s.resealDirections(ctx)
 	}
 	if err != nil { // they open with the new secrets, and the old ones cannot ask for them
-		s.cfg.Logger.WarnContext(ctx, "directions to the state are sealed to former secrets still", slog.Any("err", err))
+		s.warn(ctx, "directions to the state are sealed to former secrets still", err)
 	}
 	return nil
 }

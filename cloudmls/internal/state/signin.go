@@ -182,7 +182,7 @@ func (s *Store) findRoot(ctx context.Context, w *keys.Wrapper, known bool) error
 			return err
 		}
 	} else if err := s.resumeView(ctx); err != nil {
-		s.cfg.Logger.Info("local copy of the state is read anew", "cause", err)
+		s.inform(ctx, "local copy of the state is read anew", err)
 	}
 	_, err := s.Refresh(ctx)
 	if known && errors.Is(err, ErrDropped) {
