@@ -187,14 +187,19 @@ func TestAnswersOfTheKeyServer(t *testing.T) {
 		if err != nil || questions != tt.questions || noted != tt.noted || left != tt.left {
 			t.Errorf("%s: %d questions, %d noted, %d left, %v", tt.what, questions, noted, left, err)
 		}
+		if n := w.wire.count("POST", "/v1/tx"); n != 0 {
+			t.Errorf("%s: %d writes of what nobody said", tt.what, n)
+		}
 		limited := tt.what == "too many questions"
 		if bob.asked.syncing.take(w.clock.now()) == limited || bob.asked.reading.take(w.clock.now()) == limited {
 			t.Errorf("%s: whether anything is asked about others in this hour is wrong", tt.what)
 		}
 	}
-	w.wire.fail(func(e *exchange) bool { return e.is("GET", "/v1/reachable/") }, faults["500 page"])
-	if questions, noted, left, err := ask(t.Context()); err != nil || questions == 0 || noted != 0 || left != 10 {
-		t.Errorf("a broken key server: %d questions, %d noted, %d left, %v", questions, noted, left, err)
+	for what, fault := range map[string]func(e *exchange){"a page": faults["500 page"], "a problem": problem(500, keyapi.CodeInternal)} {
+		w.wire.fail(func(e *exchange) bool { return e.is("GET", "/v1/reachable/") }, fault)
+		if questions, noted, left, err := ask(t.Context()); err != nil || questions == 0 || noted != 0 || left != 10 {
+			t.Errorf("a broken key server with %s: %d questions, %d noted, %d left, %v", what, questions, noted, left, err)
+		}
 	}
 	w.wire.set(nil, nil)
 	cancelled, cancel := context.WithCancel(t.Context())

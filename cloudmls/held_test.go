@@ -66,7 +66,7 @@ func TestHeldWelcomesAreBounded(t *testing.T) {
 func TestThreat45_HeldWelcomesHaveShares(t *testing.T) {
 	t.Parallel()
 	bob, mallory := account("bob"), account("mallory")
-	for name, size := range map[string]int{"small": 1, "large": maxHeldSize/maxHeldOfOne + 1} {
+	for name, size := range map[string]int{"small": 1, "large": maxHeldSize/maxHeldOfOne + 1, "as large as fits": maxHeldSize / maxHeldOfOne} {
 		r := &inboxRecord{Version: recordVersion}
 		r.hold(heldWelcome(1, 1, bob), bob)
 		fit := min(maxHeldOfOne, maxHeldSize/size)
@@ -94,6 +94,36 @@ func TestThreat45_HeldWelcomesHaveShares(t *testing.T) {
 		if p := r.hold(heldWelcome(2, size, bob), bob); len(p) != 1 || p[0].Sender == bob || len(r.Held) != maxHeld {
 			t.Errorf("%s: for a second one %+v made room, %v are held", name, p, r.heldSeqs())
 		}
+	}
+}
+
+// TestHeldWelcomesAreWeighed: neither does a large Welcome of one account give way to
+// many small ones of another where there are too many, nor small ones to large ones
+// where they are too large.
+func TestHeldWelcomesAreWeighed(t *testing.T) {
+	t.Parallel()
+	bob, mallory, carol := account("bob"), account("mallory"), account("carol")
+	many := &inboxRecord{Version: recordVersion}
+	many.hold(heldWelcome(1, maxHeldTotal/maxHeld+1, bob), bob)
+	for i := range uint64(maxHeld - 1) {
+		a := mallory
+		if i >= maxHeldOfOne {
+			a = account(fmt.Sprint(i))
+		}
+		many.hold(heldWelcome(100+i, 1, a), a)
+	}
+	if p := many.hold(heldWelcome(2, 1, carol), carol); len(p) != 1 || p[0].Sender != mallory || p[0].Seq != 100 {
+		t.Errorf("too many: %+v made room", p)
+	}
+	large := &inboxRecord{Version: recordVersion}
+	large.hold(heldWelcome(1, 1, bob), bob)
+	large.hold(heldWelcome(2, 1, bob), bob)
+	for i := range uint64(maxHeldTotal/maxHeldSize - 1) {
+		a := account(fmt.Sprint(i))
+		large.hold(heldWelcome(100+i, maxHeldSize, a), a)
+	}
+	if p := large.hold(heldWelcome(3, maxHeldSize, carol), carol); len(p) != 1 || p[0].Seq != 100 {
+		t.Errorf("too large: %+v made room", p)
 	}
 }
 

@@ -46,12 +46,12 @@ func (c *Client) followRequests(ctx context.Context, self Account, page []keyapi
 // unknownSigner gives the pin of the member who sends a repair request that would
 // count if the member's key were another one; nil for whatever else is delivered.
 func (c *Client) unknownSigner(ctx context.Context, self Account, d *keyapi.Delivery) (*pinEntry, error) {
-	if d.Type != keyapi.DeliveryNotice || !isRepairRequest(d.Message) || len(d.Conversation) != len(ConversationID{}) {
+	if d.Type != keyapi.DeliveryNotice || len(d.Conversation) != len(ConversationID{}) {
 		return nil, nil
 	}
 	r, signature, err := parseRepairRequest(d.Message)
 	if err != nil || d.Sender != r.account {
-		return nil, nil // what is wrong with it is told when it is processed
+		return nil, nil // what is wrong with it, if it is one, is told when it is processed
 	}
 	conv, err := c.knownConversation(ctx, self, ConversationID(d.Conversation))
 	if err != nil || conv == nil || conv.Removed != 0 || conv.Broken != "" {

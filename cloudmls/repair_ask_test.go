@@ -206,3 +206,47 @@ func TestRequestsOnOnePage(t *testing.T) {
 		t.Errorf("%d questions", n)
 	}
 }
+
+// TestRequestsThatAreNoQuestion: what is no request, and what comes for a conversation
+// in which this account can let nobody in.
+func TestRequestsThatAreNoQuestion(t *testing.T) {
+	t.Parallel()
+	w, _, bob, carol, id := splitOff(t)
+	other := bob.ensureGroup(newID(t), carol).ID
+	carol.mustSync()
+	if !carol.state(id).Broken {
+		t.Fatal("Carol has not lost track")
+	}
+	thief, err := bob.identity(t.Context(), bob.self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asks := func(what string, want bool, id ConversationID, change func(*keyapi.Delivery)) {
+		t.Helper()
+		conv, err := carol.reader(t.Context(), carol.self).conversation(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &repairRequest{reason: 4, origin: w.ks.Origin, account: bob.self, conversation: id, group: conv.Group, epoch: conv.Epoch}
+		message := r.sign(thief.private())
+		message[len(message)-1] ^= 1 // by no key of Bob's
+		d := &keyapi.Delivery{Type: keyapi.DeliveryNotice, Conversation: id[:], Group: conv.Group, Epoch: conv.Epoch, Sender: bob.self, Message: message}
+		if change != nil {
+			change(d)
+		}
+		if p, err := carol.unknownSigner(t.Context(), carol.self, d); err != nil || (p != nil) != want {
+			t.Errorf("%s: %+v, %v", what, p, err)
+		}
+	}
+	asks("a request", true, other, nil)
+	asks("for a group that she lost track of", false, id, nil)
+	asks("in half a conversation", false, other, func(d *keyapi.Delivery) { d.Conversation = d.Conversation[:8] })
+	asks("half a request", false, other, func(d *keyapi.Delivery) { d.Message = d.Message[:20] })
+	asks("no request", false, other, func(d *keyapi.Delivery) { d.Message = []byte{0, 1, 0, 2, 3} })
+	asks("nothing", false, other, func(d *keyapi.Delivery) { d.Message = nil })
+	if err := bob.Remove(t.Context(), bob.self, other, accounts(carol)); err != nil {
+		t.Fatal(err)
+	}
+	carol.mustSync()
+	asks("for a group that she was removed from", false, other, nil)
+}
