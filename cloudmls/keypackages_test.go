@@ -322,7 +322,7 @@ func TestKeyPackagesFull(t *testing.T) {
 // key server has left, its private part is there.
 func TestClaimableKeyPackagesStay(t *testing.T) {
 	t.Parallel()
-	const size, want = 9_000, 20 // octets of one entry's secrets; of each pool
+	const size, want = 3_000, 150 // octets of one entry's secrets; of each pool
 	secrets := make([]byte, size)
 	for seed := range uint64(40) {
 		random := rand.New(rand.NewPCG(seed, 1))
