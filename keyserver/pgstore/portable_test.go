@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/cloudmls/gateway/keyserver"
 )
 
 // foreign are words of PostgreSQL that CockroachDB or YugabyteDB lack, or give
@@ -171,6 +174,28 @@ func TestOperatorsAreToldAboutOtherDatabases(t *testing.T) {
 			if !strings.Contains(string(b), w) {
 				t.Errorf("%s does not say %q", name, w)
 			}
+		}
+	}
+}
+
+// TestSerializableExpiresOneAtATime: who removes what has ended does so alone until
+// its end, or all who are at work would want the same rows; others go on.
+func TestSerializableExpiresOneAtATime(t *testing.T) {
+	for _, serializable := range []bool{true, false} {
+		o := newOptions()
+		o.Serializable = serializable
+		s := open(t, o)
+		err := s.Update(t.Context(), func(w keyserver.Writer) error {
+			if err := w.Expire(time.Now(), 10); err != nil {
+				return err
+			}
+			if s.expiring.Load() != serializable {
+				t.Errorf("serializable %v: between the removal and the end of the transaction it is somebody's: %v", serializable, !serializable)
+			}
+			return s.Update(t.Context(), func(other keyserver.Writer) error { return other.Expire(time.Now().Add(time.Hour), 10) })
+		})
+		if err != nil || s.expiring.Load() {
+			t.Errorf("serializable %v: afterwards %v, %v", serializable, s.expiring.Load(), err)
 		}
 	}
 }
