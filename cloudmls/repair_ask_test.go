@@ -211,7 +211,7 @@ func TestRequestsOnOnePage(t *testing.T) {
 // in which this account can let nobody in.
 func TestRequestsThatAreNoQuestion(t *testing.T) {
 	t.Parallel()
-	w, _, bob, carol, id := splitOff(t)
+	w, alice, bob, carol, id := splitOff(t)
 	other := bob.ensureGroup(newID(t), carol).ID
 	carol.mustSync()
 	if !carol.state(id).Broken {
@@ -244,6 +244,25 @@ func TestRequestsThatAreNoQuestion(t *testing.T) {
 	asks("half a request", false, other, func(d *keyapi.Delivery) { d.Message = d.Message[:20] })
 	asks("no request", false, other, func(d *keyapi.Delivery) { d.Message = []byte{0, 1, 0, 2, 3} })
 	asks("nothing", false, other, func(d *keyapi.Delivery) { d.Message = nil })
+	own, err := carol.identity(t.Context(), carol.self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conv, err := carol.reader(t.Context(), carol.self).conversation(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contacts, err := carol.knownContacts(t.Context(), carol.self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, a := range map[string]Account{"her own": carol.self, "of somebody who is not in the group": alice.self} {
+		r := &repairRequest{reason: 4, origin: w.ks.Origin, account: a, conversation: other, group: conv.Group, epoch: conv.Epoch}
+		signed := r.sign(own.private())
+		if _, no := carol.checkRequest(carol.self, conv, contacts, r, signed[len(signed)-64:]); no == nil || errors.Is(no.err, errUnsigned) {
+			t.Errorf("a request %s: %v", what, no)
+		}
+	}
 	if err := bob.Remove(t.Context(), bob.self, other, accounts(carol)); err != nil {
 		t.Fatal(err)
 	}
