@@ -113,7 +113,7 @@ func TestSlowReadersAreCutOff(t *testing.T) {
 // TestSlowReadersAreServed: an answer that is taken at the least rate lasts longer
 // than a request may.
 func TestSlowReadersAreServed(t *testing.T) {
-	w, config, p, body := withBigObject(t, time.Minute, func(h *http.Server) { h.WriteTimeout = time.Second })
+	w, config, p, body := withBigObject(t, time.Minute, func(h *http.Server) { h.WriteTimeout = 8 * time.Second })
 	_, resp := askForBig(t, slowClient(t, w, config), p, body)
 	defer resp.Body.Close()
 	total := int64(0)
@@ -122,7 +122,7 @@ func TestSlowReadersAreServed(t *testing.T) {
 		if total += n; err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(600 * time.Millisecond)
+		time.Sleep(2800 * time.Millisecond)
 	}
 	n, err := io.Copy(io.Discard, resp.Body)
 	if total += n; err != nil || total < 16<<20 {
