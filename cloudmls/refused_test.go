@@ -101,6 +101,14 @@ func TestThreat25_RefusedCommitStays(t *testing.T) {
 			if n := len(a.commits()); n != 1 {
 				t.Errorf("%d Commits for an epoch", n)
 			}
+			for _, e := range a.wire.requests() { // its own delivery tells of it, should the answer be lost
+				if !e.is("POST", "/v1/tx") {
+					continue
+				}
+				if c := decodeJSON[keyapi.Tx](t, e.sent).Commit; c != nil && !slices.Contains(c.Recipients, alice.self) {
+					t.Error("the account does not send itself its Commit")
+				}
+			}
 			for _, d := range []*device{alice, phone, bob} {
 				d.nothingStaged()
 				if s := d.state(id); s.Epoch != before+1 {
