@@ -49,4 +49,8 @@ func TestThreat11_OtherDevicesHearOfReusedTokens(t *testing.T) {
 	if i < 0 || list[i].Device == "" || i != len(list)-1 {
 		t.Errorf("events %v", list)
 	}
+	// A device that signs in hears of it at once.
+	if list := alice.sibling().Events(); !slices.ContainsFunc(list, reused) {
+		t.Errorf("events of a new device %v", list)
+	}
 }

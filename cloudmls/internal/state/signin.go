@@ -158,7 +158,7 @@ func (s *Store) holdSession(got keyapi.Session) error {
 	if string(got.UserID) != string(s.scope.User) || got.AccessToken == "" || len(got.RefreshToken) == 0 {
 		return errSession
 	}
-	s.session.access, s.session.refresh = got.AccessToken, slices.Clone(got.RefreshToken)
+	s.session.take(got)
 	s.vaultMu.Lock()
 	defer s.vaultMu.Unlock()
 	next := *s.vault
