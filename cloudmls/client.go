@@ -93,6 +93,7 @@ func (o *Options) config() state.Config {
 	return state.Config{
 		Server: o.Server, Local: o.Store, VaultKey: o.VaultKey, DeviceName: o.DeviceName, Invitation: o.Invitation,
 		Origin: o.Origin, Now: o.Now, Logger: o.Logger, SignedOut: o.SignedOut, DialStore: o.DialStore,
+		Pause: o.pause,
 	}
 }
 

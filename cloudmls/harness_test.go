@@ -46,6 +46,17 @@ type exchange struct {
 	status   int
 	answered []byte
 	header   string // Content-Type of the answer; "" leaves it
+	next     http.Handler
+}
+
+// carryOut lets the server answer, as if the request had been on its way until now.
+// Nobody hears the answer; its status is given.
+func (e *exchange) carryOut() int {
+	r := e.request.Clone(context.WithoutCancel(e.request.Context()))
+	r.Body = io.NopCloser(bytes.NewReader(e.sent))
+	rec := httptest.NewRecorder()
+	e.next.ServeHTTP(rec, r)
+	return rec.Code
 }
 
 func (e *exchange) is(method, prefix string) bool {
@@ -99,7 +110,7 @@ func (w *wire) wrap(next http.Handler) http.Handler {
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		e := &exchange{request: r, sent: body}
+		e := &exchange{request: r, sent: body, next: next}
 		w.mu.Lock()
 		before, after := w.before, w.after
 		w.mu.Unlock()
@@ -142,6 +153,7 @@ type world struct {
 	dial  func() Server // nil: ks has all roles
 	// dialStore reaches stores of users' own; nil: there are none.
 	dialStore func(ctx context.Context, origin string) (StoreServer, error)
+	pause     func(ctx context.Context, d time.Duration) error // nil: with a timer
 }
 
 func newWorld(t *testing.T) *world {
@@ -177,7 +189,7 @@ func (w *world) options(store LocalStore) Options {
 	}
 	return Options{
 		Server: server, Store: store, VaultKey: key[:], Origin: w.ks.Origin,
-		DeviceName: "test", Now: w.clock.now, DialStore: w.dialStore,
+		DeviceName: "test", Now: w.clock.now, DialStore: w.dialStore, pause: w.pause,
 	}
 }
 

@@ -53,6 +53,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+
+	pause func(ctx context.Context, d time.Duration) error // tests do not sleep
 }
 
 const defaultKeyPackages = 20

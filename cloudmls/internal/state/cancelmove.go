@@ -14,13 +14,14 @@ import (
 // never goes by this move, or has gone. So it matters to nobody whether the new store
 // can be reached, or what it has.
 func (s *Store) CancelMove(ctx context.Context) error {
-	if err := s.cancelMove(ctx); err != nil {
+	if err := s.cancelMove(ctx, 0); err != nil {
 		return fmt.Errorf("give up the move: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) cancelMove(ctx context.Context) error {
+// cancelMove gives up the move of this number; 0: whichever is under way.
+func (s *Store) cancelMove(ctx context.Context, move uint64) error {
 	if _, err := s.Refresh(ctx); err != nil { // goes over to where the state is
 		return err
 	}
@@ -28,11 +29,17 @@ func (s *Store) cancelMove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.Moving == "" {
+	if d.Moving == "" || move != 0 && d.Move != move {
 		return ErrNoMove
 	}
 	if s.depot.Load().id == d.Moving {
-		return ErrMoveDecided
+		gone, err := s.hasGone(ctx, d)
+		switch {
+		case err != nil:
+			return err
+		case gone:
+			return ErrMoveDecided
+		}
 	}
 	e := ending{Move: d.Move, From: d.At, To: d.Moving}
 	err = s.changeDirections(ctx, func(now *directions) error {

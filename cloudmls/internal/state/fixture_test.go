@@ -46,7 +46,7 @@ var shared = sync.OnceValues(func() (*fixture, error) {
 func (f *fixture) config(device int) Config {
 	return Config{
 		Server: f.server, Local: f.local[device], VaultKey: f.vault[device], Origin: origin,
-		DeviceName: "device", pause: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+		DeviceName: "device", Pause: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	}
 }
 

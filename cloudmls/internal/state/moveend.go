@@ -33,39 +33,42 @@ func (s *Store) finishMove(ctx context.Context, d *directions, to *depot, progre
 	return nil
 }
 
-// settleAt is for when no move is under way: the directions and this device are of
-// one mind about where the state is, and what earlier moves have left is done. done:
-// they are.
-func (s *Store) settleAt(ctx context.Context, d *directions, cur *depot) (done bool, err error) {
-	if d.At == cur.id {
-		s.tidyUp(ctx)
-		return true, nil
-	}
+// settleAt is for when this device uses another store than the directions name. That
+// one says which is right: it has let go, or this device was away and shows what the
+// state was, or what a move that is under way has opened.
+func (s *Store) settleAt(ctx context.Context, d *directions, cur *depot, progress func(MoveProgress)) (done bool, err error) {
 	named, err := s.depotOf(d, d.At)
 	if err != nil {
 		return false, err
 	}
 	at, err := s.placeAt(ctx, named)
 	if err != nil {
-		return false, err
+		return false, s.withoutOld(ctx, d, named, err)
 	}
-	if id, ok := d.wentTo(at.Move); ok && at.Place == keyapi.PlaceGone && id == cur.id {
-		return false, s.noteWent(ctx, at.Move)
+	id, ok := d.wentTo(at.Move)
+	switch {
+	case !ok || at.Place != keyapi.PlaceGone || id != cur.id:
+		return false, s.switchTo(ctx, d, d.At)
+	case d.Moving != "" && d.Move == at.Move:
+		return true, s.finishMove(ctx, d, cur, progress)
 	}
-	// The store in use shows a state that the user has left.
-	return false, s.switchTo(ctx, d, d.At)
+	return false, s.noteWent(ctx, at.Move)
 }
 
 // noteWent is for a move that was given up on one device while another one saw it
-// through: the old store has let go.
+// through: the old store has let go. A move that was named since goes on from where
+// the state is.
 func (s *Store) noteWent(ctx context.Context, move uint64) error {
 	return s.changeDirections(ctx, func(d *directions) error {
 		i := slices.IndexFunc(d.Endings, func(e ending) bool { return e.Move == move })
-		if i < 0 || d.Endings[i].Went || d.Moving != "" || d.At != d.Endings[i].From {
+		if i < 0 || d.Endings[i].Went || d.At != d.Endings[i].From {
 			return errNoChange
 		}
 		d.Endings[i].Went = true
 		d.At = d.Endings[i].To
+		if d.Moving == d.At {
+			d.Moving, d.Move, d.Copied = "", 0, false
+		}
 		return nil
 	}, nil)
 }

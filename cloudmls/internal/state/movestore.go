@@ -115,10 +115,13 @@ func (s *Store) ResumeMove(ctx context.Context, progress func(MoveProgress)) err
 		progress = func(MoveProgress) {}
 	}
 	for range maxAttempts {
-		done, err := s.moveOn(ctx, progress)
+		done, move, err := s.moveOn(ctx, progress)
 		var refused *TargetError
 		if errors.As(err, &refused) { // nothing will come of it, and writes wait
-			if e := s.CancelMove(ctx); e != nil && !errors.Is(e, ErrNoMove) {
+			switch e := s.cancelMove(ctx, move); {
+			case errors.Is(e, ErrNoMove), errors.Is(e, ErrMoveDecided):
+				continue // another device gave it up, or saw it through: what was seen there comes of that
+			case e != nil:
 				err = errors.Join(err, e)
 			}
 		}
@@ -174,57 +177,66 @@ func (s *Store) waits() error {
 }
 
 // moveOn looks at both stores and takes the next step. More than one device may
-// do so at the same time: what each step needs, the store checks.
-func (s *Store) moveOn(ctx context.Context, progress func(MoveProgress)) (done bool, err error) {
+// do so at the same time: what each step needs, the store checks. move is the
+// number of the move that was looked at.
+func (s *Store) moveOn(ctx context.Context, progress func(MoveProgress)) (done bool, move uint64, err error) {
 	_, failed := s.Refresh(ctx) // goes over to where the state is
 	from := s.depot.Load()
 	_, d, err := s.fetchDirections(ctx)
-	if err != nil {
-		return false, err
+	switch {
+	case err != nil:
+		return false, 0, err
+	case failed != nil:
+		err = s.withoutOld(ctx, d, from, failed)
+	case from.id != d.At:
+		done, err = s.settleAt(ctx, d, from, progress)
+	case d.Moving == "":
+		s.tidyUp(ctx)
+		done = true
+	default:
+		err = s.nextStep(ctx, d, from, progress)
 	}
-	if failed != nil {
-		return false, s.withoutOld(ctx, d, from, failed)
-	}
-	if d.Moving == "" {
-		return s.settleAt(ctx, d, from)
-	}
+	return done, d.Move, err
+}
+
+// nextStep is for when the state is where a move begins.
+func (s *Store) nextStep(ctx context.Context, d *directions, from *depot, progress func(MoveProgress)) error {
 	to, err := s.depotOf(d, d.Moving)
 	if err != nil {
-		return false, err
-	}
-	if from == to {
-		return true, s.finishMove(ctx, d, to, progress)
-	}
-	if from.id != d.At {
-		return false, nil // went over to another one at this moment
+		return err
 	}
 	at, err := s.placeAt(ctx, from)
 	if err != nil {
-		return false, err
+		return err
 	}
-	if at.Place == keyapi.PlaceGone { // Refresh goes over
-		return false, nil
+	leaving := at.Place == keyapi.PlaceLeaving
+	switch {
+	case at.Place == keyapi.PlaceGone: // Refresh goes over
+		return nil
+	case leaving && at.Move < d.Move:
+		// An earlier one, that was given up. It ends before the new store is looked
+		// at: what that has of it may be all there is as long as the old one can go.
+		return unlessConflict(s.stay(ctx, from, at.Move))
+	case leaving && at.Move != d.Move, !leaving && at.Place != keyapi.PlaceHere:
+		if _, now, err := s.fetchDirections(ctx); err != nil || now.Counter != d.Counter {
+			return err // another device was faster
+		}
+		return errStray
 	}
 	if err := s.readyTarget(ctx, d, to); err != nil {
-		return false, err
+		return err
 	}
 	progress(MoveProgress{Stage: MoveReady})
 	if err := s.awaitedBy(ctx, d, to, at); err != nil {
-		return false, unlessConflict(err)
+		return unlessConflict(err)
 	}
-	switch {
-	case at.Place == keyapi.PlaceHere:
-		if _, err = s.takeStep(ctx, from, keyapi.StoreMove{Change: keyapi.MoveLeave, Move: d.Move, To: to.origin}); err == nil {
-			crashpoint.Here("store-leaving")
-		}
-	case at.Place == keyapi.PlaceLeaving && at.Move == d.Move:
-		err = s.copyOver(ctx, d, from, to, progress)
-	case at.Place == keyapi.PlaceLeaving && at.Move < d.Move:
-		err = s.stay(ctx, from, at.Move) // an earlier one, that was given up
-	default:
-		return false, errStray
+	if leaving {
+		return unlessConflict(s.copyOver(ctx, d, from, to, progress))
 	}
-	return false, unlessConflict(err)
+	if _, err = s.takeStep(ctx, from, keyapi.StoreMove{Change: keyapi.MoveLeave, Move: d.Move, To: to.origin}); err == nil {
+		crashpoint.Here("store-leaving")
+	}
+	return unlessConflict(err)
 }
 
 // unlessConflict passes over that another device was faster.
@@ -244,7 +256,13 @@ func (s *Store) withoutOld(ctx context.Context, d *directions, old *depot, faile
 		return failed
 	}
 	move, to := d.Move, d.Moving
-	err := s.changeDirections(ctx, func(d *directions) error {
+	p, at, err := s.shows(ctx, d, to)
+	if err != nil || at.Place != keyapi.PlaceHere || at.Move != move {
+		return errors.Join(failed, err)
+	}
+	cur := s.depot.Load()
+	s.depot.Store(p) // read there whom directions are sealed to; it takes no write before they name it
+	err = s.changeDirections(ctx, func(d *directions) error {
 		if d.Moving != to || d.Move != move || d.At != old.id || !d.Copied {
 			return errNoChange
 		}
@@ -253,8 +271,9 @@ func (s *Store) withoutOld(ctx context.Context, d *directions, old *depot, faile
 		d.over(e)
 		return nil
 	}, nil)
-	if err != nil {
+	if err != nil || s.directions().At != to {
+		s.depot.Store(cur)
 		return errors.Join(failed, err)
 	}
-	return nil // Refresh goes over now
+	return nil
 }

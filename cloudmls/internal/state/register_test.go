@@ -18,7 +18,7 @@ func TestInterruptedRegistrationContinues(t *testing.T) {
 			t.Run(fmt.Sprintf("%s after=%v", op, after), func(t *testing.T) {
 				t.Parallel()
 				e := newEvil()
-				c := Config{Server: e, Local: NewMemory(), VaultKey: random(32), Origin: origin, pause: noPause}
+				c := Config{Server: e, Local: NewMemory(), VaultKey: random(32), Origin: origin, Pause: noPause}
 				if after {
 					e.lose = times(1000, op, errLost)
 				} else {

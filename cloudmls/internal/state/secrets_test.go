@@ -73,7 +73,7 @@ func TestSeedFlaw01_PasswordNeverLeaves(t *testing.T) {
 	code := ""
 	for i := range 2 {
 		local := NewMemory().(*memory)
-		c := Config{Server: e, Local: local, VaultKey: random(32), Origin: origin, Logger: logger, pause: noPause}
+		c := Config{Server: e, Local: local, VaultKey: random(32), Origin: origin, Logger: logger, Pause: noPause}
 		var s *Store
 		var err error
 		if i == 0 {

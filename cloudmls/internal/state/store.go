@@ -49,7 +49,8 @@ type Config struct {
 	// nil: the state stays at the home store.
 	DialStore func(ctx context.Context, origin string) (StoreServer, error)
 
-	pause func(ctx context.Context, d time.Duration) error // tests do not sleep
+	// Pause waits between two attempts; nil: with a timer. Tests do not sleep.
+	Pause func(ctx context.Context, d time.Duration) error
 }
 
 func (c *Config) check() error {
@@ -69,8 +70,8 @@ func (c *Config) check() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if c.pause == nil {
-		c.pause = pause
+	if c.Pause == nil {
+		c.Pause = pause
 	}
 	return nil
 }
@@ -231,7 +232,7 @@ const (
 
 func (s *Store) backOff(ctx context.Context, attempt int) error {
 	d := min(firstPause<<min(attempt, 10), maxPause)
-	return s.cfg.pause(ctx, rand.N(d))
+	return s.cfg.Pause(ctx, rand.N(d))
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -227,10 +227,17 @@ func (s *Store) whereabouts(ctx context.Context) error {
 	if cur.home() {
 		at = home
 	}
-	if at.Place == keyapi.PlaceHere && at.Move != 0 && (d.At == cur.id || d.Moving == cur.id && d.Move == at.Move) {
-		return s.use(ctx, cur, at.Move)
+	opened := at.Place == keyapi.PlaceHere && at.Move != 0
+	gone := false
+	if opened && d.Moving == cur.id && d.Move == at.Move { // this device has been away since the state was here before
+		if gone, err = s.hasGone(ctx, d); err != nil {
+			return err
+		}
 	}
-	if d.At != cur.id { // another device saw it through
+	switch {
+	case opened && (gone || d.At == cur.id):
+		return s.use(ctx, cur, at.Move)
+	case d.At != cur.id: // another device saw it through
 		return s.switchTo(ctx, d, d.At)
 	}
 	switch at.Place {
@@ -243,7 +250,7 @@ func (s *Store) whereabouts(ctx context.Context) error {
 		case d.Moving != "" && d.Move == at.Move:
 			return ErrMoving
 		}
-		return s.stay(ctx, cur, at.Move) // a move that was given up, by a device that got no further
+		return unlessConflict(s.stay(ctx, cur, at.Move)) // a move that was given up, by a device that got no further
 	case keyapi.PlaceGone:
 		id, ok := d.wentTo(at.Move)
 		if !ok || id == cur.id {
@@ -252,6 +259,16 @@ func (s *Store) whereabouts(ctx context.Context) error {
 		return s.switchTo(ctx, d, id)
 	}
 	return errStray
+}
+
+// hasGone asks the store that a move begins at whether it has let go by that move.
+func (s *Store) hasGone(ctx context.Context, d *directions) (bool, error) {
+	old, err := s.depotOf(d, d.At)
+	if err != nil {
+		return false, err
+	}
+	at, err := s.placeAt(ctx, old)
+	return err == nil && at.Place == keyapi.PlaceGone && at.Move == d.Move, err
 }
 
 func (s *Store) placeAt(ctx context.Context, p *depot) (at keyapi.StorePlace, err error) {
@@ -294,20 +311,38 @@ func (s *Store) use(ctx context.Context, p *depot, move uint64) error {
 // switchTo goes over to another store, if it has the objects and shows no older
 // head than was seen. What it shows is verified as ever by whoever reads it.
 func (s *Store) switchTo(ctx context.Context, d *directions, id string) error {
-	p, err := s.depotOf(d, id)
+	p, at, err := s.shows(ctx, d, id)
 	if err != nil {
 		return err
+	}
+	if at.Place == keyapi.PlaceHere && at.Move != 0 {
+		if err := s.use(ctx, p, at.Move); err != nil {
+			return err
+		}
+	}
+	s.depot.Store(p)
+	s.cfg.Logger.InfoContext(ctx, "the state is at another store now")
+	return nil
+}
+
+// shows looks whether a store has the objects, and no older head than was seen.
+func (s *Store) shows(ctx context.Context, d *directions, id string) (*depot, keyapi.StorePlace, error) {
+	p, err := s.depotOf(d, id)
+	if err != nil {
+		return nil, keyapi.StorePlace{}, err
 	}
 	at, err := s.placeAt(ctx, p)
 	if err != nil {
-		return err
+		return nil, at, err
 	}
-	if at.Place != keyapi.PlaceHere && at.Place != keyapi.PlaceLeaving {
-		return ErrMoving
+	switch {
+	case at.Place != keyapi.PlaceHere && at.Place != keyapi.PlaceLeaving,
+		at.Move > d.Counter: // by a move that these directions know nothing of: they are old by now
+		return nil, at, ErrMoving
 	}
 	low, err := s.locals.loadFloor(s.scope.User, keyHead)
 	if err != nil {
-		return err
+		return nil, at, err
 	}
 	head := bootstrapID(TypeHead)
 	var got keyapi.ObjectList
@@ -316,7 +351,7 @@ func (s *Store) switchTo(ctx context.Context, d *directions, id string) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("read the state at another store: %w", err)
+		return nil, at, fmt.Errorf("read the state at another store: %w", err)
 	}
 	var v version
 	if len(got.Objects) == 1 && got.Objects[0].ID == head {
@@ -327,14 +362,7 @@ func (s *Store) switchTo(ctx context.Context, d *directions, id string) error {
 		index = []version{v}
 	}
 	if _, err := findHead(index, low); err != nil {
-		return s.trip(fmt.Errorf("go over to another store: %w", err))
+		return nil, at, s.trip(fmt.Errorf("go over to another store: %w", err))
 	}
-	if at.Place == keyapi.PlaceHere && at.Move != 0 {
-		if err := s.use(ctx, p, at.Move); err != nil {
-			return err
-		}
-	}
-	s.depot.Store(p)
-	s.cfg.Logger.InfoContext(ctx, "the state is at another store now")
-	return nil
+	return p, at, nil
 }
