@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,9 @@ type stolenSession struct {
 }
 
 type stolenDirections struct {
-	Stores []stolenLogin `json:"stores"`
+	Stores []stolenLogin     `json:"stores"`
+	Root   []byte            `json:"root"`
+	For    []json.RawMessage `json:"for"`
 }
 
 // stolen copies a device's vault. What is read here is written down again from the
@@ -281,4 +284,24 @@ func (r *roam) diesAfter(d *device, origin, path, octets string) {
 			}
 		})
 	}
+}
+
+// counts lets all servers die after n requests, as cutOff does.
+func (r *roam) counts(n int64, after bool) (made *atomic.Int64, dead *atomic.Bool) {
+	made, dead = &atomic.Int64{}, &atomic.Bool{}
+	r.wireAll(func(e *exchange) bool {
+		if !dead.Load() && made.Add(1) > n && !after {
+			dead.Store(true)
+		}
+		if dead.Load() {
+			e.status = 0
+		}
+		return dead.Load()
+	}, func(e *exchange) {
+		if after && made.Load() == n {
+			dead.Store(true)
+			e.status = 0
+		}
+	})
+	return made, dead
 }

@@ -24,6 +24,11 @@ func (s *Store) resealDirections(ctx context.Context) error {
 		return nil
 	}
 	return s.changeDirections(ctx, func(d *directions) error {
+		ring := s.now.Load().ring
+		if d.Root != nil && !slices.ContainsFunc(d.For, func(r keys.Recipient) bool { return !ring.opensWith(r) }) {
+			d.Root, d.RootVersion, d.For = nil, 0, nil // the state opens with what was set
+			return nil
+		}
 		if s.sealedRight(d) {
 			return errNoChange
 		}

@@ -19,15 +19,19 @@ func (s *Store) renewLeaked(ctx context.Context) error {
 	}
 	var failed []error
 	for _, l := range s.directions().Stores {
-		var err error
-		for range maxRenewals { // against other devices that do so
-			if err = s.renewIfLeaked(ctx, l.ID); !errors.Is(err, errRenewed) {
-				break
-			}
-		}
-		failed = append(failed, err)
+		failed = append(failed, againstOthers(func() error { return s.renewIfLeaked(ctx, l.ID) }))
 	}
 	return errors.Join(failed...)
+}
+
+// againstOthers repeats what other devices may be about to do as well.
+func againstOthers(renew func() error) (err error) {
+	for range maxRenewals {
+		if err = renew(); !errors.Is(err, errRenewed) {
+			return err
+		}
+	}
+	return err
 }
 
 func (s *Store) renewIfLeaked(ctx context.Context, id string) error {
@@ -75,6 +79,10 @@ func (s *Store) renewInUse(ctx context.Context, p *depot) error {
 
 // renewUnused replaces the login at a store that does not have the state.
 func (s *Store) renewUnused(ctx context.Context, p *depot) error {
+	return againstOthers(func() error { return s.tryRenewUnused(ctx, p) })
+}
+
+func (s *Store) tryRenewUnused(ctx context.Context, p *depot) error {
 	l, due, err := s.named(ctx, p)
 	if err != nil {
 		return err

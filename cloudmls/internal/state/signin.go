@@ -250,7 +250,7 @@ func (s *Store) enrol(ctx context.Context, password *keys.Wrapper) error {
 		if slot, err = t.addDevice(); err != nil {
 			return err
 		}
-		t.changeRing().setRecipient(password.Recipient())
+		t.changeRing().signedInWith(password.Recipient())
 		return t.wrapRoot()
 	})
 	if err != nil {
@@ -264,12 +264,21 @@ func (s *Store) enrol(ctx context.Context, password *keys.Wrapper) error {
 }
 
 // wrapFor makes a password that has signed in open ROOT at the store too, where a
-// recovery was cut off before it did.
+// recovery was cut off before it did. Directions of before it do not tell.
 func (s *Store) wrapFor(ctx context.Context, password *keys.Wrapper) error {
-	if s.directions().Root == nil {
-		return nil
+	if s.now.Load().ring.opensWith(password.Recipient()) {
+		return s.forgetRoot(ctx)
 	}
-	err := s.Update(ctx, func(t *Tx) error {
+	_, d, err := s.fetchDirections(ctx)
+	switch {
+	case errors.Is(err, errNotMovable), problemCode(err) == keyapi.CodeNoRoute:
+		return nil
+	case err != nil:
+		return err
+	case !slices.ContainsFunc(d.For, func(r keys.Recipient) bool { return sameRecipient(r, password.Recipient()) }):
+		return nil // whatever the key server let in, no device of the user has set this password
+	}
+	err = s.Update(ctx, func(t *Tx) error {
 		t.changeRing().setRecipient(password.Recipient())
 		return t.wrapRoot()
 	})
@@ -351,6 +360,27 @@ func (t *Tx) wrapRoot() error {
 func (r *keyring) setRecipient(n keys.Recipient) {
 	r.Recipients = slices.DeleteFunc(r.Recipients, func(o keys.Recipient) bool { return o.Kind == n.Kind && o.ID == n.ID })
 	r.Recipients = append(r.Recipients, n)
+}
+
+// signedInWith takes out the password that another one has replaced. One that came
+// later is about to replace this one, or would have: it stays.
+func (r *keyring) signedInWith(n keys.Recipient) {
+	i := slices.IndexFunc(r.Recipients, func(o keys.Recipient) bool { return sameRecipient(o, n) })
+	if i < 0 {
+		r.setRecipient(n)
+		return
+	}
+	later := slices.Clone(r.Recipients[i:])
+	r.Recipients = slices.DeleteFunc(r.Recipients[:i], func(o keys.Recipient) bool { return o.Kind == n.Kind && o.ID == n.ID })
+	r.Recipients = append(r.Recipients, later...)
+}
+
+func (r *keyring) opensWith(n keys.Recipient) bool {
+	return slices.ContainsFunc(r.Recipients, func(o keys.Recipient) bool { return sameRecipient(o, n) })
+}
+
+func sameRecipient(a, b keys.Recipient) bool {
+	return a.Kind == b.Kind && a.ID == b.ID && hmac.Equal(a.Authenticator, b.Authenticator)
 }
 
 // addRecipient leaves those of its kind and id as they are.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
@@ -50,12 +51,25 @@ func (s *Store) EndSession(ctx context.Context) error {
 	return err
 }
 
-// logoutAtStore ends the session at a store of the user's own, if there is one.
+// logoutAtStore ends the sessions at stores of the user's own. One that never answered
+// has none.
 func (s *Store) logoutAtStore(ctx context.Context) error {
-	p := s.depot.Load()
-	if p.home() {
-		return nil
+	s.depotsMu.Lock()
+	all := slices.Collect(maps.Values(s.depots))
+	s.depotsMu.Unlock()
+	var failed []error
+	for _, p := range all {
+		if p.home() {
+			continue
+		}
+		if err := s.logoutAt(ctx, p); err != nil {
+			failed = append(failed, fmt.Errorf("end session at the store: %w", err))
+		}
 	}
+	return errors.Join(failed...)
+}
+
+func (s *Store) logoutAt(ctx context.Context, p *depot) error {
 	if err := p.turn.acquire(ctx); err != nil {
 		return err
 	}
@@ -64,11 +78,17 @@ func (s *Store) logoutAtStore(ctx context.Context) error {
 		return nil
 	}
 	err := p.server.Logout(ctx, p.access)
-	p.access, p.refresh = "", nil
-	if err != nil && problemCode(err) != keyapi.CodeUnauthorized {
-		return fmt.Errorf("end session at the store: %w", err)
+	if problemCode(err) == keyapi.CodeUnauthorized { // the token is old; the session may live
+		got, e := s.requestRefresh(ctx, p.server, p.origin, p.refresh)
+		if err = e; err == nil {
+			err = p.server.Logout(ctx, got.AccessToken)
+		}
 	}
-	return nil
+	p.access, p.refresh = "", nil
+	if problemCode(err) == keyapi.CodeUnauthorized {
+		return nil
+	}
+	return err
 }
 
 // leave takes the device out of profile and keyring. Its slot stays used.

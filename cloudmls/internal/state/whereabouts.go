@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/envelope"
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
@@ -127,7 +126,7 @@ func (s *Store) findDepot(ctx context.Context, w *keys.Wrapper, known bool) erro
 		// A secret was replaced, and the device that did it came no further. Others
 		// seal them anew; what the head says is verified as ever. A home store
 		// that shows octets of its own here could as well show none.
-		s.cfg.Logger.WarnContext(ctx, "directions to the state do not open with this secret yet and are passed over", slog.Any("err", err))
+		s.warn(ctx, "directions to the state do not open with this secret yet and are passed over", err)
 		return nil
 	case err != nil:
 		return err
@@ -198,7 +197,7 @@ func (s *Store) elsewhere(ctx context.Context, silent *depot) bool {
 		return false
 	}
 	if err := s.switchTo(ctx, d, d.At); err != nil {
-		s.cfg.Logger.WarnContext(ctx, "the store that had the state does not answer, nor does the one that has it now", "err", err)
+		s.warn(ctx, "the store that had the state does not answer, nor does the one that has it now", err)
 		return false
 	}
 	return true
