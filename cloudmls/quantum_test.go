@@ -24,7 +24,7 @@ func (d *device) suiteIn(id ConversationID) mls.CipherSuite {
 func (w *world) classicUser(name string) *device {
 	w.t.Helper()
 	w.wire.set(nil, func(e *exchange) {
-		if e.is("GET", "/v1/keypackages/email/"+account(name).ID) && e.status == 200 {
+		if pool := "/v1/keypackages/email/" + account(name).ID; e.status == 200 && (e.is("GET", pool) || e.is("POST", pool)) {
 			n := decodeJSON[keyapi.KeyPackageCount](w.t, e.answered)
 			n.Suites = slices.DeleteFunc(n.Suites, func(s keyapi.SuiteCount) bool { return s.Suite != uint16(suite) })
 			e.answered = encodeJSON(w.t, n)
