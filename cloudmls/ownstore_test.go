@@ -366,7 +366,14 @@ func TestDevicesOnlineDuringAMove(t *testing.T) {
 	}
 	for _, to := range []StoreTarget{{Origin: storeA, Username: "a"}, {Origin: storeB, Username: "b"}, {}} {
 		alice.moves(to)
-		time.Sleep(50 * time.Millisecond) // the others go on for a while
+		count := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(all)
+		}
+		for n, tries := count(), 0; count() < n+4 && tries < 3000 && !t.Failed(); tries++ {
+			time.Sleep(10 * time.Millisecond) // the others go on for a while
+		}
 	}
 	close(stop)
 	busy.Wait()

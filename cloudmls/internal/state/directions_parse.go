@@ -63,7 +63,7 @@ func (d *directions) check(counter uint64) error {
 		d.Moving != "" && (!known[d.Moving] || d.Moving == d.At || d.Move == 0 || d.Move > d.Counter),
 		d.Moving == "" && (d.Move != 0 || d.Copied),
 		d.Root != nil && len(d.Root) != keys.RootSize,
-		len(d.For) > 2:
+		len(d.For) > 2, len(d.For) > 0 && d.Root == nil:
 		return errDirections
 	}
 	return nil

@@ -3,6 +3,8 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"math"
+	"strings"
 	"testing"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
@@ -95,17 +97,64 @@ func TestDirectionsOpenForTheirRecipients(t *testing.T) {
 func TestDirectionsNameOnlyWhatTheyHave(t *testing.T) {
 	t.Parallel()
 	for name, plain := range map[string]string{
-		"no JSON":         `{`,
-		"another version": `{"version":2,"at":"home","counter":1}`,
-		"counter":         `{"version":1,"at":"home","counter":2}`,
-		"nowhere":         `{"version":1,"at":"x","counter":1}`,
-		"to nowhere":      `{"version":1,"at":"home","moving":"x","counter":1}`,
-		"no secret":       `{"version":1,"at":"x","stores":[{"id":"x","origin":"https://x","username":"a","user_id":"AAAAAAAAAAAAAAAAAAAAAA=="}],"counter":1}`,
-		"short root":      `{"version":1,"at":"home","root":"AAAA","counter":1}`,
+		"no JSON":                        `{`,
+		"another version":                `{"version":2,"at":"home","counter":1}`,
+		"counter":                        `{"version":1,"at":"home","counter":2}`,
+		"nowhere":                        `{"version":1,"at":"x","counter":1}`,
+		"to nowhere":                     `{"version":1,"at":"home","moving":"x","counter":1}`,
+		"no secret":                      `{"version":1,"at":"x","stores":[{"id":"x","origin":"https://x","username":"a","user_id":"AAAAAAAAAAAAAAAAAAAAAA=="}],"counter":1}`,
+		"short root":                     `{"version":1,"at":"home","root":"AAAA","counter":1}`,
+		"a recipient without a recovery": `{"version":1,"at":"home","for":[{"kind":1}],"counter":1}`,
+		"moving nowhere by a number":     `{"version":1,"at":"home","move":1,"counter":1}`,
+		"copied to nowhere":              `{"version":1,"at":"home","copied":true,"counter":1}`,
+		"moving to where it is":          `{"version":1,"at":"home","moving":"home","move":1,"counter":1}`,
+		"ending of nothing":              `{"version":1,"at":"home","endings":[{"move":1,"from":"home","to":"x"}],"counter":1}`,
 	} {
 		if d, err := parseDirections([]byte(plain), 1); err == nil {
 			t.Errorf("%s: %+v", name, d)
 		}
+	}
+	// Finding by finding what a device that was dropped could have written.
+	good := func() *directions {
+		return &directions{Version: directionsVersion, At: "x", Moving: atHome, Move: 3, Counter: 3, Stores: []storeLogin{ownStore("x", "https://x.test"), ownStore("y", "https://y.test")}}
+	}
+	if err := good().check(3); err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("a", 2000)
+	for name, spoil := range map[string]func(d *directions){
+		"no origin":             func(d *directions) { d.Stores[0].Origin = "" },
+		"origin of a file":      func(d *directions) { d.Stores[0].Origin = "file:///etc" },
+		"origin with a user":    func(d *directions) { d.Stores[0].Origin = "https://me@x.test" },
+		"origin with a query":   func(d *directions) { d.Stores[0].Origin = "https://x.test?q" },
+		"long origin":           func(d *directions) { d.Stores[0].Origin = "https://x.test/" + long },
+		"no name":               func(d *directions) { d.Stores[0].Username = "" },
+		"long name":             func(d *directions) { d.Stores[0].Username = long },
+		"long invitation":       func(d *directions) { d.Stores[0].Invitation = long },
+		"long id":               func(d *directions) { d.Stores[1].ID = long },
+		"short former secret":   func(d *directions) { d.Stores[0].Former = make([]byte, secretSize-1) },
+		"known to too many":     func(d *directions) { d.Stores[0].Known = make([]string, maxKnown+1) },
+		"known to a long one":   func(d *directions) { d.Stores[0].Known = []string{long} },
+		"the same id twice":     func(d *directions) { d.Stores[1].ID = "x" },
+		"the same user twice":   func(d *directions) { d.Stores[1].Origin = "https://x.test" },
+		"an own store as home":  func(d *directions) { d.Stores[1].ID = atHome },
+		"too many stores":       func(d *directions) { d.Stores = make([]storeLogin, maxStores+1) },
+		"too many endings":      func(d *directions) { d.Endings = make([]ending, maxEndings+1) },
+		"a move of the future":  func(d *directions) { d.Move = 4 },
+		"an ending to come":     func(d *directions) { d.Endings = []ending{{Move: 4, From: "x", To: "y"}} },
+		"an ending of number 0": func(d *directions) { d.Endings = []ending{{From: "x", To: "y"}} },
+		"an ending of no way":   func(d *directions) { d.Endings = []ending{{Move: 1, From: "x", To: "x"}} },
+	} {
+		d := good()
+		spoil(d)
+		if d.check(3) == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	last := good()
+	last.Counter = math.MaxInt64
+	if last.check(math.MaxInt64) == nil {
+		t.Error("a counter after which none comes")
 	}
 	d := noDirections(1)
 	for i := range 3 * maxStores {
@@ -128,6 +177,28 @@ func TestDirectionsNameOnlyWhatTheyHave(t *testing.T) {
 		if id, ok := d.wentTo(move); id != want || ok != (want != "") {
 			t.Errorf("move %d led to %q", move, id)
 		}
+	}
+}
+
+// A store that is known by an id is at one origin for good.
+func TestDirectionsLeadAnIDNowhereElse(t *testing.T) {
+	t.Parallel()
+	s := &Store{depots: map[string]*depot{}}
+	d := noDirections(1)
+	d.add(ownStore("x", "https://x.test"))
+	p, err := s.depotOf(d, "x")
+	if err != nil || p.origin != "https://x.test" {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if again, err := s.depotOf(d, "x"); err != nil || again != p {
+		t.Errorf("the same: %v", err)
+	}
+	d.Stores[0].Origin = "https://thief.test"
+	if _, err := s.depotOf(d, "x"); err == nil {
+		t.Error("the sessions of one store are shown to another")
+	}
+	if _, err := s.depotOf(d, "y"); err == nil {
+		t.Error("a store that is not named")
 	}
 }
 

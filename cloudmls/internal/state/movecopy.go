@@ -54,7 +54,7 @@ func (s *Store) copyOver(ctx context.Context, d *directions, from, to *depot, pr
 	return nil
 }
 
-// errLeaked makes a move take another turn: the login at the new store is replaced first.
+// errLeaked makes a move take another turn: the login at the new store is another one by then.
 var errLeaked = &keyapi.Problem{Code: keyapi.CodeConflict, Detail: "a device that was removed knows the login at the new store"}
 
 // noteCopied notes that the new store has everything, if the move was not given up.

@@ -224,7 +224,7 @@ func (s *Store) nextStep(ctx context.Context, d *directions, from *depot, progre
 		return errStray
 	}
 	if err := s.readyTarget(ctx, d, to); err != nil {
-		return err
+		return unlessConflict(err)
 	}
 	progress(MoveProgress{Stage: MoveReady})
 	if err := s.awaitedBy(ctx, d, to, at); err != nil {

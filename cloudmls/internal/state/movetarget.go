@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -40,7 +41,7 @@ func (s *Store) nameTarget(ctx context.Context, to StoreTarget) (id string, err 
 		switch {
 		case id == d.At:
 			return &TargetError{"it has the state already"}
-		case d.Moving != "" && d.Moving != id:
+		case d.Moving != "" && d.Moving != id, len(d.Endings) >= maxEndings:
 			return ErrMoveBusy
 		}
 		l, known := d.login(id)
@@ -119,8 +120,8 @@ func (s *Store) readyTarget(ctx context.Context, d *directions, to *depot) error
 			return s.renewUnused(ctx, to)
 		}
 		return nil
-	case s.leaked(l):
-		return &TargetError{"a device that was removed knows the login that was meant for it; begin anew"}
+	case s.leaked(l): // who knows it may have registered with it
+		return s.meantAnew(ctx, l)
 	}
 	err := s.registerAt(ctx, to, l)
 	switch problemCode(err) {
@@ -143,6 +144,27 @@ func (s *Store) readyTarget(ctx context.Context, d *directions, to *depot) error
 		n.Registered, n.Invitation = true, ""
 		return nil
 	}, nil)
+}
+
+// meantAnew makes another login for a store at which nobody is known to be
+// registered, in place of one that somebody else knows.
+func (s *Store) meantAnew(ctx context.Context, l *storeLogin) error {
+	fresh, err := newStoreLogin(StoreTarget{Origin: l.Origin, Username: l.Username})
+	if err != nil {
+		return err
+	}
+	err = s.changeDirections(ctx, func(d *directions) error {
+		n, ok := d.login(l.ID)
+		if !ok || n.Registered || !bytes.Equal(n.Secret, l.Secret) {
+			return errNoChange
+		}
+		n.UserID, n.Secret, n.Former, n.Known = fresh.UserID, fresh.Secret, nil, nil
+		return nil
+	}, nil)
+	if err != nil {
+		return err
+	}
+	return errLeaked
 }
 
 // awaitedBy makes the new store take in what is at the old one, before the old one
