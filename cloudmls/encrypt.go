@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -158,9 +160,13 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 	if err != nil {
 		return nil, err
 	}
+	former, err := c.showsFormer(ctx, self, conv)
+	if err != nil {
+		return nil, err
+	}
 	old := c.leafAge(self, conv) >= updateAfter
 	many := b != nil && (b.Next == b.End || !c.isFresh(self, b)) && b.End+blockSize > updateAfterMessages
-	renew := old || many || conv.Renew || c.isBehind(self, conv)
+	renew := old || many || former || conv.Renew || c.isBehind(self, conv)
 	wishes := len(conv.Wishes) > 0 && !c.restsFrom(self, conv.ID)
 	if !renew && !wishes {
 		return conv, nil
@@ -192,6 +198,21 @@ func (c *Client) updateIfDue(ctx context.Context, self Account, conv *conversati
 		return c.sendable(ctx, self, conv.ID)
 	}
 	return next, nil
+}
+
+// showsFormer tells whether the own leaf shows an identity key that was replaced, by a
+// rotation that was cut off before its Commit in this group: in an epoch that another
+// member opens since, readers would be warned of it.
+func (c *Client) showsFormer(ctx context.Context, self Account, conv *conversationRecord) (bool, error) {
+	m, ok := rosterFind(conv.Members, self)
+	if !ok {
+		return false, nil
+	}
+	id, err := c.knownIdentity(ctx, self)
+	if err != nil || id == nil {
+		return false, err
+	}
+	return slices.ContainsFunc(id.Former, func(f formerKey) bool { return bytes.Equal(f.Key, m.IdentityKey) }), nil
 }
 
 // seal uses up one generation and makes the ciphertext with it.

@@ -127,3 +127,31 @@ func TestFormerKeysEndWhenTheClockIsRight(t *testing.T) {
 		t.Errorf("a key that was replaced an hour before counts until %v", got[0])
 	}
 }
+
+// TestLeafOfAFormerKeyIsRenewedBeforeSending: a rotation that was cut off before its
+// Commit in a group does not have readers warned of what is sent there later, in an
+// epoch that somebody else has opened since.
+func TestLeafOfAFormerKeyIsRenewedBeforeSending(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := newID(t)
+	bob.ensureGroup(id, alice)
+	alice.cleanSync()
+	if err := alice.rotateIdentity(t.Context(), alice.self, 1); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.advance(day)
+	bob.renewKeys(id)
+	before := bob.state(id).Epoch
+	sealed := alice.encrypt(id, "with the key of today")
+	alice.reads(sealed, "with the key of today", alice)
+	bob.reads(sealed, "with the key of today", alice)
+	if after := bob.state(id).Epoch; after != before+1 {
+		t.Errorf("epoch %d, then %d; want one Commit", before, after)
+	}
+	bob.reads(alice.encrypt(id, "and another one"), "and another one", alice)
+	if after := bob.state(id).Epoch; after != before+1 {
+		t.Errorf("epoch %d after another message", after)
+	}
+}

@@ -234,6 +234,16 @@ func TestRegressions(t *testing.T) {
 			{Op: "dialog", D: 2, C: 1, N: 2},
 			{Op: "group", U: 1, D: 1, C: 2, N: 10},
 		}},
+		// MODEL_SEED=1042981. Sent, by a device whose rotation was cut off, with a leaf of
+		// the key before, in an epoch that somebody else had opened a day later.
+		"sent with a leaf of the key before": {Users: 2, Devices: 1, Steps: []step{
+			{Op: "group", U: 1, V: []int{0}},
+			{Op: "rotate", D: 2, C: 1, N: 13, Crash: "update-noted", Passes: 1},
+			{Op: "read", D: 2, N: 13},
+			{Op: "time", C: 3, N: 11},
+			{Op: "rotate", U: 1, N: 6},
+			{Op: "send", D: 1, C: 2, N: 1},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
