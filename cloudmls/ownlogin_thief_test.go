@@ -90,7 +90,7 @@ func (s *scene) begins(p spot) {
 	case p.stage == MoveNamed:
 		s.dies(s.laptop, p.to.Origin, "/v1/") // its first request to the new store that changes something
 		if p.to.Origin == "" {
-			s.dies(s.laptop, "", "/v1/store") // home is told of the name before
+			s.diesAfter(s.laptop, "", "/v1/store/directions", "") // home is told of the name by that
 		}
 		if err := s.laptop.MoveStore(s.t.Context(), p.to, nil); err == nil {
 			s.t.Fatal("it moved")
