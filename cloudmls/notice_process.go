@@ -47,6 +47,8 @@ func (c *Client) processProposal(v *view, conv *conversationRecord, d *keyapi.De
 	switch {
 	case !ok || !framed || content != mls.ContentProposal || m.WireFormat() != mls.WirePrivateMessage:
 		return refuse(ProblemGarbage, errors.New("not a proposal in a PrivateMessage"))
+	case conv.held([]byte(group), uint64(epoch)):
+		return nil // the group was replaced before this came; whoever is in the new one was added anew
 	case string(group) != string(conv.Group):
 		return refuse(ProblemUnknownGroup, errors.New("proposal for another group than the one that serves the conversation"))
 	case uint64(epoch) < conv.Epoch:

@@ -97,3 +97,34 @@ func TestReplacedWhileASiblingSyncs(t *testing.T) {
 		}
 	}
 }
+
+// TestReplacedWhileSomebodyLeaves: a proposal for the group that was replaced, which
+// comes after that, is no problem; one for a group that never served is.
+func TestReplacedWhileSomebodyLeaves(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := alice.ensureGroup(newID(t), bob).ID
+	bob.cleanSync()
+	asked := false
+	w.wire.set(func(e *exchange) bool {
+		if !asked && e.is("POST", "/v1/tx") {
+			asked = true
+			w.wire.set(nil, nil)
+			if err := alice.Leave(t.Context(), alice.self, id); err != nil {
+				t.Errorf("leave: %v", err)
+			}
+		}
+		return false
+	}, nil)
+	if _, err := bob.Replace(t.Context(), bob.self, id); err != nil {
+		t.Fatal(err)
+	}
+	if !asked {
+		t.Fatal("there was no time at which to leave")
+	}
+	bob.cleanSync()
+	if s, err := bob.Status(t.Context(), bob.self); err != nil || len(s.Problems) != 0 {
+		t.Errorf("noted: %+v, %v", s.Problems, err)
+	}
+}

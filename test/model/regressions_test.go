@@ -244,6 +244,13 @@ func TestRegressions(t *testing.T) {
 			{Op: "rotate", U: 1, N: 6},
 			{Op: "send", D: 1, C: 2, N: 1},
 		}},
+		// MODEL_SEED=1048342. Asked to leave a group while another member replaced it, who
+		// called that a proposal for an unknown group.
+		"left while it is replaced": {Users: 2, Devices: 1, Steps: []step{
+			{Op: "group", V: []int{1}},
+			{Op: "read", U: 1, D: 1, C: 3, N: 4},
+			{Op: "replace", U: 1, N: 3, Faults: []fault{{meanwhile, 2}}, Meanwhile: &step{Op: "leave", V: []int{1}, N: 15}},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
