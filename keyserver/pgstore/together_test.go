@@ -21,9 +21,9 @@ func together(t *testing.T, c *crowd, transactions ...func()) {
 	idle := func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.running == 0
+		return c.running == 0 && c.hurried == nil
 	}
-	for !idle() { // whoever was answered last is about to leave
+	for !idle() { // whoever was answered last is about to leave; a timer that runs would let somebody begin
 		time.Sleep(time.Millisecond)
 	}
 	c.mu.Lock()
