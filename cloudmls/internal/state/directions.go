@@ -160,13 +160,22 @@ func (d *directions) needs(id string) bool {
 	return id == d.At || id == d.Moving || slices.ContainsFunc(d.Endings, func(e ending) bool { return e.From == id || e.To == id })
 }
 
-// over notes a move that has ended.
+// over notes a move that has ended. There is room: none is named where there is not.
 func (d *directions) over(e ending) {
 	d.Moving, d.Move, d.Copied = "", 0, false
 	d.Endings = append(d.Endings, e)
-	if n := len(d.Endings) - maxEndings; n > 0 {
-		d.Endings = slices.Delete(d.Endings, 0, n)
+}
+
+// arrived notes that the move of this number was seen through. false: the directions
+// do not name it.
+func (d *directions) arrived(move uint64, to string) bool {
+	if d.Moving != to || d.Move != move {
+		return false
 	}
+	e := ending{Move: move, From: d.At, To: to, Went: true}
+	d.At = to
+	d.over(e)
+	return true
 }
 
 // sealedTo notes whom directions are sealed to.

@@ -47,7 +47,7 @@ func (s *Store) renewIfLeaked(ctx context.Context, id string) error {
 	case s.depot.Load() == p:
 		return s.renewInUse(ctx, p)
 	}
-	err = s.renewUnused(ctx, p)
+	err = s.tryRenewUnused(ctx, p) // the caller repeats it
 	if !l.Registered && errors.Is(err, ErrStoreLogin) {
 		return s.forgetLogin(ctx, l) // no device came as far as that store
 	}

@@ -16,12 +16,9 @@ func (s *Store) finishMove(ctx context.Context, d *directions, to *depot, progre
 	}
 	move := d.Move
 	err := s.changeDirections(ctx, func(d *directions) error {
-		if d.Moving != to.id || d.Move != move {
+		if !d.arrived(move, to.id) {
 			return errNoChange
 		}
-		e := ending{Move: move, From: d.At, To: to.id, Went: true}
-		d.At = to.id
-		d.over(e)
 		return nil
 	}, nil)
 	if err != nil {

@@ -263,12 +263,9 @@ func (s *Store) withoutOld(ctx context.Context, d *directions, old *depot, faile
 	cur := s.depot.Load()
 	s.depot.Store(p) // read there whom directions are sealed to; it takes no write before they name it
 	err = s.changeDirections(ctx, func(d *directions) error {
-		if d.Moving != to || d.Move != move || d.At != old.id || !d.Copied {
+		if d.At != old.id || !d.Copied || !d.arrived(move, to) {
 			return errNoChange
 		}
-		e := ending{Move: move, From: d.At, To: to, Went: true}
-		d.At = to
-		d.over(e)
 		return nil
 	}, nil)
 	if err != nil || s.directions().At != to {
