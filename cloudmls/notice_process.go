@@ -22,6 +22,9 @@ func (c *Client) processNotice(v *view, d *keyapi.Delivery, result *SyncResult) 
 	if err != nil {
 		return err
 	}
+	if conv != nil && conv.Removed != 0 && bytes.Equal(conv.Group, d.Group) && d.Epoch <= conv.Epoch {
+		return nil // a Commit that removed this account was faster
+	}
 	if conv == nil || conv.Removed != 0 {
 		return refuse(ProblemUnknownGroup, errors.New("notice for a conversation that this account is not in"))
 	}

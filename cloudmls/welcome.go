@@ -11,13 +11,6 @@ import (
 	"github.com/cloudmls/gateway/mls"
 )
 
-const (
-	maxHeld      = 16      // Welcomes kept for AcceptIdentity
-	maxHeldOfOne = 4       // of them, for the identity of one account
-	maxHeldSize  = 1 << 20 // octets of one, and of those for one account
-	maxHeldTotal = 4 << 20 // octets of all: they lie in the inbox record, which must never outgrow the state
-)
-
 // processWelcome joins a group, if the Welcome counts: see judge.
 func (c *Client) processWelcome(v *view, d *keyapi.Delivery, result *SyncResult) error {
 	m, err := mls.ParseMessage(d.Message)
@@ -119,16 +112,22 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, signer mls.Mem
 	if err != nil {
 		return nil, err
 	}
-	var changed *IdentityChangedError
-	if err := contacts.checkFollowing(withoutSelf(v.self, list)); errors.As(err, &changed) && b.kind == KindDialog {
-		return nil, &refusal{kind: ProblemIdentityChanged, err: err, hold: changed}
-	}
+	now := c.now().UnixMilli()
+	epoch := uint64(g.Epoch())
 	conv, err := v.conversation(b.conversation)
 	if err != nil {
 		return nil, err
 	}
-	now := c.now().UnixMilli()
-	epoch := uint64(g.Epoch())
+	if conv.usurps(b.kind) {
+		if err := v.evict(conv, b.kind, now); err != nil {
+			return nil, err
+		}
+	}
+	if b.kind == KindDialog {
+		if err := v.mayShow(conv, contacts, withoutSelf(v.self, list)); err != nil {
+			return nil, err
+		}
+	}
 	if conv == nil {
 		return &conversationRecord{
 			Version: recordVersion, ID: b.conversation, Kind: b.kind, JoinEpoch: epoch, Since: now,
@@ -137,11 +136,6 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, signer mls.Mem
 	by, err := roster([]mls.Member{signer})
 	if err != nil {
 		return nil, refuse(ProblemForbidden, err)
-	}
-	if conv.usurps(b.kind) {
-		if err := v.evict(conv, b.kind, now); err != nil {
-			return nil, err
-		}
 	}
 	if err := mayReplace(conv, b.kind, g, list, by, contacts); err != nil {
 		return nil, refuse(ProblemForbidden, err)
@@ -167,6 +161,32 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, signer mls.Mem
 	}
 	conv.Replaced = replaced
 	return conv, nil
+}
+
+// mayShow holds the identity keys in a dialog's new group against the pinned ones.
+//
+// One that its owner has replaced passes: the group may be older than the rotation,
+// which is heard of by other ways, and nobody else would ever bring what is written
+// in it. Whoever stole that key could have made it, too, so that until the owner's
+// leaf is renewed nothing is encrypted in it, what is read has a warning, and it
+// does not take the place of a group that shows the present key, nor of one that the
+// owner was asked to let this account into again.
+func (v *view) mayShow(conv *conversationRecord, contacts *contactsRecord, others []memberEntry) error {
+	err := contacts.checkFollowing(others)
+	var changed *IdentityChangedError
+	switch {
+	case !errors.As(err, &changed):
+		return err
+	case !changed.Retired:
+		return &refusal{kind: ProblemIdentityChanged, err: err, hold: changed}
+	}
+	if conv == nil || conv.Removed != 0 { // see evict
+		return nil
+	}
+	if conv.Broken == "" && contacts.checkRoster(withoutSelf(v.self, conv.Members)) != nil {
+		return nil // nothing can be written where it is either
+	}
+	return refuse(ProblemIdentityChanged, err) // and not held: there is nothing to accept
 }
 
 // changedHistory says, for people, that a dialog's next group keeps history for
@@ -288,111 +308,4 @@ func strangers(before, list []memberEntry, contacts *contactsRecord) bool {
 
 func withoutSelf(self Account, list []memberEntry) []memberEntry {
 	return slices.DeleteFunc(slices.Clone(list), func(m memberEntry) bool { return m.account() == self })
-}
-
-// hold keeps a Welcome until AcceptIdentity. The oldest make room, and are returned
-// as Problems: those for the same account where it has its share, else those for the
-// account that has the most. So whoever shows one new key after another under a name
-// pushes out what waits under that name, and nothing that waits under others.
-func (r *inboxRecord) hold(d *keyapi.Delivery, changed Account) []Problem {
-	dropped := func(seq uint64, id []byte, sender Account) Problem {
-		p := Problem{Seq: seq, Sender: sender, Kind: ProblemForbidden, Err: errNoHold}
-		copy(p.Conversation[:], id)
-		return p
-	}
-	if len(d.Message) > maxHeldSize {
-		return []Problem{dropped(d.Seq, d.Conversation, d.Sender)}
-	}
-	var problems []Problem
-	drop := func(a Account) {
-		i := slices.IndexFunc(r.Held, func(h heldDelivery) bool { return h.Changed == a })
-		h := r.Held[i]
-		problems = append(problems, dropped(h.Seq, h.Conversation, h.Sender))
-		r.Held = slices.Delete(r.Held, i, i+1)
-	}
-	for n, size := r.heldFor(changed); n >= maxHeldOfOne || n > 0 && size+len(d.Message) > maxHeldSize; n, size = r.heldFor(changed) {
-		drop(changed)
-	}
-	for len(r.Held) >= maxHeld || len(r.Held) > 0 && r.heldSize()+len(d.Message) > maxHeldTotal {
-		drop(r.mostHeld())
-	}
-	r.Held = append(r.Held, heldDelivery{
-		Seq: d.Seq, Conversation: d.Conversation, Kind: d.Kind, Group: d.Group, Epoch: d.Epoch,
-		Sender: d.Sender, Message: d.Message, Changed: changed,
-	})
-	return problems
-}
-
-// heldFor gives how many Welcomes are held for an account's identity, and how many
-// octets they have.
-func (r *inboxRecord) heldFor(a Account) (n, size int) {
-	for i := range r.Held {
-		if h := &r.Held[i]; h.Changed == a {
-			n, size = n+1, size+len(h.Message)
-		}
-	}
-	return n, size
-}
-
-// mostHeld gives the account that most octets are held for, each Welcome counted as
-// at least its part of the room that there is; of several the one with the oldest.
-// Something is held.
-func (r *inboxRecord) mostHeld() Account {
-	weight := map[Account]int{}
-	for i := range r.Held {
-		weight[r.Held[i].Changed] += max(len(r.Held[i].Message), maxHeldTotal/maxHeld)
-	}
-	most := r.Held[0].Changed
-	for i := range r.Held {
-		if a := r.Held[i].Changed; weight[a] > weight[most] {
-			most = a
-		}
-	}
-	return most
-}
-
-var errNoHold = errors.New("no room to hold the Welcome until the identity is accepted")
-
-func (r *inboxRecord) heldSize() (n int) {
-	for i := range r.Held {
-		n += len(r.Held[i].Message)
-	}
-	return n
-}
-
-// releaseHeld processes the Welcomes that waited for an account's identity. It
-// is part of AcceptIdentity's transaction.
-func (c *Client) releaseHeld(v *view, a Account) error {
-	inbox, err := v.inbox()
-	if err != nil {
-		return err
-	}
-	kept := make([]heldDelivery, 0, len(inbox.Held))
-	for _, h := range inbox.Held {
-		if h.Changed != a {
-			kept = append(kept, h)
-			continue
-		}
-		d := &keyapi.Delivery{
-			Seq: h.Seq, Type: keyapi.DeliveryWelcome, Conversation: h.Conversation, Kind: h.Kind,
-			Group: h.Group, Epoch: h.Epoch, Sender: h.Sender, Message: h.Message,
-		}
-		child := v.nested()
-		err := c.processWelcome(child, d, &SyncResult{})
-		if err == nil {
-			err = child.checkSizes()
-		}
-		var r *refusal
-		switch {
-		case err == nil:
-			v.merge(child)
-		case errors.As(err, &r) && r.hold != nil:
-			kept = append(kept, h) // for another key than the accepted one
-		case errors.As(err, &r): // it became void meanwhile
-		default:
-			return err
-		}
-	}
-	inbox.Held = kept
-	return v.put(inboxKey(v.self), inbox)
 }

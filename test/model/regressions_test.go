@@ -251,6 +251,32 @@ func TestRegressions(t *testing.T) {
 			{Op: "read", U: 1, D: 1, C: 3, N: 4},
 			{Op: "replace", U: 1, N: 3, Faults: []fault{{meanwhile, 2}}, Meanwhile: &step{Op: "leave", V: []int{1}, N: 15}},
 		}},
+		// MODEL_SEED=1076107. Somebody began a dialog and replaced the identity key; who
+		// heard of the key before the Welcome came never entered.
+		"a dialog older than the rotation": {Users: 2, Devices: 1, Steps: []step{
+			{Op: "group", D: 3, V: []int{1}, N: 13},
+			{Op: "read", U: 1, D: 3, C: 1, N: 6, Crash: "update-noted"},
+			{Op: "send", D: 3, C: 3, N: 2},
+			{Op: "dialog", D: 1, C: 3, N: 9},
+			{Op: "rotate", C: 1, N: 13},
+			{Op: "read", U: 1, D: 3, C: 1, N: 1},
+		}},
+		// MODEL_SEED=1088927. Who had just been removed called another member's wish to
+		// leave, which came after the Commit, a message for an unknown group.
+		"leaves while others are removed": {Users: 3, Devices: 3, Steps: []step{
+			{Op: "group", D: 1, V: []int{0, 2}},
+			{Op: "group", U: 2, D: 1, C: 3, V: []int{1}, N: 14},
+			{Op: "group", D: 2, N: 3},
+			{Op: "leave", D: 3, N: 5, Faults: []fault{{meanwhileAfter, 6}}, Meanwhile: &step{Op: "remove", U: 2, D: 3, C: 3, V: []int{1, 0, 2}, N: 6}},
+		}},
+		// MODEL_SEED=1089129. The model did not wait for a member who leaves a wish for a
+		// minute to another one, who had refused to enter the group.
+		"a wish left to who is not there": {Users: 5, Devices: 1, Steps: []step{
+			{Op: "group", U: 3, D: 1, V: []int{4, 2, 1}},
+			{Op: "update", U: 1, D: 2, C: 3, V: []int{0}, N: 15},
+			{Op: "group", D: 1, C: 3, V: []int{3}, N: 13},
+			{Op: "leave", D: 2, C: 1, N: 11},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

@@ -37,8 +37,13 @@ func (w *world) settle() {
 	if w.broken != nil {
 		return
 	}
+	shut := false
 	for _, u := range w.users {
-		w.shutOut(u)
+		shut = w.shutOut(u) || shut
+	}
+	if shut { // what members wish is left to them for a while, who will never do it
+		w.now = w.now.Add(time.Hour)
+		w.syncAll()
 	}
 	views := w.views()
 	w.agree(views)
