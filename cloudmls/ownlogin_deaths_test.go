@@ -1,66 +1,46 @@
 package cloudmls
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
+	"time"
 )
 
 // TestThreat13_DroppingDies: the device that drops the stolen one dies at any request,
-// while another one writes directions just before, sealed to whom it knows of. Once
+// or another one writes directions just before it, sealed to whom it knows of. Once
 // the others have looked after the state, and dropped the device where it was not
-// dropped, the burglar is out everywhere, and nobody else.
+// dropped, the burglar is out everywhere, and nobody else. Of a rotation, and while
+// the state moves, a few requests are tried at each place, others at the next one;
+// CLOUDMLS_DEATHS=all tries all of them everywhere, which takes half an hour.
 func TestThreat13_DroppingDies(t *testing.T) {
 	t.Parallel()
-	for _, p := range []spot{{from: storeA, at: ""}} {
-		for _, how := range []string{"revoked"} {
+	for i, p := range spots() {
+		for _, how := range []string{"revoked", "rotated"} {
+			step := int64(1) // of the requests
+			switch all := os.Getenv("CLOUDMLS_DEATHS") == "all"; {
+			case all, how == "revoked" && p.stage == "":
+			case how == "revoked", p.stage == "":
+				step = 11
+			default:
+				step = 29
+			}
 			t.Run(fmt.Sprintf("%s, %s", p, how), func(t *testing.T) {
 				t.Parallel()
-				r := newRoam(t)
-				s := &scene{roam: r, laptop: r.user("alice"), bob: r.user("bob")}
-				s.tablet = s.laptop.sibling()
-				s.id = s.laptop.ensureDialog(s.bob)
-				s.bob.cleanSync()
-				s.laptop.moves(target(p.from))
-				s.laptop.moves(target(p.at))
-				s.tablet.isAt(p.at)
-				for n := int64(1); n < 26; n++ {
-					phone := s.laptop.sibling()
-					phone.isAt(p.at)
-					h := r.stolen(phone)
-					if h.breaksIn() == 0 {
-						t.Fatal("the burglar is in nowhere before")
+				var s *scene
+				for n := 1 + int64(i)%step; ; n += step {
+					if s == nil || p.stage != "" {
+						r := newRoam(t)
+						r.world.pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+						s = r.setUp(p)
 					}
-					lost := deviceID(t, phone)
-					if n%2 == 0 { // in between somebody writes directions, for the device too
-						met, err := r.during(n/2, func(_ string, e *exchange) bool { return e.request.Method == "POST" }, func() {
-							s.writesDirections(n)
-							h.breaksIn()
-						}, func() error { return s.laptop.revokes(how, lost) })
-						if !met {
-							return
+					if met := s.dropping(p, how, n, (n+int64(i))/step%3); !met {
+						if n < 10 {
+							t.Fatalf("%d requests?", n)
 						}
-						if err != nil {
-							t.Fatalf("%d: %v", n, err)
-						}
-					} else if !r.cutOff(s.laptop, n, n%4 == 1, func() error { return s.laptop.revokes(how, lost) }) && n < 10 {
-						t.Fatalf("%d requests?", n)
-					}
-					h.breaksIn()
-					s.tablet.maintains()
-					if s.tablet.lists(lost) {
-						if err := s.tablet.revokes(how, lost); err != nil {
-							t.Fatalf("%d: again: %v", n, err)
-						}
-						s.tablet.maintains()
-					}
-					h.isOut(fmt.Sprint(n))
-					s.laptop.crash()
-					s.laptop.isAt(p.at)
-					s.tablet.isAt(p.at)
-					if n%8 == 0 {
-						r.goesOn(s.id, s.laptop, s.tablet, s.bob)
-						r.knownThere(s.tablet, p.at)
+						return
 					}
 				}
 			})
@@ -68,24 +48,81 @@ func TestThreat13_DroppingDies(t *testing.T) {
 	}
 }
 
-// writesDirections names a move that is given up at once.
-func (s *scene) writesDirections(n int64) {
+// dropping has a third device stolen, and the laptop drop it, which goes wrong at
+// the nth request. met: there was one; one that dies does not know.
+func (s *scene) dropping(p spot, how string, n, what int64) (met bool) {
+	t := s.t
+	t.Helper()
+	for _, w := range s.wires {
+		w.reset()
+	}
+	phone := s.laptop.sibling()
+	phone.isAt(p.at)
+	s.begins(p)
+	if _, err := phone.Store(t.Context()); err != nil { // they have it while the state moves
+		t.Fatalf("%d: %v", n, err)
+	}
+	h := s.stolen(phone)
+	if h.breaksIn() == 0 && (p.from != "-" || p.at != "") {
+		t.Fatal("the burglar is in nowhere before")
+	}
+	lost := deviceID(t, phone)
+	drop := func() error {
+		if err := s.laptop.revokes(how, lost); err != nil && (!p.waits || !errors.Is(err, ErrMoving)) {
+			return err
+		}
+		return nil
+	}
+	met = true
+	switch what {
+	case 0:
+		s.cutOff(s.laptop, n, false, drop)
+	case 1:
+		s.cutOff(s.laptop, n, true, drop)
+	default: // in between somebody writes directions, for the device too
+		var err error
+		met, err = s.during(n, func(string, *exchange) bool { return true }, func() {
+			s.writesDirections(n, p)
+			h.breaksIn()
+		}, drop)
+		if err != nil {
+			t.Fatalf("%d: %v", n, err)
+		}
+	}
+	h.breaksIn()
+	s.tablet.maintains()
+	if s.tablet.lists(lost) {
+		if err := s.tablet.revokes(how, lost); err != nil {
+			t.Fatalf("%d: again: %v", n, err)
+		}
+		s.tablet.maintains()
+	}
+	h.isOut(fmt.Sprint(n))
+	s.laptop.crash()
+	s.laptop.isAt(p.ends)
+	s.tablet.isAt(p.ends)
+	if n%8 == 0 || !met {
+		s.goesOn(s.id, s.laptop, s.tablet, s.bob)
+		s.knownThere(s.tablet, p.ends)
+	}
+	return met
+}
+
+// writesDirections names a move that is given up at once; where one is named, it is
+// gone on with until the new store is asked.
+func (s *scene) writesDirections(n int64, p spot) {
 	s.t.Helper()
+	if p.stage != "" {
+		if err := s.tablet.ResumeMove(s.t.Context(), nil); err != nil {
+			s.t.Errorf("%d: gone on with: %v", n, err)
+		}
+		return
+	}
 	to := target(storeB) // always the same user, or others would make room for it
-	func() {
-		stop := errors.New("stop")
-		defer func() {
-			if r := recover(); r != nil && r != stop {
-				panic(r)
-			}
-		}()
-		err := s.tablet.MoveStore(s.t.Context(), to, func(p MoveProgress) {
-			if p.Stage == MoveReady {
-				panic(stop)
-			}
-		})
-		s.t.Errorf("%d: the move went on: %v", n, err)
-	}()
+	if p.at == storeB {
+		to = target(storeA)
+	}
+	s.tablet.stopsAt(MoveReady, to)
 	if err := s.tablet.CancelMove(s.t.Context()); err != nil {
 		s.t.Errorf("%d: give up: %v", n, err)
 	}

@@ -47,7 +47,7 @@ func target(origin string) StoreTarget {
 }
 
 func spots() (all []spot) {
-	all = append(all, spot{from: storeA, at: "", ends: ""}, spot{from: storeA, at: storeB, ends: storeB}, spot{from: "-", at: storeA, ends: storeA})
+	all = append(all, spot{from: storeA, at: "", ends: ""}, spot{from: storeA, at: storeB, ends: storeB}, spot{from: storeB, at: storeA, ends: storeA}, spot{from: "-", at: storeA, ends: storeA})
 	for _, way := range []spot{
 		{from: "-", at: "", to: target(storeA)}, {from: storeA, at: "", to: target(storeA)},
 		{from: "-", at: storeA, to: target(storeB)}, {from: "-", at: storeA, to: target("")},
@@ -72,10 +72,10 @@ func (r *roam) setUp(p spot) *scene {
 	s.tablet = s.laptop.sibling()
 	s.id = s.laptop.ensureDialog(s.bob)
 	s.bob.cleanSync()
-	if p.from == storeA {
-		s.laptop.moves(target(storeA))
+	if p.from != "-" {
+		s.laptop.moves(target(p.from))
 	}
-	if p.from == storeA || p.at != "" {
+	if p.from != "-" || p.at != "" {
 		s.laptop.moves(target(p.at))
 	}
 	s.tablet.isAt(p.at)
@@ -134,7 +134,7 @@ func TestThreat13_StolenDevice(t *testing.T) {
 					}
 					h := r.stolen(phone)
 					in := h.breaksIn()
-					if p.from == storeA || p.at != "" {
+					if p.from != "-" || p.at != "" {
 						if in == 0 {
 							t.Fatal("the burglar is in nowhere before")
 						}
@@ -180,7 +180,7 @@ func TestThreat13_StolenDevice(t *testing.T) {
 					other.isAt(end)
 					r.goesOn(s.id, who, other, s.bob)
 					r.knownThere(who, end)
-					if end == "" || p.from == storeA {
+					if end == "" || p.from != "-" {
 						return
 					}
 					who.moves(target(""))

@@ -44,6 +44,10 @@ var (
 	ErrNoMove = state.ErrNoMove
 	// ErrMoveBusy: the state is moving somewhere else already.
 	ErrMoveBusy = state.ErrMoveBusy
+	// ErrMovesLeft: of too many earlier moves something is left to do, at stores that
+	// did not answer; the error names them. When they do again, MoveStore goes on by
+	// itself, and so do ResumeMove and Maintain.
+	ErrMovesLeft = state.ErrMovesLeft
 	// ErrMoveDecided: a move cannot be given up any more, the state is at the new
 	// store.
 	ErrMoveDecided = state.ErrMoveDecided

@@ -122,3 +122,66 @@ func TestDroppingADeviceIsKilled(t *testing.T) {
 	alice.isAt(storeA)
 	r.new(alice, password).isAt(storeA)
 }
+
+// TestThreat13_ReplacingALeftLoginIsKilled: a device that was dropped knows the login at a
+// store that was left, or that a move names. The next one is named, and the store not told
+// of it yet. The device that goes on, or another one, tells it; the burglar is out, and the
+// next move back there signs in.
+func TestThreat13_ReplacingALeftLoginIsKilled(t *testing.T) {
+	for _, during := range []string{"dropping a device", "a move back there"} {
+		for _, by := range []string{"itself", "a sibling"} {
+			t.Run(during+", by "+by, func(t *testing.T) {
+				r := newRoam(t)
+				alice, bob := r.user("alice"), r.user("bob")
+				phone, tablet := alice.sibling(), alice.sibling()
+				id := alice.ensureDialog(bob)
+				bob.cleanSync()
+				alice.moves(target(storeA))
+				tablet.isAt(storeA)
+				alice.moves(target(""))
+				phone.isAt("")
+				h := r.stolen(tablet)
+				if h.breaksIn() == 0 {
+					t.Fatal("the burglar is in nowhere before")
+				}
+				lost := deviceID(t, tablet)
+				drop := func() error { return alice.RevokeDevice(t.Context(), lost) }
+				if during == "dropping a device" {
+					killedAt(t, "store-login-renewed", drop)
+				} else {
+					r.wire.set(func(e *exchange) bool { return e.is("POST", "/v1/store/directions") }, nil) // nothing is named yet
+					if err := drop(); err != nil {
+						t.Fatal(err)
+					}
+					r.wire.set(nil, nil)
+					killedAt(t, "store-login-renewed", func() error { return alice.MoveStore(t.Context(), target(storeA), nil) })
+				}
+				if phone.lists(lost) {
+					t.Error("the device is there still")
+				}
+				if h.breaksIn() == 0 {
+					t.Error("the store was told before")
+				}
+				who, other := phone, alice
+				if by == "itself" {
+					who, other = alice, phone
+				}
+				alice.crash()
+				who.maintains()
+				h.isOut("when another device has looked")
+				where := ""
+				if during == "a move back there" {
+					where = storeA
+				}
+				other.isAt(where)
+				r.goesOn(id, who, other, bob)
+				other.moves(target(storeB))
+				other.moves(target(storeA))
+				h.isOut("after a move back there")
+				who.isAt(storeA)
+				r.goesOn(id, who, other, bob)
+				r.knownThere(who, storeA)
+			})
+		}
+	}
+}

@@ -434,3 +434,33 @@ func TestThreat16_DirectionsThatDoNotOpen(t *testing.T) {
 		}
 	}
 }
+
+// Sixteen moves are over, and the store that they led to was down whenever it was to be
+// told. The next one does not begin, and the error says why; once the store answers, it does.
+func TestMoveWithMuchLeftOfEarlierOnes(t *testing.T) {
+	t.Parallel()
+	v := newTraveller(t)
+	away := func(down bool) {
+		v.wires[storeA].set(map[bool]func(*exchange) bool{true: func(*exchange) bool { return true }}[down], nil)
+	}
+	for range 16 {
+		v.alice.stopsAt(MoveReady, toA)
+		away(true)
+		if err := v.phone.CancelMove(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		away(false)
+	}
+	away(true)
+	err := v.phone.MoveStore(t.Context(), toB, nil)
+	if !errors.Is(err, ErrMovesLeft) || errors.Is(err, ErrMoveBusy) || !strings.Contains(err.Error(), storeA) || strings.Contains(err.Error(), storeB) || strings.Contains(err.Error(), "key server") {
+		t.Errorf("a seventeenth: %v", err)
+	}
+	v.phone.isAt("")
+	v.goesOn(v.id, v.phone, v.alice, v.bob)
+	away(false)
+	if err := v.phone.MoveStore(t.Context(), toB, nil); err != nil {
+		t.Errorf("when the store answers: %v", err)
+	}
+	v.rests(storeB, v.phone, v.alice, v.tablet)
+}

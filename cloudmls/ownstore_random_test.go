@@ -469,7 +469,7 @@ func (h *drift) deeds() []deed {
 		_, err := a.who.commit(ctx, a.who.self, h.id, func(*conversationRecord) (*change, error) { return &change{renew: true}, nil })
 		return err
 	}}
-	move := deed{name: "move", long: true, may: []error{ErrMoveBusy}, do: func(a *attempt) error {
+	move := deed{name: "move", long: true, may: []error{ErrMoveBusy, ErrMovesLeft}, do: func(a *attempt) error {
 		to := []StoreTarget{{}, {Origin: storeA, Username: "a"}, {Origin: storeB, Username: "b"}, {Origin: storeA, Username: "other"}}[h.rnd.IntN(4)]
 		h.note("to %s %s", to.Origin, to.Username)
 		return a.who.MoveStore(ctx, to, nil)

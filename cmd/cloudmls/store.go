@@ -167,6 +167,8 @@ func storeMoved(c *cobra.Command, client *cloudmls.Client, err error) error {
 		return fmt.Errorf("%w; your state stays where it is", err)
 	case errors.Is(err, cloudmls.ErrMoveBusy), errors.Is(err, cloudmls.ErrMoveDecided):
 		return fmt.Errorf("%w ('cloudmls store status' shows it)", err)
+	case errors.Is(err, cloudmls.ErrMovesLeft):
+		return fmt.Errorf("%w (finish them: cloudmls store resume); your state stays where it is", err)
 	case err != nil:
 		return fmt.Errorf("%w (finish it: cloudmls store resume; or give it up: cloudmls store cancel)", err)
 	}

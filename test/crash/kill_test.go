@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +41,7 @@ var (
 	}
 	// Those that take months to come to: TestMaintainIsKilled of package cloudmls.
 	historyPoints = []string{"archive-packed", "archive-replaced", "history-due", "history-deleted"}
-	// Those of three servers: TestThreat24_CrashAroundACommitApart of package cloudmls.
+	// Those of three servers: TestThreat24_CrashAroundACommitApart of package cloudmls, and the model test.
 	apartPoints = []string{"commit-stored", "commit-accepted", "notice-submitted", "secrets-wrapped", "secrets-replaced"}
 	// Those of a move to another store: TestStoreMoveIsKilled of package cloudmls and its neighbours.
 	movePoints = []string{
@@ -166,7 +168,8 @@ func plan(source *rand.Rand, a, a2, b, keys *stack.Process) []killing {
 	return all
 }
 
-// TestEveryPointIsTried holds the lists above against docs/crash-points.md.
+// TestEveryPointIsTried holds the lists above against docs/crash-points.md, and those of
+// points that package cloudmls and the model test try against the tests there.
 func TestEveryPointIsTried(t *testing.T) {
 	table, err := os.ReadFile(filepath.Join("..", "..", "docs", "crash-points.md"))
 	if err != nil {
@@ -181,6 +184,25 @@ func TestEveryPointIsTried(t *testing.T) {
 	slices.Sort(tried)
 	if !slices.Equal(documented, tried) {
 		t.Errorf("documented %v\ntried      %v", documented, tried)
+	}
+	own, err := filepath.Glob(filepath.Join("..", "..", "cloudmls", "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests []byte
+	for _, name := range append(own, filepath.Join("..", "model", "run_test.go")) {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.HasPrefix(b, []byte("//go:build crashpoints")) {
+			tests = append(tests, b...)
+		}
+	}
+	for _, point := range slices.Concat(rotationPoints, historyPoints, apartPoints, movePoints) {
+		if !bytes.Contains(tests, []byte(strconv.Quote(point))) {
+			t.Errorf("no test of package cloudmls, nor the model test, kills at %s", point)
+		}
 	}
 }
 

@@ -160,6 +160,23 @@ func (d *directions) needs(id string) bool {
 	return id == d.At || id == d.Moving || slices.ContainsFunc(d.Endings, func(e ending) bool { return e.From == id || e.To == id })
 }
 
+// untidy names the stores at which something may be left to do of moves that are over,
+// without the one that has the state. Of each move one is named, for it has two stores.
+func (d *directions) untidy() (names []string) {
+	for _, e := range d.Endings {
+		for _, id := range []string{e.From, e.To} {
+			name := "the key server"
+			if l, ok := d.login(id); ok {
+				name = l.Origin
+			}
+			if id != d.At && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
 // over notes a move that has ended. There is room: none is named where there is not.
 func (d *directions) over(e ending) {
 	d.Moving, d.Move, d.Copied = "", 0, false

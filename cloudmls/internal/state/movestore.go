@@ -51,6 +51,9 @@ var (
 	ErrNoMove = errors.New("the state is not moving")
 	// ErrMoveBusy: another move is under way.
 	ErrMoveBusy = errors.New("the state is moving to another store already: finish that, or give it up")
+	// ErrMovesLeft: of so many moves that are over something is left to do that no
+	// other one can be noted.
+	ErrMovesLeft = errors.New("too much is left to do of earlier moves, at stores that did not answer: make sure that they can be reached, finish those moves, then move again")
 	// ErrMoveDecided: the old store has let go of the state.
 	ErrMoveDecided = errors.New("the move cannot be given up any more: the state is at the new store")
 	// ErrMoveGivenUp: another device gave the move up.

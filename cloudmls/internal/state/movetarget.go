@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
 	"github.com/cloudmls/gateway/internal/crashpoint"
@@ -18,6 +19,9 @@ import (
 func (s *Store) nameTarget(ctx context.Context, to StoreTarget) (id string, err error) {
 	if _, err := s.Refresh(ctx); err != nil {
 		return "", err
+	}
+	if len(s.directions().Endings) >= maxEndings {
+		s.tidyUp(ctx) // the stores may answer by now
 	}
 	var fresh *storeLogin
 	if to.Origin != "" && to.Origin != s.cfg.Origin {
@@ -41,8 +45,10 @@ func (s *Store) nameTarget(ctx context.Context, to StoreTarget) (id string, err 
 		switch {
 		case id == d.At:
 			return &TargetError{"it has the state already"}
-		case d.Moving != "" && d.Moving != id, len(d.Endings) >= maxEndings:
+		case d.Moving != "" && d.Moving != id:
 			return ErrMoveBusy
+		case d.Moving == "" && len(d.Endings) >= maxEndings:
+			return fmt.Errorf("%w; they are %s", ErrMovesLeft, strings.Join(d.untidy(), ", "))
 		}
 		l, known := d.login(id)
 		switch {
