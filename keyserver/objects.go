@@ -1,8 +1,11 @@
 package keyserver
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -10,8 +13,19 @@ import (
 // indexEntry is what an object takes up in the index, in octets.
 const indexEntry = 256
 
-func (s *Server) objectIndex(ctx context.Context, _ *struct{}) (*output[keyapi.ObjectIndex], error) {
+type objectIndexInput struct {
+	Buckets string `query:"buckets" doc:"A set of second octets of ids, 256 bits in 64 hexadecimal digits, the bit of octet 0 first: only objects with one of these; none: all."`
+}
+
+func (s *Server) objectIndex(ctx context.Context, in *objectIndexInput) (*output[keyapi.ObjectIndex], error) {
 	var index keyapi.ObjectIndex
+	var buckets *keyapi.Buckets
+	if in.Buckets != "" {
+		var err error
+		if buckets, err = keyapi.ParseBuckets(in.Buckets); err != nil {
+			return nil, invalid(err.Error())
+		}
+	}
 	err := s.Store.View(ctx, func(r Reader) (err error) {
 		if err := s.mayRead(r, caller(ctx).user); err != nil {
 			return err
@@ -24,14 +38,24 @@ func (s *Server) objectIndex(ctx context.Context, _ *struct{}) (*output[keyapi.O
 			return err
 		}
 		index.Objects, err = r.ObjectVersions(caller(ctx).user)
+		if buckets != nil {
+			index.Objects = slices.DeleteFunc(index.Objects, func(v keyapi.ObjectVersion) bool { return !buckets.Has(v.ID.Bucket()) })
+		}
 		return err
 	})
 	return &output[keyapi.ObjectIndex]{index}, err
 }
 
 func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) (*output[keyapi.ObjectList], error) {
-	if len(in.Body.IDs) > keyapi.MaxObjectsPerRequest {
+	if max(len(in.Body.IDs), len(in.Body.Known)) > keyapi.MaxObjectsPerRequest {
 		return nil, invalid(fmt.Sprintf("more than %d ids", keyapi.MaxObjectsPerRequest))
+	}
+	known := make(map[keyapi.ObjectID][]byte, len(in.Body.Known))
+	for _, k := range in.Body.Known {
+		if len(k.Hash) != sha256.Size {
+			return nil, invalid("a known object has no SHA-256 hash")
+		}
+		known[k.ID] = k.Hash
 	}
 	id := caller(ctx)
 	u := id.user
@@ -62,6 +86,10 @@ func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) 
 			}
 			if v == nil {
 				list.Missing = append(list.Missing, id)
+				continue
+			}
+			if bytes.Equal(v.Hash, known[id]) {
+				list.Unchanged = append(list.Unchanged, id)
 				continue
 			}
 			if size += v.Size; size > s.Limits.AnswerBytes && len(list.Objects) > 0 {

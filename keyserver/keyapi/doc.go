@@ -20,7 +20,7 @@
 //	GET    /v1/keypackages/{platform}/{id}                              → KeyPackageCount (owner)
 //	POST   /v1/keypackages/{platform}/{id}/claim                        → ClaimedKeyPackage
 //	GET    /v1/reachable/{platform}/{id}                                → Reachability
-//	GET    /v1/objects                                                  → ObjectIndex
+//	GET    /v1/objects?buckets=                                         → ObjectIndex
 //	POST   /v1/objects          ObjectsRequest                          → ObjectList
 //	POST   /v1/tx               Tx                                      → TxResult, or 409 Problem
 //	GET    /v1/conversations/{conversation}                             → Instance

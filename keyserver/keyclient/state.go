@@ -18,6 +18,35 @@ func (c *Client) ObjectIndex(ctx context.Context, token string) (keyapi.ObjectIn
 	})
 }
 
+// ObjectIndexOf lists the versions of the user's objects in some buckets.
+func (c *Client) ObjectIndexOf(ctx context.Context, token string, buckets keyapi.Buckets) (keyapi.ObjectIndex, error) {
+	r := request{op: "GET /v1/objects", path: "/v1/objects?buckets=" + buckets.String(), token: token, limit: indexAnswer}
+	return call(ctx, c, r, func(a *keyapi.ObjectIndex) string {
+		if a.Objects == nil {
+			return "no list"
+		}
+		for i := range a.Objects {
+			if !buckets.Has(a.Objects[i].ID.Bucket()) {
+				return "an object of a bucket that was not asked for"
+			}
+		}
+		return ""
+	})
+}
+
+// ObjectUnless reads one object, unless its octets have the hash (SHA-256) that is
+// known. On success the id is among Objects, in Missing or in Unchanged.
+func (c *Client) ObjectUnless(ctx context.Context, token string, known keyapi.KnownObject) (keyapi.ObjectList, error) {
+	body := keyapi.ObjectsRequest{IDs: []keyapi.ObjectID{known.ID}, Known: []keyapi.KnownObject{known}}
+	r := request{op: "POST /v1/objects", token: token, body: body, limit: bulkAnswer}
+	return call(ctx, c, r, func(a *keyapi.ObjectList) string {
+		if len(a.Unchanged) == 1 && a.Unchanged[0] == known.ID && len(a.Objects)+len(a.Missing) == 0 {
+			return ""
+		}
+		return strike(map[keyapi.ObjectID]bool{known.ID: true}, a)
+	})
+}
+
 // Objects reads any number of objects, asking again for those that did not fit
 // into one answer. On success each id is either among Objects or in Missing.
 func (c *Client) Objects(ctx context.Context, token string, want []keyapi.ObjectID) (keyapi.ObjectList, error) {
@@ -47,6 +76,9 @@ func (c *Client) Objects(ctx context.Context, token string, want []keyapi.Object
 // strike takes the answered ids off the list of open ones.
 func strike(open map[keyapi.ObjectID]bool, a *keyapi.ObjectList) string {
 	before := len(open)
+	if len(a.Unchanged) > 0 {
+		return "an object unchanged that nobody named"
+	}
 	for _, o := range a.Objects {
 		if !open[o.ID] || o.Counter == 0 || len(o.Data) == 0 {
 			return "an object that was not asked for, or an empty one"

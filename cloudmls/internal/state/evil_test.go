@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -279,13 +280,24 @@ func (e *evilServer) Logout(_ context.Context, token string) error {
 	return e.leave("logout")
 }
 
-func (e *evilServer) ObjectIndex(_ context.Context, token string) (x keyapi.ObjectIndex, err error) {
+func (e *evilServer) ObjectIndex(ctx context.Context, token string) (keyapi.ObjectIndex, error) {
+	var all keyapi.Buckets
+	for i := range keyapi.BucketCount {
+		all.Add(i)
+	}
+	return e.ObjectIndexOf(ctx, token, all)
+}
+
+func (e *evilServer) ObjectIndexOf(_ context.Context, token string, buckets keyapi.Buckets) (x keyapi.ObjectIndex, err error) {
 	u, err := e.as("index", token, nil)
 	if err != nil {
 		return x, err
 	}
 	x.Objects = []keyapi.ObjectVersion{}
 	for _, o := range u.objects {
+		if !buckets.Has(o.ID.Bucket()) {
+			continue
+		}
 		h := sha256.Sum256(o.Data)
 		x.Objects = append(x.Objects, keyapi.ObjectVersion{ID: o.ID, Counter: o.Counter, Hash: h[:], Size: len(o.Data)})
 	}
@@ -296,13 +308,25 @@ func (e *evilServer) ObjectIndex(_ context.Context, token string) (x keyapi.Obje
 	return x, err
 }
 
-func (e *evilServer) Objects(_ context.Context, token string, ids []keyapi.ObjectID) (l keyapi.ObjectList, err error) {
+func (e *evilServer) Objects(_ context.Context, token string, ids []keyapi.ObjectID) (keyapi.ObjectList, error) {
+	return e.list(token, ids, nil)
+}
+
+func (e *evilServer) ObjectUnless(_ context.Context, token string, known keyapi.KnownObject) (keyapi.ObjectList, error) {
+	return e.list(token, []keyapi.ObjectID{known.ID}, known.Hash)
+}
+
+func (e *evilServer) list(token string, ids []keyapi.ObjectID, known []byte) (l keyapi.ObjectList, err error) {
 	u, err := e.as("objects", token, ids)
 	if err != nil {
 		return l, err
 	}
 	for _, id := range ids {
 		if o, ok := u.objects[id]; ok {
+			if h := sha256.Sum256(o.Data); bytes.Equal(h[:], known) {
+				l.Unchanged = append(l.Unchanged, id)
+				continue
+			}
 			o.Data = slices.Clone(o.Data)
 			l.Objects = append(l.Objects, o)
 		} else {

@@ -23,6 +23,7 @@ type fixture struct {
 	local    [2]*memory
 	vault    [2][]byte
 	recovery string
+	plain    bool // the server cannot be asked for what changed alone
 }
 
 var shared = sync.OnceValues(func() (*fixture, error) {
@@ -44,8 +45,12 @@ var shared = sync.OnceValues(func() (*fixture, error) {
 })
 
 func (f *fixture) config(device int) Config {
+	var server Server = f.server
+	if f.plain {
+		server = struct{ Server }{f.server}
+	}
 	return Config{
-		Server: f.server, Local: f.local[device], VaultKey: f.vault[device], Origin: origin,
+		Server: server, Local: f.local[device], VaultKey: f.vault[device], Origin: origin,
 		DeviceName: "device", Pause: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	}
 }

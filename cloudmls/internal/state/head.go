@@ -13,7 +13,7 @@ import (
 
 const (
 	headVersion = 1
-	bucketCount = 256
+	bucketCount = keyapi.BucketCount
 	// maxHistory is how many earlier heads a head names. A device that was away
 	// for no more than that many changes can tell a later head from a fork.
 	maxHistory = 64
@@ -126,7 +126,7 @@ type view struct {
 }
 
 // bucketOf spreads objects; the first octet is the type.
-func bucketOf(id keyapi.ObjectID) int { return int(id[1]) }
+func bucketOf(id keyapi.ObjectID) int { return id.Bucket() }
 
 func compareIDs(v version, id keyapi.ObjectID) int { return bytes.Compare(v.id[:], id[:]) }
 

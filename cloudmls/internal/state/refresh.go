@@ -28,13 +28,13 @@ func (s *Store) Refresh(ctx context.Context) (changed bool, err error) {
 	}
 	defer s.refreshes.release()
 	before := s.now.Load()
-	if before != nil {
-		same, err := s.headIs(ctx, before.view)
-		if err != nil || same {
-			return false, s.trip(err)
-		}
+	n, objects, err := s.loadChanges(ctx, before)
+	switch {
+	case errors.Is(err, errUnchanged):
+		return false, nil
+	case errors.Is(err, errStale):
+		n, objects, err = s.load(ctx, before)
 	}
-	n, objects, err := s.load(ctx, before)
 	if err != nil {
 		return false, s.trip(fmt.Errorf("refresh state: %w", err))
 	}
@@ -42,24 +42,6 @@ func (s *Store) Refresh(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	return before == nil || before.view.hash != n.view.hash, nil
-}
-
-// headIs asks for the head alone, which is all it takes when nothing changed.
-func (s *Store) headIs(ctx context.Context, v *view) (bool, error) {
-	id := bootstrapID(TypeHead)
-	got, err := s.objects(ctx, []keyapi.ObjectID{id})
-	if err != nil {
-		return false, err
-	}
-	o, ok := got[id]
-	if !ok {
-		return false, &RollbackError{Reason: "the head was withheld", Seen: v.counter}
-	}
-	err = fresh(version{id, v.counter, v.hash}, o, ok)
-	if errors.Is(err, errStale) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // load reads the server's state and verifies it against the head, the floor
@@ -81,7 +63,7 @@ func (s *Store) loadOnce(ctx context.Context, before *snapshot) (*snapshot, map[
 	if err != nil {
 		return nil, nil, err
 	}
-	index, err := s.index(ctx)
+	index, err := s.index(ctx, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -101,17 +83,27 @@ func (s *Store) loadOnce(ctx context.Context, before *snapshot) (*snapshot, map[
 	if err != nil {
 		return nil, nil, err
 	}
+	return s.loaded(ctx, before, n, low, o.Data)
+}
+
+// loaded holds a verified head against the floor and reads what belongs to it.
+func (s *Store) loaded(ctx context.Context, before, n *snapshot, low floor, head []byte) (*snapshot, map[keyapi.ObjectID][]byte, error) {
 	if err := n.view.follows(low); err != nil {
 		return nil, nil, err
 	}
-	objects := map[keyapi.ObjectID][]byte{hv.id: o.Data}
+	objects := map[keyapi.ObjectID][]byte{bootstrapID(TypeHead): head}
 	return n, objects, s.loadCore(ctx, before, n)
 }
 
-// index reads the versions of all objects.
-func (s *Store) index(ctx context.Context) ([]version, error) {
+// index reads the versions of all objects, or of those in some buckets, if the server
+// can be asked for these alone.
+func (s *Store) index(ctx context.Context, buckets *keyapi.Buckets) ([]version, error) {
 	var got keyapi.ObjectIndex
 	err := s.atStore(ctx, func(ctx context.Context, srv objectServer, token string) (err error) {
+		if c, ok := srv.(changesServer); ok && buckets != nil {
+			got, err = c.ObjectIndexOf(ctx, token, *buckets)
+			return err
+		}
 		got, err = srv.ObjectIndex(ctx, token)
 		return err
 	})
@@ -178,35 +170,45 @@ func (s *Store) unseal(ctx context.Context, before *snapshot, index []version, h
 			return nil, err
 		}
 	}
-	if h.KeyVersion != n.newest {
-		return nil, fmt.Errorf("open head: %w", envelope.ErrOpen)
-	}
-	key, err := n.sealingKey(TypeHead, n.newest)
-	if err != nil {
-		return nil, fmt.Errorf("open head: %w", err)
-	}
-	h, pt, err := envelope.Open(key, s.context(TypeHead, hv.id), envelope.Expect{Counter: &hv.counter}, b)
-	if err != nil {
-		return nil, fmt.Errorf("open head: %w", err)
-	}
-	n.view = &view{counter: hv.counter, hash: hv.hash}
-	if n.view.head, err = parseHead(pt); err != nil {
-		return nil, err
-	}
-	if n.view.head.previous() != h.Previous {
-		return nil, errHead
-	}
-	last := n.view.head.roots[len(n.view.head.roots)-1]
-	if id, err := rootID(n.roots[n.newest]); err != nil || last.version != n.newest || last.id != id {
-		return nil, errHead
-	}
-	if err := n.view.head.follow(n.roots); err != nil {
+	if err := s.openHead(n, hv, b); err != nil {
 		return nil, err
 	}
 	if n.view.objects, err = bucketize(index); err != nil {
 		return nil, err
 	}
 	return n, n.view.head.verify(&n.view.objects)
+}
+
+// openHead opens the head with the roots that n has, the newest of which it must be
+// under, and sets n's view but for its objects.
+func (s *Store) openHead(n *snapshot, hv version, b []byte) error {
+	h, err := envelope.ParseHeader(b)
+	if err != nil {
+		return fmt.Errorf("open head: %w", err)
+	}
+	if h.KeyVersion != n.newest {
+		return fmt.Errorf("open head: %w", envelope.ErrOpen)
+	}
+	key, err := n.sealingKey(TypeHead, n.newest)
+	if err != nil {
+		return fmt.Errorf("open head: %w", err)
+	}
+	h, pt, err := envelope.Open(key, s.context(TypeHead, hv.id), envelope.Expect{Counter: &hv.counter}, b)
+	if err != nil {
+		return fmt.Errorf("open head: %w", err)
+	}
+	n.view = &view{counter: hv.counter, hash: hv.hash}
+	if n.view.head, err = parseHead(pt); err != nil {
+		return err
+	}
+	if n.view.head.previous() != h.Previous {
+		return errHead
+	}
+	last := n.view.head.roots[len(n.view.head.roots)-1]
+	if id, err := rootID(n.roots[n.newest]); err != nil || last.version != n.newest || last.id != id {
+		return errHead
+	}
+	return n.view.head.follow(n.roots)
 }
 
 // learnRoot takes a newer ROOT from this device's wrap, which only a holder of

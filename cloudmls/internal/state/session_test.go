@@ -50,7 +50,7 @@ func TestFlaw34_ManyCallersOneRefresh(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if _, err := s.index(t.Context()); err != nil {
+			if _, err := s.index(t.Context(), nil); err != nil {
 				t.Error(err)
 			}
 		})
