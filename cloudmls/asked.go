@@ -79,8 +79,6 @@ func turnOf(self Account, p *pinEntry) string {
 // again within the hour.
 func (q question) pause(p *pinEntry) time.Duration {
 	switch {
-	case q.times == 0:
-		return 0
 	case q.times == 1, !p.Unconfirmed:
 		return confirmAgain
 	case q.times == 2:
@@ -89,8 +87,9 @@ func (q question) pause(p *pinEntry) time.Duration {
 	return confirmRarely
 }
 
-// due gives those pins that it is time to ask about, those asked least first. A
-// clock that was set back keeps nobody waiting for longer.
+// due gives those pins that it is time to ask about, those asked least first: of one
+// that nobody asked about the last question is longer ago than any pause. A clock that
+// was set back keeps nobody waiting for longer.
 func (x *asked) due(self Account, list []*pinEntry, now time.Time) []*pinEntry {
 	x.mu.Lock()
 	defer x.mu.Unlock()

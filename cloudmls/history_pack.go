@@ -32,8 +32,11 @@ func (c *Client) packHistory(ctx context.Context, self Account, i *instance) err
 		err := c.update(ctx, self, func(tx *state.Tx, v *view) error {
 			packed = false
 			conv, err := v.conversation(i.conversation)
-			if err != nil || conv == nil {
-				return errors.Join(err, errNothing)
+			if err != nil {
+				return err
+			}
+			if conv == nil {
+				return errNothing
 			}
 			now := conv.instance(i.group)
 			if now == nil {

@@ -40,8 +40,11 @@ func (c *Client) purgeHistory(ctx context.Context, self Account, i *instance, t 
 		err := c.update(ctx, self, func(tx *state.Tx, v *view) error {
 			more = false
 			conv, err := v.conversation(i.conversation)
-			if err != nil || conv == nil {
-				return errors.Join(err, errNothing)
+			if err != nil {
+				return err
+			}
+			if conv == nil {
+				return errNothing
 			}
 			now := conv.instance(i.group)
 			if now == nil || now.days == 0 {

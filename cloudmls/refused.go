@@ -99,7 +99,7 @@ func (c *Client) tellFewer(ctx context.Context, self Account, s *stagedRecord, p
 // removedBy lists the members whom a staged Commit removes.
 func (v *view) removedBy(s *stagedRecord) ([]Account, error) {
 	conv, err := v.conversation(s.id())
-	if err != nil || conv == nil || s.Submission.Create {
+	if err != nil || conv == nil {
 		return nil, err
 	}
 	g, err := mls.UnmarshalGroup(s.Next, mls.SignaturePrivateKey(s.Signature), v.certs.validate)

@@ -134,8 +134,8 @@ func parseRepairRequest(b []byte) (*repairRequest, []byte, error) {
 		return fail("cut short")
 	}
 	rest = rest[copy(r.conversation[:], rest):]
-	group, ok := text()
-	if !ok || len(group) == 0 || len(group) > 255 {
+	group, _ := text()
+	if len(group) == 0 || len(group) > 255 {
 		return fail("length of the group id")
 	}
 	serving, ok := text()
