@@ -101,24 +101,30 @@ func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, bu
 		note()
 		return nil
 	}
-	var rotated []Account
+	var changed []Account
+	var released SyncResult
 	err := c.update(ctx, self, func(_ *state.Tx, v *view) error {
-		rotated = nil
+		changed, released = nil, SyncResult{}
 		contacts, err := v.contacts()
 		if err != nil {
 			return err
 		}
 		for a, answer := range named {
-			if p := contacts.find(a); p != nil && p.heard(answer, c.now()) {
-				rotated = append(rotated, a)
+			p := contacts.find(a)
+			if p == nil {
+				continue
+			}
+			before := p.Key
+			if p.heard(answer, c.now()); !bytes.Equal(before, p.Key) {
+				changed = append(changed, a)
 			}
 		}
-		slices.SortFunc(rotated, compareAccounts)
+		slices.SortFunc(changed, compareAccounts)
 		if err := v.put(contactsKey(self), contacts); err != nil {
 			return err
 		}
-		for _, a := range rotated { // Welcomes that were held back because of the change
-			if err := c.releaseHeld(v, a); err != nil {
+		for _, a := range changed { // Welcomes that were held back because of the key before
+			if err := c.releaseHeld(v, a, &released); err != nil {
 				return err
 			}
 		}
@@ -128,7 +134,8 @@ func (c *Client) askPins(ctx context.Context, self Account, list []*pinEntry, bu
 		return err
 	}
 	note()
-	if len(rotated) > 0 {
+	c.tellReleased(ctx, self, &released)
+	if len(changed) > 0 {
 		c.noteRotations(ctx, self)
 	}
 	return nil

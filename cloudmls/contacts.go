@@ -161,7 +161,9 @@ func (c *Client) changePin(ctx context.Context, self, other Account, fn func(p *
 		return err
 	}
 	defer unlock()
-	return c.update(ctx, self, func(_ *state.Tx, v *view) error {
+	var released SyncResult
+	err = c.update(ctx, self, func(_ *state.Tx, v *view) error {
+		released = SyncResult{}
 		r, err := v.contacts()
 		if err != nil {
 			return err
@@ -182,6 +184,10 @@ func (c *Client) changePin(ctx context.Context, self, other Account, fn func(p *
 		if err := v.put(contactsKey(self), r); err != nil || !replaced {
 			return err
 		}
-		return c.releaseHeld(v, other)
+		return c.releaseHeld(v, other, &released)
 	})
+	if err == nil {
+		c.tellReleased(ctx, self, &released)
+	}
+	return err
 }

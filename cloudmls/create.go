@@ -15,9 +15,27 @@ import (
 
 // takenError: the conversation has an instance at the key server already, or a
 // sibling device just made one.
-type takenError struct{ group []byte } // the instance, where the key server told
+type takenError struct {
+	group []byte // the instance, where the key server told
+	none  bool   // the key server told that there is none, where one was to be replaced
+}
 
-func (*takenError) Error() string { return "conversation exists already" }
+func (e *takenError) Error() string {
+	if e.none {
+		return "the key server knows no group of the conversation"
+	}
+	return "conversation exists already"
+}
+
+// instead gives the instance that the next attempt replaces: the one that the key
+// server told, or else that which serves the conversation here. What a Welcome showed
+// of a dialog, the key server may never have heard of.
+func (e *takenError) instead(group []byte) []byte {
+	if e != nil && (e.group != nil || e.none) {
+		return e.group
+	}
+	return group
+}
 
 // place is where a new group goes.
 type place struct {
@@ -90,6 +108,9 @@ func (c *Client) create(ctx context.Context, self Account, p place, claimed map[
 			taken.group = problem.Instance.Group
 		}
 		return nil, taken
+	}
+	if p.replaces != nil && p.kind != KindGroup && isCode(err, keyapi.CodeNotFound) {
+		return nil, &takenError{none: true}
 	}
 	if err != nil {
 		return nil, err

@@ -13,7 +13,8 @@ import (
 // Ensure creates the conversation if there is none and adds members who are
 // missing. It never removes anybody. Where everybody is in it already, it
 // answers without the network. A dialog that this account cannot take part in any
-// more begins anew, with another group. When it fails nobody was added;
+// more begins anew, with another group, and so does one that still shows an identity
+// key which the other one replaced an hour ago. When it fails nobody was added;
 // *MissingKeyPackagesError names who cannot be, *IdentityChangedError and
 // *BadKeyPackageError who must not be.
 func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*ConversationState, error) {
@@ -34,7 +35,11 @@ func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*
 	if err := conv.checkHistory(want.HistoryDays); err != nil {
 		return nil, err
 	}
-	if conv != nil && conv.Kind == want.Kind && conv.ready(want.Kind) && len(absent(conv, members)) == 0 {
+	dead, err := c.deadEnd(ctx, self, conv)
+	if err != nil {
+		return nil, err
+	}
+	if conv != nil && conv.Kind == want.Kind && conv.ready(want.Kind) && !dead && len(absent(conv, members)) == 0 {
 		return c.snapshot(ctx, self, conv), nil
 	}
 	if _, err := c.sync(ctx, self); err != nil {
@@ -117,11 +122,15 @@ func (c *Client) ensure(ctx context.Context, self Account, id ConversationID, wa
 		if err := conv.checkHistory(want.HistoryDays); err != nil {
 			return nil, err
 		}
+		dead, err := c.deadEnd(ctx, self, conv)
+		if err != nil {
+			return nil, err
+		}
 		p := place{id: id, kind: kind, over: conv, days: want.HistoryDays}
 		switch {
 		case conv != nil && conv.Kind != kind:
 			return nil, fmt.Errorf("the conversation is of kind %d", conv.Kind)
-		case conv != nil && (kind == KindGroup || conv.blocked() == nil):
+		case conv != nil && (kind == KindGroup || conv.blocked() == nil && !dead):
 			return c.addMissing(ctx, self, id, members, claimed)
 		case attempt >= maxReplacements, attempt == 2 && kind == KindGroup:
 			return nil, ErrConversationTaken
@@ -130,10 +139,7 @@ func (c *Client) ensure(ctx context.Context, self Account, id ConversationID, wa
 			// the pair is enough to begin anew.
 			p.replaces = taken.group
 		case conv != nil:
-			p.replaces = conv.Group
-			if taken != nil && taken.group != nil {
-				p.replaces = taken.group
-			}
+			p.replaces = taken.instead(conv.Group)
 		}
 		if err := c.claimNew(ctx, self, members, claimed, conv != nil && conv.PostQuantum); err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -84,9 +85,10 @@ func (r *inboxRecord) heldSize() (n int) {
 	return n
 }
 
-// releaseHeld processes the Welcomes that waited for an account's identity. It
-// is part of AcceptIdentity's transaction.
-func (c *Client) releaseHeld(v *view, a Account) error {
+// releaseHeld processes the Welcomes that waited for an account's identity, once
+// another key is pinned for it. It is part of the transaction that does that, after
+// which tellReleased tells what came of it.
+func (c *Client) releaseHeld(v *view, a Account, result *SyncResult) error {
 	inbox, err := v.inbox()
 	if err != nil {
 		return err
@@ -101,8 +103,8 @@ func (c *Client) releaseHeld(v *view, a Account) error {
 			Seq: h.Seq, Type: keyapi.DeliveryWelcome, Conversation: h.Conversation, Kind: h.Kind,
 			Group: h.Group, Epoch: h.Epoch, Sender: h.Sender, Message: h.Message,
 		}
-		child := v.nested()
-		err := c.processWelcome(child, d, &SyncResult{})
+		child, part := v.nested(), SyncResult{}
+		err := c.processWelcome(child, d, &part)
 		if err == nil {
 			err = child.checkSizes()
 		}
@@ -110,6 +112,7 @@ func (c *Client) releaseHeld(v *view, a Account) error {
 		switch {
 		case err == nil:
 			v.merge(child)
+			result.add(part)
 		case errors.As(err, &r) && r.hold != nil:
 			kept = append(kept, h) // for another key than the accepted one
 		case errors.As(err, &r): // it became void meanwhile
@@ -119,4 +122,12 @@ func (c *Client) releaseHeld(v *view, a Account) error {
 	}
 	inbox.Held = kept
 	return v.put(inboxKey(v.self), inbox)
+}
+
+// tellReleased notes what people are to be told of Welcomes that were released: such
+// as that another group serves a conversation.
+func (c *Client) tellReleased(ctx context.Context, self Account, result *SyncResult) {
+	if err := c.keepNotices(ctx, self, result.Notices); err != nil {
+		c.warn(ctx, "a notice was not noted", err)
+	}
 }

@@ -198,8 +198,17 @@ func (p *pinEntry) rotate(key []byte, chain []keyapi.Rotation, now time.Time) {
 }
 
 // retired tells whether the owner of the account has replaced this key.
-func (p *pinEntry) retired(key []byte) bool {
-	return slices.ContainsFunc(p.Former, func(f formerKey) bool { return f.Rotated && bytes.Equal(f.Key, key) })
+func (p *pinEntry) retired(key []byte) bool { return p.retiredAt(key) >= 0 }
+
+// retiredAt gives the place in Former of a key that the owner of the account has
+// replaced, later ones behind earlier ones; -1: it is none.
+func (p *pinEntry) retiredAt(key []byte) int {
+	for i, f := range slices.Backward(p.Former) {
+		if f.Rotated && bytes.Equal(f.Key, key) {
+			return i
+		}
+	}
+	return -1
 }
 
 // vouches tells whether key was the account's in an epoch that began at opened; see

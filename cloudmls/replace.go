@@ -31,9 +31,9 @@ func (c *Client) Replace(ctx context.Context, self Account, id ConversationID) (
 		return nil, err
 	}
 	claimed := map[Account]*mls.KeyPackage{}
+	var taken *takenError
 	for range maxReplacements {
-		conv, err := c.replaceOnce(ctx, self, id, claimed)
-		var taken *takenError
+		conv, err := c.replaceOnce(ctx, self, id, taken, claimed)
 		switch {
 		case err == nil:
 			return c.snapshot(ctx, self, conv), nil
@@ -47,7 +47,7 @@ func (c *Client) Replace(ctx context.Context, self Account, id ConversationID) (
 	return nil, ErrBusy
 }
 
-func (c *Client) replaceOnce(ctx context.Context, self Account, id ConversationID, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
+func (c *Client) replaceOnce(ctx context.Context, self Account, id ConversationID, taken *takenError, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
 	conv, err := c.reader(ctx, self).conversation(id)
 	switch {
 	case err != nil:
@@ -56,6 +56,9 @@ func (c *Client) replaceOnce(ctx context.Context, self Account, id ConversationI
 		return nil, ErrNoConversation
 	}
 	p := place{id: id, kind: conv.Kind, over: conv, replaces: conv.Group}
+	if conv.Kind == KindDialog {
+		p.replaces = taken.instead(conv.Group)
+	}
 	if conv.Kind == KindGroup {
 		if err := conv.blocked(); err != nil {
 			return nil, err

@@ -93,7 +93,11 @@ func (c *Client) Update(ctx context.Context, self Account, want Conversation) (*
 	if err := conv.checkHistory(want.HistoryDays); err != nil {
 		return nil, err
 	}
-	if conv != nil && conv.Kind == want.Kind && conv.ready(want.Kind) && len(absent(conv, members)) == 0 && len(u.omitted(conv)) == 0 {
+	dead, err := c.deadEnd(ctx, self, conv)
+	if err != nil {
+		return nil, err
+	}
+	if conv != nil && conv.Kind == want.Kind && conv.ready(want.Kind) && !dead && len(absent(conv, members)) == 0 && len(u.omitted(conv)) == 0 {
 		return u.result(ctx, conv), nil // without the network
 	}
 	if _, err := c.sync(ctx, self); err != nil {
@@ -137,7 +141,11 @@ func (u *updating) run(ctx context.Context) (*Membership, error) {
 	if err != nil {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
-	if conv = conv.of(u.want.Kind); conv == nil || u.want.Kind != KindGroup && conv.blocked() != nil {
+	dead, err := u.c.deadEnd(ctx, u.self, conv)
+	if err != nil {
+		return nil, err
+	}
+	if conv = conv.of(u.want.Kind); conv == nil || dead || u.want.Kind != KindGroup && conv.blocked() != nil {
 		conv, err = u.c.ensure(ctx, u.self, u.id, u.want, u.members)
 		if err != nil {
 			return u.notMade(ctx, err)

@@ -169,8 +169,9 @@ func (c *Client) judge(v *view, d *keyapi.Delivery, g *mls.Group, signer mls.Mem
 // which is heard of by other ways, and nobody else would ever bring what is written
 // in it. Whoever stole that key could have made it, too, so that until the owner's
 // leaf is renewed nothing is encrypted in it, what is read has a warning, and it
-// does not take the place of a group that shows the present key, nor of one that the
-// owner was asked to let this account into again.
+// does not take the place of a group that shows the present key, one that the present
+// key has signed or a later one than its own, nor of one that the owner was asked to
+// let this account into again.
 func (v *view) mayShow(conv *conversationRecord, contacts *contactsRecord, others []memberEntry) error {
 	err := contacts.checkFollowing(others)
 	var changed *IdentityChangedError
@@ -183,7 +184,9 @@ func (v *view) mayShow(conv *conversationRecord, contacts *contactsRecord, other
 	if conv == nil || conv.Removed != 0 { // see evict
 		return nil
 	}
-	if conv.Broken == "" && contacts.checkRoster(withoutSelf(v.self, conv.Members)) != nil {
+	p := contacts.find(changed.Account)
+	before, ok := rosterFind(conv.Members, changed.Account)
+	if conv.Broken == "" && ok && p.retired(before.IdentityKey) && p.retiredAt(before.IdentityKey) <= p.retiredAt(changed.Key) {
 		return nil // nothing can be written where it is either
 	}
 	return refuse(ProblemIdentityChanged, err) // and not held: there is nothing to accept
