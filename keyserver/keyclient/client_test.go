@@ -53,6 +53,10 @@ func calls(ctx context.Context, c *keyclient.Client) map[string]func() error {
 		"ClaimKeyPackage":   func() error { return second(c.ClaimKeyPackage(ctx, "t", alice)) },
 		"Reachable":         func() error { return second(c.Reachable(ctx, "t", alice)) },
 		"ObjectIndex":       func() error { return second(c.ObjectIndex(ctx, "t")) },
+		"ObjectIndexOf":     func() error { return second(c.ObjectIndexOf(ctx, "t", keyapi.Buckets{0x40})) },
+		"ObjectUnless": func() error {
+			return second(c.ObjectUnless(ctx, "t", keyapi.KnownObject{ID: keyapi.ObjectID{1}, Hash: make([]byte, 32)}))
+		},
 		"Objects": func() error {
 			return second(c.Objects(ctx, "t", []keyapi.ObjectID{{1}}))
 		},

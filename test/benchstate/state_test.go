@@ -197,8 +197,25 @@ func BenchmarkConversations(b *testing.B) {
 		fresh.decrypt(text)
 		fresh.explain("one archive record")
 		line("down-new-device-archive", fmt.Sprintf("conversations=%d", n), float64(fresh.down), 4096, "B", 1)
+
+		fresh.sync()
+		fresh.reset()
+		fresh.sync()
+		fresh.explain("nothing new")
+		line("down-sync-nothing-new", fmt.Sprintf("conversations=%d", n), float64(fresh.down), 256, "B", 1)
+		alice.add(id, carol.self)
+		fresh.reset()
+		fresh.sync()
+		fresh.explain("an epoch that another device opened")
+		line("down-sibling-epoch", fmt.Sprintf("conversations=%d", n), float64(fresh.down), siblingLimit, "B", 1)
+		alice.remove(id, carol.self)
 	}
 }
+
+// siblingLimit is what a device may read of an epoch that another device of the user
+// opened, whatever there is: the head, and the lines of what has changed, each with
+// those of its bucket.
+const siblingLimit = 64 << 10
 
 // fixedLimit is what a new device may read whatever there is, most of it the
 // private parts of KeyPackages: of two suites, 20 each.

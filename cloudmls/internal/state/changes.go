@@ -17,6 +17,13 @@ type changesServer interface {
 	ObjectIndexOf(ctx context.Context, token string, buckets keyapi.Buckets) (keyapi.ObjectIndex, error)
 }
 
+// unknownToServer tells whether a key server refuses a question that those of earlier
+// versions do not know (docs/spec/keyserver-api.md section 10).
+func unknownToServer(err error) bool {
+	var p *keyapi.Problem
+	return errors.As(err, &p) && p.Code == keyapi.CodeInvalid
+}
+
 // errUnchanged: the head is the one that is known. It never leaves the package.
 var errUnchanged = errors.New("the state is as it was")
 
@@ -64,7 +71,9 @@ func (s *Store) newHead(ctx context.Context, v *view) (keyapi.Object, error) {
 	err := s.atStore(ctx, func(ctx context.Context, srv objectServer, token string) (err error) {
 		if c, ok := srv.(changesServer); ok {
 			got, err = c.ObjectUnless(ctx, token, keyapi.KnownObject{ID: id, Hash: v.hash[:]})
-			return err
+			if !unknownToServer(err) {
+				return err
+			}
 		}
 		got, err = srv.Objects(ctx, token, []keyapi.ObjectID{id})
 		return err
@@ -83,14 +92,10 @@ func (s *Store) newHead(ctx context.Context, v *view) (keyapi.Object, error) {
 	if !ok {
 		return o, &RollbackError{Reason: "the head was withheld", Seen: v.counter}
 	}
-	err = fresh(version{id, v.counter, v.hash}, o, ok)
-	switch {
-	case err == nil:
+	if envelope.Hash(o.Data) == v.hash {
 		return o, errUnchanged
-	case errors.Is(err, errStale):
-		return o, nil
 	}
-	return o, err
+	return o, nil
 }
 
 // indexChanges sets the objects of next, whose head is verified, from those of before

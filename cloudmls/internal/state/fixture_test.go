@@ -23,7 +23,8 @@ type fixture struct {
 	local    [2]*memory
 	vault    [2][]byte
 	recovery string
-	plain    bool // the server cannot be asked for what changed alone
+	plain    bool    // the server cannot be asked for what changed alone
+	asked    *asking // if set, in front of the server
 }
 
 var shared = sync.OnceValues(func() (*fixture, error) {
@@ -46,8 +47,11 @@ var shared = sync.OnceValues(func() (*fixture, error) {
 
 func (f *fixture) config(device int) Config {
 	var server Server = f.server
-	if f.plain {
+	switch {
+	case f.plain:
 		server = struct{ Server }{f.server}
+	case f.asked != nil:
+		server = f.asked
 	}
 	return Config{
 		Server: server, Local: f.local[device], VaultKey: f.vault[device], Origin: origin,

@@ -102,7 +102,9 @@ func (s *Store) index(ctx context.Context, buckets *keyapi.Buckets) ([]version, 
 	err := s.atStore(ctx, func(ctx context.Context, srv objectServer, token string) (err error) {
 		if c, ok := srv.(changesServer); ok && buckets != nil {
 			got, err = c.ObjectIndexOf(ctx, token, *buckets)
-			return err
+			if !unknownToServer(err) {
+				return err
+			}
 		}
 		got, err = srv.ObjectIndex(ctx, token)
 		return err
