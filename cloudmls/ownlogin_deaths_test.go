@@ -193,3 +193,75 @@ func TestSameLoginAtAStoreAgain(t *testing.T) {
 		}
 	}
 }
+
+// The user is registered at the new store, and the device that did so died before it could say
+// so. Then a device that knew the login goes: the login is replaced, and the name serves.
+func TestLoginRegisteredUnnotedIsReplaced(t *testing.T) {
+	t.Parallel()
+	for _, by := range []string{"going on", "moving anew"} {
+		r := newRoam(t)
+		alice, bob := r.user("alice"), r.user("bob")
+		tablet := alice.sibling()
+		id := alice.ensureDialog(bob)
+		bob.cleanSync()
+		r.diesAfter(alice, storeA, "/v1/auth/register", "")
+		if err := alice.MoveStore(t.Context(), target(storeA), nil); err == nil {
+			t.Fatal("it moved")
+		}
+		r.wireAll(nil, nil)
+		alice.crash()
+		phone := alice.sibling()
+		h := r.stolen(phone)
+		if h.breaksIn() == 0 {
+			t.Fatal("the burglar is in nowhere before")
+		}
+		if err := phone.SignOut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if by == "going on" {
+			err = tablet.ResumeMove(t.Context(), nil)
+		} else {
+			err = tablet.MoveStore(t.Context(), target(storeA), nil)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", by, err)
+		}
+		h.isOut(by)
+		tablet.isAt(storeA)
+		alice.isAt(storeA)
+		r.goesOn(id, alice, tablet, bob)
+	}
+}
+
+// TestThreat13_LoginsAreNotGuessed: the login at the store was replaced, and home, which knows
+// the next one, does not answer. A device that was offline shows the store its own once: more
+// would count as guesses, and keep the user's other devices out too. Nor does it say that the
+// store refuses the user.
+func TestThreat13_LoginsAreNotGuessed(t *testing.T) {
+	t.Parallel()
+	r := newRoam(t)
+	alice, bob := r.user("alice"), r.user("bob")
+	tablet, phone := alice.sibling(), alice.sibling()
+	id := alice.ensureDialog(bob)
+	bob.cleanSync()
+	alice.moves(target(storeA))
+	tablet.isAt(storeA)
+	if err := alice.RevokeDevice(t.Context(), deviceID(t, phone)); err != nil {
+		t.Fatal(err)
+	}
+	r.wire.set(func(e *exchange) bool { return true }, nil)
+	before := r.wires[storeA].count("POST", "/v1/auth/login")
+	for range 10 {
+		if _, err := tablet.Store(t.Context()); err == nil || errors.Is(err, ErrStoreLogin) {
+			t.Errorf("while home does not answer: %v", err)
+		}
+	}
+	if n := r.wires[storeA].count("POST", "/v1/auth/login") - before; n != 1 {
+		t.Errorf("the store was shown logins %d times", n)
+	}
+	r.wire.set(nil, nil)
+	tablet.isAt(storeA)
+	r.knownThere(alice, storeA)
+	r.goesOn(id, tablet, alice, bob)
+}

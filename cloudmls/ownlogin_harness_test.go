@@ -13,6 +13,7 @@ import (
 	"github.com/cloudmls/gateway/cloudmls/internal/envelope"
 	"github.com/cloudmls/gateway/cloudmls/internal/keys"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
+	"github.com/cloudmls/gateway/keyserver/keyclient"
 )
 
 // burglar has what lay on a device when it was stolen, its vault key too, and a program
@@ -26,6 +27,7 @@ type burglar struct {
 	known   map[string]stolenLogin
 	live    []stolenSession
 	scanned int
+	planted int // recovery codes
 }
 
 type stolenLogin struct {
@@ -137,7 +139,8 @@ func (h *burglar) opens(x keyapi.Directions) *stolenDirections {
 	return &d
 }
 
-// breaksIn reads what there is, and opens sessions with all logins that serve.
+// breaksIn reads what there is, and opens sessions with all logins that serve. Where
+// it can it sets a recovery code there, to come back with.
 func (h *burglar) breaksIn() (in int) {
 	h.r.t.Helper()
 	h.reads()
@@ -159,6 +162,7 @@ func (h *burglar) breaksIn() (in int) {
 		case err == nil:
 			in++
 			h.live = append(h.live, stolenSession{l.Origin, got})
+			h.plants(s.Client(), got, auth)
 		case !errors.As(err, &p) || p.Code != keyapi.CodeUnauthorized:
 			h.r.t.Fatalf("the burglar at %s: %v", l.Origin, err)
 		}
@@ -166,7 +170,55 @@ func (h *burglar) breaksIn() (in int) {
 	return in
 }
 
-// isOut checks that nothing they know signs in, and no session of theirs lives.
+// burglarsCode is what the recovery code derives that they have set.
+var burglarsCode = bytes.Repeat([]byte{0xbb}, 32)
+
+// plants leaves the login as it is, and sets a recovery code. A store that has the
+// state wants objects that are sealed to the login with it, and refuses.
+func (h *burglar) plants(c *keyclient.Client, s keyapi.Session, auth []byte) {
+	h.r.t.Helper()
+	kdf, err := keys.NewKDF()
+	if err != nil {
+		h.r.t.Fatal(err)
+	}
+	_, err = c.ChangePassword(h.r.t.Context(), s.AccessToken, keyapi.PasswordRequest{
+		OldAuth: auth, AuthVersion: keys.AuthVersion, KDF: kdf, Auth: auth, RecoveryAuth: burglarsCode,
+	})
+	var p *keyapi.Problem
+	switch {
+	case err == nil:
+		h.planted++
+	case !errors.As(err, &p) || p.Code != keyapi.CodeInvalid && p.Code != keyapi.CodeRateLimited:
+		h.r.t.Fatalf("the burglar sets a recovery code: %v", err)
+	}
+}
+
+// comesBack tries the recovery code that they may have set.
+func (h *burglar) comesBack() (in []string) {
+	h.r.t.Helper()
+	tried := map[string]bool{}
+	for _, l := range h.known {
+		s, ok := h.r.stores[l.Origin]
+		if who := l.Origin + " " + l.Username; !ok || tried[who] {
+			continue
+		} else {
+			tried[who] = true
+		}
+		_, err := s.Client().Recover(h.r.t.Context(), keyapi.RecoverRequest{
+			Username: l.Username, AuthVersion: keys.AuthVersion, RecoveryAuth: burglarsCode,
+			Device: keyapi.Device{Name: "burglar", Key: h.sign.Public().(ed25519.PublicKey)},
+		})
+		switch {
+		case err == nil:
+			in = append(in, l.Origin)
+		case !isUnauthorized(err):
+			h.r.t.Fatalf("the burglar at %s: %v", l.Origin, err)
+		}
+	}
+	return in
+}
+
+// isOut checks that nothing they know signs in, or recovers, and no session of theirs lives.
 func (h *burglar) isOut(when string) {
 	h.r.t.Helper()
 	for _, s := range h.live {
@@ -184,6 +236,9 @@ func (h *burglar) isOut(when string) {
 	h.live = nil
 	if h.breaksIn() > 0 {
 		h.r.t.Errorf("%s: the burglar signs in at %s", when, h.live[0].origin)
+	}
+	if in := h.comesBack(); len(in) > 0 {
+		h.r.t.Errorf("%s: the burglar recovers at %v", when, in)
 	}
 	h.r.clock.advance(2 * time.Hour)
 }

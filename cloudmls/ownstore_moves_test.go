@@ -464,3 +464,84 @@ func TestMoveWithMuchLeftOfEarlierOnes(t *testing.T) {
 	}
 	v.rests(storeB, v.phone, v.alice, v.tablet)
 }
+
+// The state comes back to the store that a device still uses, between what that store and what
+// home is asked: the device does not take it for a store that leads it astray.
+func TestMoveBackWhileADeviceAsksWhereTo(t *testing.T) {
+	t.Parallel()
+	v := newTraveller(t)
+	v.alice.moves(toA)
+	v.phone.isAt(storeA)
+	v.alice.moves(toB)
+	v.tablet.isAt(storeB)
+	var once atomic.Bool
+	v.wires[storeA].set(nil, func(e *exchange) {
+		if e.is("GET", "/v1/store") && once.CompareAndSwap(false, true) {
+			v.alice.moves(toA)
+			v.alice.maintains()
+		}
+	})
+	_, err := v.phone.Sync(t.Context(), v.phone.self)
+	v.wireAll(nil, nil)
+	if err != nil || !once.Load() {
+		t.Errorf("a device that asks: %v", err)
+	}
+	v.rests(storeA, v.phone, v.alice, v.tablet)
+}
+
+// The store that the directions name has let go, and the device that moves died there. One
+// that last heard of a third store follows from one to the next, and reads.
+func TestMoveFollowedOverTwoStores(t *testing.T) {
+	t.Parallel()
+	for _, point := range []string{"use", "go"} {
+		v := newTraveller(t)
+		old := v.bob.encrypt(v.id, "from before")
+		v.alice.moves(toB)
+		v.phone.isAt(storeB)
+		v.alice.moves(toA)
+		if point == "use" {
+			v.stopsAt(v.alice, "", "use", func() error { return v.alice.MoveStore(t.Context(), StoreTarget{}, nil) })
+		} else {
+			v.diesAfter(v.alice, storeA, "/v1/store", `"go"`)
+			if err := v.alice.MoveStore(t.Context(), StoreTarget{}, nil); err == nil {
+				t.Fatal("it was done before")
+			}
+			v.wireAll(nil, nil)
+		}
+		v.phone.reads(old, "from before", v.bob)
+		if _, err := v.phone.Sync(t.Context(), v.phone.self); err != nil {
+			t.Errorf("%s: %v", point, err)
+		}
+		v.alice.crash()
+		v.rests("", v.phone, v.alice, v.tablet)
+	}
+}
+
+// A move is given up while the user is not known at the new store yet: that cannot be told of
+// it. Whoever was about to register there brings nothing of that move.
+func TestMoveGivenUpBeforeTheUserIsRegistered(t *testing.T) {
+	t.Parallel()
+	v := newTraveller(t)
+	var once atomic.Bool
+	v.wires[storeA].set(func(e *exchange) bool {
+		if e.is("POST", "/v1/auth/register") && once.CompareAndSwap(false, true) {
+			if err := v.phone.CancelMove(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		return false
+	}, nil)
+	err := v.alice.MoveStore(t.Context(), toA, nil)
+	v.wireAll(nil, nil)
+	if !errors.Is(err, ErrMoveGivenUp) || !once.Load() {
+		t.Errorf("given up on another device: %v", err)
+	}
+	for _, e := range v.wires[storeA].requests() {
+		if e.step("arrive") {
+			t.Error("the new store was told of a move that is over")
+		}
+	}
+	v.rests("", v.alice, v.phone, v.tablet)
+	v.tablet.moves(toA)
+	v.rests(storeA, v.alice, v.phone, v.tablet)
+}

@@ -67,6 +67,9 @@ type rover struct {
 	busy    bool   // does something
 	dead    bool
 	dropped bool // or may be: another one has tried to
+	// unsure: an answer that renews its session was lost, or a request that does comes
+	// late. Then the key server may end that session, and it is signed in again.
+	unsure bool
 }
 
 type wrote struct {
@@ -163,6 +166,9 @@ func (h *drift) before(origin string, e *exchange) bool {
 	fault := a.fault
 	if fault == "late" && e.request.Method != "POST" {
 		fault = "lost"
+	}
+	if origin == "" && e.is("POST", "/v1/auth/refresh") && (fault == "late" || fault == "unanswered" || fault == "dies after") {
+		a.who.unsure = true
 	}
 	h.note("%s: %s", fault, name)
 	a.upset = true
@@ -378,18 +384,40 @@ func (h *drift) pick() *rover {
 	return free[h.rnd.IntN(len(free))]
 }
 
-// wakes resumes a device that died.
+// wakes resumes a device that died, and signs one in that may be signed out.
 func (h *drift) wakes(d *rover) error {
-	if !d.dead {
+	if d.dead {
+		c, err := Resume(h.t.Context(), h.options(d.store))
+		if err != nil {
+			return fmt.Errorf("%s: resume: %w", d.name, err)
+		}
+		d.Client, d.dead = c, false
+		h.t.Cleanup(func() { c.Close() })
+	}
+	if !d.unsure {
 		return nil
 	}
-	c, err := Resume(h.t.Context(), h.options(d.store))
-	if err != nil {
-		return fmt.Errorf("%s: resume: %w", d.name, err)
+	defer h.calms(h.calms(true))
+	if _, err := d.Store(h.t.Context()); !errors.Is(err, ErrSignedOut) {
+		return nil
 	}
-	d.Client, d.dead = c, false
+	h.note("%s: is signed out, and in again", d.name)
+	d.Close()
+	c, err := Open(h.t.Context(), d.username, password, h.options(d.store))
+	if err != nil {
+		return fmt.Errorf("%s: sign in again: %w", d.name, err)
+	}
+	d.Client = c
 	h.t.Cleanup(func() { c.Close() })
 	return nil
+}
+
+// calms says whether there are no faults, and gives what was said before.
+func (h *drift) calms(calm bool) (before bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before, h.calm = h.calm, calm
+	return before
 }
 
 // act lets a device do something.
@@ -435,6 +463,8 @@ func (h *drift) judge(a *attempt, what deed, err error) {
 	var alarm *RollbackError
 	var target *TargetError
 	switch {
+	case errors.Is(err, ErrSignedOut) && a.who.unsure:
+		return
 	case errors.As(err, &alarm), errors.Is(err, ErrDropped), errors.Is(err, ErrStoreLogin), errors.Is(err, ErrSignedOut),
 		strings.Contains(err.Error(), "not followed"), strings.Contains(err.Error(), "malformed"):
 	case a.upset:
@@ -647,6 +677,14 @@ func (h *drift) end() {
 		if round == 0 {
 			for len(h.late) > 0 {
 				h.arrive()
+			}
+			for _, d := range h.devices {
+				if d.dropped {
+					continue
+				}
+				if err := h.wakes(d); err != nil {
+					h.fatal(err)
+				}
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -58,6 +59,7 @@ type depot struct {
 	server  StoreServer
 	access  string
 	refresh []byte
+	refused []byte // secret that does not sign in, as of the last time
 
 	secretMu sync.Mutex
 	secret   []byte // that this device has signed in with
@@ -161,14 +163,24 @@ func (s *Store) depotToken(ctx context.Context, p *depot, refused string) (strin
 		}
 		p.access, p.refresh = "", nil
 	}
-	err := s.signInAt(ctx, p, s.directions())
-	if !errors.Is(err, ErrStoreLogin) {
-		return p.access, err
+	// A login that was refused is not tried again before home was asked for another
+	// one: as long as that does not answer it would count as guessing, and keep all
+	// devices out.
+	known, ok := s.directions().login(p.id)
+	tried := !ok || !bytes.Equal(known.Secret, p.refused)
+	if tried {
+		if err := s.signInAt(ctx, p, s.directions()); !errors.Is(err, ErrStoreLogin) {
+			return p.access, err
+		}
 	}
 	// Another device may have made another login.
 	_, d, e := s.fetchDirections(ctx)
 	if e != nil {
-		return "", errors.Join(err, e)
+		// Not ErrStoreLogin: that says that all is known, and the store refuses.
+		return "", fmt.Errorf("the store refuses the login that this device knows, and whether there is another one: %w", e)
+	}
+	if l, ok := d.login(p.id); ok && tried && bytes.Equal(l.Secret, p.refused) {
+		return "", ErrStoreLogin // it is what was shown a moment ago
 	}
 	return p.access, s.signInAt(ctx, p, d)
 }
@@ -207,6 +219,7 @@ func (s *Store) signInAt(ctx context.Context, p *depot, d *directions) error {
 		}
 		return p.take(got, l, secret)
 	}
+	p.refused = bytes.Clone(l.Secret)
 	return ErrStoreLogin
 }
 
@@ -215,7 +228,7 @@ func (p *depot) take(got keyapi.Session, l *storeLogin, secret []byte) error {
 	if string(got.UserID) != string(l.UserID) || got.AccessToken == "" || len(got.RefreshToken) == 0 {
 		return errSession
 	}
-	p.access, p.refresh = got.AccessToken, slices.Clone(got.RefreshToken)
+	p.access, p.refresh, p.refused = got.AccessToken, slices.Clone(got.RefreshToken), nil
 	p.replaced(secret)
 	return nil
 }

@@ -63,7 +63,7 @@ func (s *Store) elsewhere(ctx context.Context, silent *depot) bool {
 	if err != nil || d.At == silent.id {
 		return false
 	}
-	if err := s.switchTo(ctx, d, d.At); err != nil {
+	if err := s.switchOver(ctx, d); err != nil {
 		s.warn(ctx, "the store that had the state does not answer, nor does the one that has it now", err)
 		return false
 	}
@@ -104,7 +104,7 @@ func (s *Store) whereabouts(ctx context.Context) error {
 	case opened && (gone || d.At == cur.id):
 		return s.use(ctx, cur, at.Move)
 	case d.At != cur.id: // another device saw it through
-		return s.switchTo(ctx, d, d.At)
+		return s.switchOver(ctx, d)
 	}
 	switch at.Place {
 	case keyapi.PlaceHere:
@@ -112,7 +112,7 @@ func (s *Store) whereabouts(ctx context.Context) error {
 	case keyapi.PlaceLeaving:
 		switch {
 		case at.Move > d.Counter:
-			return errStray
+			return s.stray(ctx, cur, at)
 		case d.Moving != "" && d.Move == at.Move:
 			return ErrMoving
 		}
@@ -120,9 +120,22 @@ func (s *Store) whereabouts(ctx context.Context) error {
 	case keyapi.PlaceGone:
 		id, ok := d.wentTo(at.Move)
 		if !ok || id == cur.id {
-			return errStray
+			return s.stray(ctx, cur, at)
 		}
 		return s.switchTo(ctx, d, id)
+	}
+	return s.stray(ctx, cur, at)
+}
+
+// stray is for what a store says and the directions know nothing of. They were read
+// after it: the state may have come back there since. nil: it says something else by now.
+func (s *Store) stray(ctx context.Context, cur *depot, said keyapi.StorePlace) error {
+	at, err := s.placeAt(ctx, cur)
+	switch {
+	case err != nil:
+		return err
+	case at.Place != said.Place || at.Move != said.Move:
+		return nil
 	}
 	return errStray
 }

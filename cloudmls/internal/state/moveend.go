@@ -45,7 +45,7 @@ func (s *Store) settleAt(ctx context.Context, d *directions, cur *depot, progres
 	id, ok := d.wentTo(at.Move)
 	switch {
 	case !ok || at.Place != keyapi.PlaceGone || id != cur.id:
-		return false, s.switchTo(ctx, d, d.At)
+		return false, s.switchOver(ctx, d)
 	case d.Moving != "" && d.Move == at.Move:
 		return true, s.finishMove(ctx, d, cur, progress)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,8 +56,6 @@ func (s *Store) nameTarget(ctx context.Context, to StoreTarget) (id string, err 
 		case fresh == nil:
 		case !known:
 			d.add(*fresh)
-		case !l.Registered && s.leaked(l): // who knows it may have registered with it
-			l.UserID, l.Secret, l.Former, l.Known, l.Invitation = fresh.UserID, fresh.Secret, nil, nil, fresh.Invitation
 		case !l.Registered && fresh.Invitation != "":
 			l.Invitation = fresh.Invitation // the one before was no good
 		case d.Moving != "":
@@ -126,7 +125,10 @@ func (s *Store) readyTarget(ctx context.Context, d *directions, to *depot) error
 			return s.renewUnused(ctx, to)
 		}
 		return nil
-	case s.leaked(l): // who knows it may have registered with it
+	case s.leaked(l): // it may be registered all the same, by whoever knows it: that is replaced as ever
+		if err := s.renewUnused(ctx, to); !errors.Is(err, ErrStoreLogin) && problemCode(err) != keyapi.CodeRateLimited {
+			return err
+		}
 		return s.meantAnew(ctx, l)
 	}
 	err := s.registerAt(ctx, to, l)
@@ -142,7 +144,7 @@ func (s *Store) readyTarget(ctx context.Context, d *directions, to *depot) error
 		return err
 	}
 	crashpoint.Here("store-registered")
-	return s.changeDirections(ctx, func(now *directions) error {
+	err = s.changeDirections(ctx, func(now *directions) error {
 		n, ok := now.login(to.id)
 		if !ok || n.Registered || string(n.Secret) != string(l.Secret) {
 			return errNoChange
@@ -150,7 +152,19 @@ func (s *Store) readyTarget(ctx context.Context, d *directions, to *depot) error
 		n.Registered, n.Invitation = true, ""
 		return nil
 	}, nil)
+	if err != nil {
+		return err
+	}
+	// Whoever gave the move up while the user was not known there could not tell that
+	// store, and has forgotten the move: nothing of it may come there any more.
+	if now := s.directions(); now.Moving != to.id || now.Move != d.Move {
+		return errOver
+	}
+	return nil
 }
+
+// errOver makes a move take another turn, which finds that it is over.
+var errOver = &keyapi.Problem{Code: keyapi.CodeConflict, Detail: "the move is over"}
 
 // meantAnew makes another login for a store at which nobody is known to be
 // registered, in place of one that somebody else knows.

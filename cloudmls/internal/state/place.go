@@ -62,6 +62,23 @@ func (s *Store) switchTo(ctx context.Context, d *directions, id string) error {
 	return nil
 }
 
+// switchOver goes over to where the directions lead: to the store that they name, or
+// on from there, if that has let go already and no device came as far as to note it.
+func (s *Store) switchOver(ctx context.Context, d *directions) error {
+	named, err := s.depotOf(d, d.At)
+	if err != nil {
+		return err
+	}
+	at, err := s.placeAt(ctx, named)
+	if err != nil {
+		return err
+	}
+	if id, ok := d.wentTo(at.Move); ok && at.Place == keyapi.PlaceGone {
+		return s.switchTo(ctx, d, id)
+	}
+	return s.switchTo(ctx, d, d.At)
+}
+
 // shows looks whether a store has the objects, and no older head than was seen.
 func (s *Store) shows(ctx context.Context, d *directions, id string) (*depot, keyapi.StorePlace, error) {
 	p, err := s.depotOf(d, id)

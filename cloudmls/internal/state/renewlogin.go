@@ -181,6 +181,11 @@ func (s *Store) replacing(p *depot, l storeLogin) submitFunc {
 		if err != nil {
 			return err
 		}
+		// Who knew the login may have set a recovery code's verifier there, to come back.
+		nobodys, err := keys.NewSecret()
+		if err != nil {
+			return err
+		}
 		err = s.atMovable(ctx, p, func(ctx context.Context, srv StoreServer, token string) error {
 			worked := p.worked()
 			if !bytes.Equal(worked, l.Former) && !bytes.Equal(worked, l.Secret) {
@@ -191,7 +196,7 @@ func (s *Store) replacing(p *depot, l storeLogin) submitFunc {
 				return err
 			}
 			return applied(srv.ChangePassword(ctx, token, keyapi.PasswordRequest{
-				OldAuth: old, AuthVersion: keys.AuthVersion, KDF: kdf, Auth: auth, Tx: wire,
+				OldAuth: old, AuthVersion: keys.AuthVersion, KDF: kdf, Auth: auth, RecoveryAuth: nobodys, Tx: wire,
 			}))
 		})
 		if problemCode(err) == keyapi.CodeForbidden { // it was replaced: sign in with what it is now
