@@ -159,6 +159,13 @@ func TestThreat25_ToldFewerBySiblings(t *testing.T) {
 	if err := alice.drop(t.Context(), alice.self, &another); err != nil || alice.staged(id) == nil {
 		t.Errorf("the Commit of a sibling device was dropped (%v)", err)
 	}
+	again := *s
+	again.Submission.Joiners = accounts(bob)
+	alice.change(func(_ *state.Tx, v *view) error { return v.stage(&again) })
+	if next, err := alice.tellFewer(t.Context(), alice.self, &again, full); err != nil || next != nil {
+		t.Errorf("who is let in again is left out: %v, %v", next, err)
+	}
+	alice.change(func(_ *state.Tx, v *view) error { return v.stage(s) })
 	if next, err := alice.tellFewer(t.Context(), alice.self, s, full); err != nil || next == nil {
 		t.Fatalf("%v, %v", next, err)
 	}
