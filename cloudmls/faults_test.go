@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"testing"
 
@@ -106,6 +107,12 @@ func TestSeedFlaw02_NoStateIsNeverPlaintext(t *testing.T) {
 		case e.is("POST", "/v1/objects"):
 			ids := decodeJSON[keyapi.ObjectsRequest](t, e.sent).IDs
 			e.status, e.answered = 200, encodeJSON(t, keyapi.ObjectList{Objects: []keyapi.Object{}, Missing: ids})
+		case e.is("GET", "/v1/objects/"):
+			var id keyapi.ObjectID
+			if err := id.UnmarshalText([]byte(path.Base(e.request.URL.Path))); err != nil {
+				t.Error(err)
+			}
+			e.status, e.answered = 200, encodeJSON(t, keyapi.ObjectList{Objects: []keyapi.Object{}, Missing: []keyapi.ObjectID{id}})
 		case e.is("GET", "/v1/objects"):
 			e.status, e.answered = 200, []byte(`{"objects":[]}`)
 		case e.is("GET", "/v1/"):

@@ -339,7 +339,7 @@ func TestThreat20_MissingGroupNeverMeansPlaintext(t *testing.T) {
 			s.evil.Always(evil.To("GET", "/v1/accounts"), evil.Say(200, keyapi.AccountList{Accounts: []keyapi.AccountInfo{}}))
 			s.evil.Always(evil.To("POST", "/v1/keypackages"), evil.Refuse(404, keyapi.CodeNoAccount))
 		},
-		"404 for every object": func() { s.evil.Always(evil.To("POST", "/v1/objects"), evil.Refuse(404, keyapi.CodeNotFound)) },
+		"404 for every object": func() { s.evil.Always(evil.ToObjects, evil.Refuse(404, keyapi.CodeNotFound)) },
 		"404 for everything":   func() { s.evil.Always(evil.Any, evil.Refuse(404, keyapi.CodeNotFound)) },
 		"no account at all":    func() { s.evil.Always(evil.Any, evil.Refuse(404, keyapi.CodeNoAccount)) },
 		"forbidden":            func() { s.evil.Always(evil.Any, evil.Refuse(403, keyapi.CodeForbidden)) },

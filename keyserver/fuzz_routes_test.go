@@ -75,7 +75,7 @@ func FuzzRoutes(f *testing.F) {
 		body := map[string]string{
 			"POST /v1/accounts":         `{"account":` + account + `,"identity_key":"` + strings.Repeat("A", 43) + `="}`,
 			"POST /v1/accounts/verify":  `{"account":` + account + `,"identity_key":"` + strings.Repeat("A", 43) + `="}`,
-			"POST /v1/objects":          `{"ids":["` + strings.Repeat("00", 32) + `"],"known":[{"id":"` + strings.Repeat("00", 32) + `","hash":"` + strings.Repeat("A", 43) + `="}]}`,
+			"POST /v1/objects":          `{"ids":["` + strings.Repeat("00", 32) + `"]}`,
 			"POST /v1/tx":               `{"put":[{"id":"` + strings.Repeat("00", 32) + `","counter":1,"data":"AA=="}]}`,
 			"POST /v1/store":            `{"change":"leave","move":1,"to":"https://x.example"}`,
 			"POST /v1/store/import":     `{"move":1,"objects":[{"id":"` + strings.Repeat("00", 32) + `","counter":1,"data":"AA=="}]}`,

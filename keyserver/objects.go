@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 
@@ -47,26 +48,41 @@ func (s *Server) objectIndex(ctx context.Context, in *objectIndexInput) (*output
 }
 
 func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) (*output[keyapi.ObjectList], error) {
-	if max(len(in.Body.IDs), len(in.Body.Known)) > keyapi.MaxObjectsPerRequest {
+	if len(in.Body.IDs) > keyapi.MaxObjectsPerRequest {
 		return nil, invalid(fmt.Sprintf("more than %d ids", keyapi.MaxObjectsPerRequest))
 	}
-	known := make(map[keyapi.ObjectID][]byte, len(in.Body.Known))
-	for _, k := range in.Body.Known {
-		if len(k.Hash) != sha256.Size {
-			return nil, invalid("a known object has no SHA-256 hash")
-		}
-		known[k.ID] = k.Hash
+	return s.listObjects(ctx, in.Body.IDs, nil)
+}
+
+type objectInput struct {
+	Object string `path:"object" doc:"The object's id in hexadecimal."`
+	Unless string `query:"unless" doc:"SHA-256 in hexadecimal: if the octets have this hash they are not sent."`
+}
+
+func (s *Server) object(ctx context.Context, in *objectInput) (*output[keyapi.ObjectList], error) {
+	var id keyapi.ObjectID
+	if err := id.UnmarshalText([]byte(in.Object)); err != nil {
+		return nil, invalid(err.Error())
 	}
+	unless, err := hex.DecodeString(in.Unless)
+	if err != nil || len(unless) != 0 && len(unless) != sha256.Size {
+		return nil, invalid("unless: not a SHA-256 hash in hexadecimal")
+	}
+	return s.listObjects(ctx, []keyapi.ObjectID{id}, unless)
+}
+
+// listObjects reads objects; those whose octets have the hash unless are not sent.
+func (s *Server) listObjects(ctx context.Context, ids []keyapi.ObjectID, unless []byte) (*output[keyapi.ObjectList], error) {
 	id := caller(ctx)
 	u := id.user
 	if _, err := s.remoteSession(ctx, id); err != nil { // which may have ended while the body came
 		return nil, err
 	}
 	list := keyapi.ObjectList{Objects: []keyapi.Object{}}
-	seen := make(map[keyapi.ObjectID]bool, len(in.Body.IDs))
+	seen := make(map[keyapi.ObjectID]bool, len(ids))
 	size := 0
 	err := s.Store.View(ctx, func(r Reader) error {
-		if err := r.Foresee(&Plan{User: u, Session: id.session, Objects: in.Body.IDs}); err != nil {
+		if err := r.Foresee(&Plan{User: u, Session: id.session, Objects: ids}); err != nil {
 			return err
 		}
 		if _, err := s.localSession(r, id); err != nil {
@@ -75,7 +91,7 @@ func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) 
 		if err := s.mayRead(r, u); err != nil {
 			return err
 		}
-		for _, id := range in.Body.IDs {
+		for _, id := range ids {
 			if seen[id] {
 				continue
 			}
@@ -88,7 +104,7 @@ func (s *Server) objects(ctx context.Context, in *input[keyapi.ObjectsRequest]) 
 				list.Missing = append(list.Missing, id)
 				continue
 			}
-			if bytes.Equal(v.Hash, known[id]) {
+			if unless != nil && bytes.Equal(v.Hash, unless) {
 				list.Unchanged = append(list.Unchanged, id)
 				continue
 			}

@@ -19,22 +19,19 @@ func TestWhatChangedAlone(t *testing.T) {
 	if _, err := alice.tx(keyapi.Tx{Put: all}); err != nil {
 		t.Fatal(err)
 	}
-	known := func(name, data string) keyapi.KnownObject {
-		h := sha256.Sum256([]byte(data))
-		return keyapi.KnownObject{ID: objectID(name), Hash: h[:]}
-	}
+	type known struct{ name, data string }
 	for name, tt := range map[string]struct {
 		who                         *person
-		ask                         keyapi.KnownObject
+		ask                         known
 		objects, missing, unchanged int
 	}{
-		"the same":              {alice, known("a", "one"), 0, 0, 1},
-		"another version":       {alice, known("a", "zero"), 1, 0, 0},
-		"none there":            {alice, known("d", "one"), 0, 1, 0},
-		"somebody else's":       {bob, known("a", "one"), 0, 1, 0},
-		"another object's hash": {alice, known("a", "two"), 1, 0, 0},
+		"the same":              {alice, known{"a", "one"}, 0, 0, 1},
+		"another version":       {alice, known{"a", "zero"}, 1, 0, 0},
+		"none there":            {alice, known{"d", "one"}, 0, 1, 0},
+		"somebody else's":       {bob, known{"a", "one"}, 0, 1, 0},
+		"another object's hash": {alice, known{"a", "two"}, 1, 0, 0},
 	} {
-		l, err := w.c.ObjectUnless(t.Context(), tt.who.token(), tt.ask)
+		l, err := w.c.ObjectUnless(t.Context(), tt.who.token(), objectID(tt.ask.name), sha256.Sum256([]byte(tt.ask.data)))
 		if err != nil || len(l.Objects) != tt.objects || len(l.Missing) != tt.missing || len(l.Unchanged) != tt.unchanged {
 			t.Errorf("%s: %+v, %v", name, l, err)
 		}
@@ -43,7 +40,8 @@ func TestWhatChangedAlone(t *testing.T) {
 		var b keyapi.Buckets
 		b.Add(all[i].ID.Bucket())
 		x, err := w.c.ObjectIndexOf(t.Context(), alice.token(), b)
-		if err != nil || len(x.Objects) != 1 || x.Objects[0].ID != all[i].ID || !bytes.Equal(x.Objects[0].Hash, known("", string(all[i].Data)).Hash) {
+		hash := sha256.Sum256(all[i].Data)
+		if err != nil || len(x.Objects) != 1 || x.Objects[0].ID != all[i].ID || !bytes.Equal(x.Objects[0].Hash, hash[:]) {
 			t.Errorf("bucket of %s: %+v, %v", all[i].Data, x, err)
 		}
 	}

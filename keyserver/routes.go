@@ -90,6 +90,7 @@ func (s *Server) authRoutes(open, recovering, signedIn router) {
 
 func (s *Server) storeRoutes(recovering, signedIn router) {
 	add(recovering.behind(s.gateAnswer), "GET /v1/objects", 0, s.objectIndex)
+	add(recovering.behind(s.gateAnswer), "GET /v1/objects/{object}", 0, s.object)
 	add(recovering.behind(s.gateAnswer), "POST /v1/objects", smallBody, s.objects)
 	add(recovering, "GET /v1/store", 0, s.storePlace)
 	add(recovering, "POST /v1/store/directions", directionsBody, s.setDirections)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -59,14 +60,22 @@ func (s *Server) SignInParams(change func(*keyapi.AuthParams)) *Running {
 	return s.Always(To("POST", "/v1/auth/params"), Edit(change))
 }
 
+// ToObjects chooses requests for the octets of objects, of many or of one alone.
+func ToObjects(e *Exchange) bool {
+	return e.Method == "POST" && e.Path == "/v1/objects" || e.Method == "GET" && strings.HasPrefix(e.Path, "/v1/objects/")
+}
+
+// ToIndex chooses requests for the list of objects, or for a part of it.
+func ToIndex(e *Exchange) bool { return e.Method == "GET" && e.Path == "/v1/objects" }
+
 // Objects lies about the octets of objects that are asked for.
 func (s *Server) Objects(on Match, change func(*keyapi.ObjectList)) *Running {
-	return s.Always(and(To("POST", "/v1/objects"), on), Edit(change))
+	return s.Always(and(ToObjects, on), Edit(change))
 }
 
 // Index lies about which objects there are.
 func (s *Server) Index(on Match, change func(*keyapi.ObjectIndex)) *Running {
-	return s.Always(and(To("GET", "/v1/objects"), on), Edit(change))
+	return s.Always(and(ToIndex, on), Edit(change))
 }
 
 // SubstituteKeyPackage hands out other octets for an account.

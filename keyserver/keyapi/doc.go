@@ -21,6 +21,7 @@
 //	POST   /v1/keypackages/{platform}/{id}/claim                        → ClaimedKeyPackage
 //	GET    /v1/reachable/{platform}/{id}                                → Reachability
 //	GET    /v1/objects?buckets=                                         → ObjectIndex
+//	GET    /v1/objects/{object}?unless=                                 → ObjectList
 //	POST   /v1/objects          ObjectsRequest                          → ObjectList
 //	POST   /v1/tx               Tx                                      → TxResult, or 409 Problem
 //	GET    /v1/conversations/{conversation}                             → Instance

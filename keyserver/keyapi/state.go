@@ -29,23 +29,15 @@ type ObjectIndex struct {
 	Objects []ObjectVersion `json:"objects"`
 }
 
-// ObjectsRequest asks for objects of the signed-in user. What Known names with the
-// hash that it has is not sent again.
+// ObjectsRequest asks for objects of the signed-in user.
 type ObjectsRequest struct {
-	IDs   []ObjectID    `json:"ids"`             // at most MaxObjectsPerRequest
-	Known []KnownObject `json:"known,omitempty"` // at most MaxObjectsPerRequest
+	IDs []ObjectID `json:"ids"` // at most MaxObjectsPerRequest
 }
 
-// KnownObject is an object that the caller has. Hash is SHA-256 of its octets.
-type KnownObject struct {
-	ID   ObjectID `json:"id"`
-	Hash []byte   `json:"hash"`
-}
-
-// ObjectList answers an ObjectsRequest; ids that do not exist are in Missing, and
-// those that are as the caller has them in Unchanged. An id that is in none of these
-// did not fit into the answer and is asked for again; at least one id is always
-// answered. keyclient does that by itself.
+// ObjectList answers an ObjectsRequest, and GET /v1/objects/{object}; ids that do not
+// exist are in Missing, and one whose octets have the hash that the caller named is in
+// Unchanged. An id that is in none of these did not fit into the answer and is asked
+// for again; at least one id is always answered. keyclient does that by itself.
 type ObjectList struct {
 	Objects   []Object   `json:"objects"`
 	Missing   []ObjectID `json:"missing,omitempty"`

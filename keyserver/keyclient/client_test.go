@@ -55,7 +55,7 @@ func calls(ctx context.Context, c *keyclient.Client) map[string]func() error {
 		"ObjectIndex":       func() error { return second(c.ObjectIndex(ctx, "t")) },
 		"ObjectIndexOf":     func() error { return second(c.ObjectIndexOf(ctx, "t", keyapi.Buckets{0x40})) },
 		"ObjectUnless": func() error {
-			return second(c.ObjectUnless(ctx, "t", keyapi.KnownObject{ID: keyapi.ObjectID{1}, Hash: make([]byte, 32)}))
+			return second(c.ObjectUnless(ctx, "t", keyapi.ObjectID{1}, [32]byte{2}))
 		},
 		"Objects": func() error {
 			return second(c.Objects(ctx, "t", []keyapi.ObjectID{{1}}))

@@ -16,7 +16,7 @@ func (c *Client) baseOf(ctx context.Context, route, token string) (base, tokenTh
 	switch {
 	case route == "/v1/server", route == "/v1/keys", strings.HasPrefix(route, "/v1/auth/"), strings.HasPrefix(route, "/v1/sessions"):
 		return c.base, token, nil
-	case route == "/v1/objects", strings.HasPrefix(route, "/v1/store"):
+	case strings.HasPrefix(route, "/v1/objects"), strings.HasPrefix(route, "/v1/store"):
 		return c.atStore(ctx, token)
 	}
 	return c.delivery, token, nil

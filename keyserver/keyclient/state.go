@@ -34,16 +34,16 @@ func (c *Client) ObjectIndexOf(ctx context.Context, token string, buckets keyapi
 	})
 }
 
-// ObjectUnless reads one object, unless its octets have the hash (SHA-256) that is
+// ObjectUnless reads one object, unless its octets have a hash (SHA-256) that is
 // known. On success the id is among Objects, in Missing or in Unchanged.
-func (c *Client) ObjectUnless(ctx context.Context, token string, known keyapi.KnownObject) (keyapi.ObjectList, error) {
-	body := keyapi.ObjectsRequest{IDs: []keyapi.ObjectID{known.ID}, Known: []keyapi.KnownObject{known}}
-	r := request{op: "POST /v1/objects", token: token, body: body, limit: bulkAnswer}
+func (c *Client) ObjectUnless(ctx context.Context, token string, id keyapi.ObjectID, hash [32]byte) (keyapi.ObjectList, error) {
+	path := "/v1/objects/" + hex.EncodeToString(id[:]) + "?unless=" + hex.EncodeToString(hash[:])
+	r := request{op: "GET /v1/objects/{object}", path: path, token: token, limit: bulkAnswer}
 	return call(ctx, c, r, func(a *keyapi.ObjectList) string {
-		if len(a.Unchanged) == 1 && a.Unchanged[0] == known.ID && len(a.Objects)+len(a.Missing) == 0 {
+		if len(a.Unchanged) == 1 && a.Unchanged[0] == id && len(a.Objects)+len(a.Missing) == 0 {
 			return ""
 		}
-		return strike(map[keyapi.ObjectID]bool{known.ID: true}, a)
+		return strike(map[keyapi.ObjectID]bool{id: true}, a)
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 // changesServer is an objectServer that can be asked for what has changed alone, as
 // *keyclient.Client can. Others are asked for everything.
 type changesServer interface {
-	ObjectUnless(ctx context.Context, token string, known keyapi.KnownObject) (keyapi.ObjectList, error)
+	ObjectUnless(ctx context.Context, token string, id keyapi.ObjectID, hash [32]byte) (keyapi.ObjectList, error)
 	ObjectIndexOf(ctx context.Context, token string, buckets keyapi.Buckets) (keyapi.ObjectIndex, error)
 }
 
@@ -21,7 +21,7 @@ type changesServer interface {
 // versions do not know (docs/spec/keyserver-api.md section 10).
 func unknownToServer(err error) bool {
 	var p *keyapi.Problem
-	return errors.As(err, &p) && p.Code == keyapi.CodeInvalid
+	return errors.As(err, &p) && (p.Code == keyapi.CodeInvalid || p.Code == keyapi.CodeNoRoute)
 }
 
 // errUnchanged: the head is the one that is known. It never leaves the package.
@@ -70,7 +70,7 @@ func (s *Store) newHead(ctx context.Context, v *view) (keyapi.Object, error) {
 	var got keyapi.ObjectList
 	err := s.atStore(ctx, func(ctx context.Context, srv objectServer, token string) (err error) {
 		if c, ok := srv.(changesServer); ok {
-			got, err = c.ObjectUnless(ctx, token, keyapi.KnownObject{ID: id, Hash: v.hash[:]})
+			got, err = c.ObjectUnless(ctx, token, id, v.hash)
 			if !unknownToServer(err) {
 				return err
 			}

@@ -35,12 +35,12 @@ func (a *asking) ObjectIndexOf(ctx context.Context, token string, b keyapi.Bucke
 	return a.evilServer.ObjectIndexOf(ctx, token, b)
 }
 
-func (a *asking) ObjectUnless(ctx context.Context, token string, known keyapi.KnownObject) (keyapi.ObjectList, error) {
+func (a *asking) ObjectUnless(ctx context.Context, token string, id keyapi.ObjectID, hash [32]byte) (keyapi.ObjectList, error) {
 	a.heads++
 	if a.refuse != nil {
 		return keyapi.ObjectList{}, a.refuse
 	}
-	return a.evilServer.ObjectUnless(ctx, token, known)
+	return a.evilServer.ObjectUnless(ctx, token, id, hash)
 }
 
 func setUpAsking(t *testing.T) (*fixture, *Store, *Store, *asking) {
@@ -119,13 +119,16 @@ func TestStateMovesOnBetweenHeadAndIndex(t *testing.T) {
 func TestKeyServerThatKnowsNoChanges(t *testing.T) {
 	t.Parallel()
 	_, a, b, x := setUpAsking(t)
-	x.refuse = &keyapi.Problem{Status: 400, Code: keyapi.CodeInvalid}
-	put(t, a, conv, "c2")
-	if changed, err := b.Refresh(t.Context()); !changed || err != nil || x.all == 0 {
-		t.Fatalf("%v, %v, %d questions for all", changed, err, x.all)
-	}
-	if got, err := b.Get(t.Context(), conv); string(got) != "c2" || err != nil {
-		t.Errorf("%q, %v", got, err)
+	for version, code := range map[string]string{"c2": keyapi.CodeInvalid, "c3": keyapi.CodeNoRoute} {
+		x.refuse = &keyapi.Problem{Status: 400, Code: code}
+		put(t, a, conv, version)
+		if changed, err := b.Refresh(t.Context()); !changed || err != nil || x.all == 0 {
+			t.Fatalf("%s: %v, %v, %d questions for all", code, changed, err, x.all)
+		}
+		if got, err := b.Get(t.Context(), conv); string(got) != version || err != nil {
+			t.Errorf("%s: %q, %v", code, got, err)
+		}
+		x.all = 0
 	}
 	all := x.all
 	x.refuse = &keyapi.Problem{Status: 429, Code: keyapi.CodeRateLimited}

@@ -312,8 +312,8 @@ func (e *evilServer) Objects(_ context.Context, token string, ids []keyapi.Objec
 	return e.list(token, ids, nil)
 }
 
-func (e *evilServer) ObjectUnless(_ context.Context, token string, known keyapi.KnownObject) (keyapi.ObjectList, error) {
-	return e.list(token, []keyapi.ObjectID{known.ID}, known.Hash)
+func (e *evilServer) ObjectUnless(_ context.Context, token string, id keyapi.ObjectID, hash [32]byte) (keyapi.ObjectList, error) {
+	return e.list(token, []keyapi.ObjectID{id}, hash[:])
 }
 
 func (e *evilServer) list(token string, ids []keyapi.ObjectID, known []byte) (l keyapi.ObjectList, err error) {
