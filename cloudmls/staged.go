@@ -70,11 +70,11 @@ func (v *view) staged(id ConversationID) (*stagedRecord, error) {
 		return nil, err
 	}
 	r := &stagedRecord{}
-	ok, err := v.read(stagedKey(v.self, id), r)
+	_, err = v.read(stagedKey(v.self, id), r)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("staged Commit: %w", err)
-	case !ok || !bytes.Equal(r.Submission.Conversation, id[:]):
+	case !bytes.Equal(r.Submission.Conversation, id[:]):
 		return nil, errors.New("staged Commit: the index names one that is not there")
 	}
 	return r, nil
@@ -185,5 +185,5 @@ func (c *Client) promote(v *view, s *stagedRecord) (*conversationRecord, error) 
 	if err := checkRoster(conv.Kind, conv.ID, v.self, conv.Members); err != nil {
 		return nil, err
 	}
-	return conv, v.unstage(conv.ID)
+	return conv, nil // openEpoch has forgotten what was staged
 }

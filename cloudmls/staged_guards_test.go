@@ -69,6 +69,13 @@ func TestThreat25_OneStagedCommitAConversation(t *testing.T) {
 	}
 	alice.change(func(_ *state.Tx, v *view) error { return v.unstage(second) })
 	index()
+	if _, err := alice.reader(t.Context(), alice.self).get(stagedIndexKey(alice.self)); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("an index of nothing is left: %v", err)
+	}
+	none := &view{self: alice.self, source: func(state.Key) ([]byte, error) { return nil, state.ErrNotFound }, puts: map[state.Key][]byte{}}
+	if err := none.unstage(first); err != nil || len(none.puts) != 0 {
+		t.Errorf("%d writes to forget nothing, %v", len(none.puts), err)
+	}
 	alice.change(func(_ *state.Tx, v *view) error {
 		v.putRaw(stagedIndexKey(v.self), []byte("no index"))
 		return nil
@@ -188,8 +195,43 @@ func TestThreat25_PromotedWhereItWasMade(t *testing.T) {
 	if conv, _, err = promote(&owing, same); err != nil || len(conv.Wishes) != 1 || conv.Wishes[0].account() != bob.self || conv.Wishes[0].Leave {
 		t.Errorf("it was not sent to Bob: %+v, %v", conv, err)
 	}
+	undo := errors.New("as a rehearsal")
+	err = alice.update(t.Context(), alice.self, func(_ *state.Tx, v *view) error {
+		v.putRaw(inboxKey(v.self), []byte("no inbox"))
+		if conv, err := alice.promote(v, &owing); err == nil {
+			t.Errorf("that it is owed to him is not noted anywhere: %+v", conv)
+		}
+		return undo
+	})
+	if !errors.Is(err, undo) {
+		t.Error(err)
+	}
 	// A dialog whose roster is not the pair is not entered, whoever made it.
 	if conv, _, err := promote(s, func(r *conversationRecord) { r.Kind = KindSelf }); err == nil {
 		t.Errorf("a group of two as a conversation with oneself: %+v", conv)
+	}
+}
+
+// TestServersAreApart: that no transaction covers deliveries and objects is found out
+// once, and then nothing is tried that needs one.
+func TestServersAreApart(t *testing.T) {
+	t.Parallel()
+	tried := 0
+	try := func(d *device) error {
+		return d.together(t.Context(), d.self, func(*state.Tx, *view) error { tried++; return errNothing })
+	}
+	_, together, _, id := newPair(t)
+	together.renewKeys(id)
+	if err := try(together); !errors.Is(err, errNothing) || tried != 1 {
+		t.Errorf("one server: %v", err)
+	}
+	a := newApart(t)
+	alice := a.user("alice")
+	if err := try(alice); !errors.Is(err, errNothing) || tried != 2 {
+		t.Errorf("not found out yet: %v", err)
+	}
+	alice.ensureGroup(newID(t))
+	if err := try(alice); !errors.Is(err, keyapi.ErrSplit) || tried != 2 {
+		t.Errorf("three servers: %v, tried %d times", err, tried-2)
 	}
 }
