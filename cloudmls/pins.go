@@ -16,6 +16,9 @@ const (
 	// maxUnconfirmed bounds the pins that others cause by the groups that they
 	// invite us to.
 	maxUnconfirmed = 4096
+	// maxLearned bounds the keys that an account is known to have replaced before it was
+	// first seen here.
+	maxLearned = 4
 )
 
 var errNoRoom = errors.New("no room to pin another contact")
@@ -42,11 +45,17 @@ func (r *contactsRecord) note(m memberEntry, confirmed bool, now time.Time) bool
 		r.Pins = append(r.Pins, pinEntry{
 			Platform: a.Platform, ID: a.ID, Key: bytes.Clone(key), Since: now.UnixMilli(), Unconfirmed: !confirmed,
 		})
+		r.Pins[len(r.Pins)-1].learn(m.rotations)
 		return true
-	case p != nil && p.Unconfirmed && confirmed:
+	case p == nil:
+		return false
+	case p.Unconfirmed && confirmed && !keyapi.RotationLeads(m.rotations, p.Key):
 		p.confirm(key)
+		p.learn(m.rotations)
 		return true
-	case p == nil, bytes.Equal(p.Key, key), bytes.Equal(p.Changed, key), bytes.Equal(p.Next, key), p.retired(key):
+	case bytes.Equal(p.Key, key):
+		return p.learn(m.rotations)
+	case bytes.Equal(p.Next, key) && !confirmed, bytes.Equal(p.Changed, key), p.retired(key):
 		return false
 	case keyapi.RotationLeads(m.rotations, p.Key):
 		if confirmed {
@@ -59,6 +68,27 @@ func (r *contactsRecord) note(m memberEntry, confirmed bool, now time.Time) bool
 		p.Changed = bytes.Clone(key)
 		return true
 	}
+}
+
+// learn takes over which keys the account replaced before it was seen here, from the
+// certificate of a leaf that shows the pinned key, which vouches for that. They were
+// never pinned, so they are good for nothing; but what still shows one is older than
+// the rotation, and no change to be accepted. It tells whether the pin changed.
+func (p *pinEntry) learn(chain []keyapi.Rotation) bool {
+	var learned []formerKey
+	for _, r := range chain[max(0, len(chain)-maxLearned):] {
+		if !p.retired(r.Previous) {
+			learned = append(learned, formerKey{Key: bytes.Clone(r.Previous), Rotated: true})
+		}
+	}
+	if len(learned) == 0 || len(p.Former)+len(learned) > maxFormer {
+		return false
+	}
+	p.Former = append(learned, p.Former...)
+	if p.retired(p.Changed) {
+		p.Changed = nil
+	}
+	return true
 }
 
 func (r *contactsRecord) unconfirmed() (n int) {
@@ -76,7 +106,7 @@ func (p *pinEntry) confirm(key []byte) {
 	if !bytes.Equal(p.Key, key) {
 		// Where a rotation of the key before leads says nothing of this one: what
 		// somebody showed for a key of their own must not be followed from here.
-		p.Changed, p.Next = p.Key, nil
+		p.Changed, p.Next, p.Former = p.Key, nil, nil
 	} else if bytes.Equal(p.Changed, key) {
 		p.Changed = nil
 	}

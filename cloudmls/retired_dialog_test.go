@@ -85,6 +85,32 @@ func TestThreat44_RetiredKeyWaitsForNoOther(t *testing.T) {
 	x.alice.reads(x.bob.encrypt(x.id, "on"), "on", x.bob)
 }
 
+// TestThreat44_RetiredKeyTakesNoLaterOnesPlace: neither where the dialog shows a key
+// that was replaced, too, but later.
+func TestThreat44_RetiredKeyTakesNoLaterOnesPlace(t *testing.T) {
+	t.Parallel()
+	x := newRetiredDialog(t)
+	x.alice.ensureDialog(x.bob)
+	x.bob.cleanSync()
+	if err := x.alice.Rotate(t.Context(), RotateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	x.bob.cleanSync()
+	x.bobHears()
+	x.w.clock.advance(time.Minute)
+	if err := x.alice.rotateIdentity(t.Context(), x.alice.self, x.w.clock.now().UnixMilli()); err != nil {
+		t.Fatal(err)
+	}
+	x.bobHears()
+	group := x.bob.state(x.id).group(t, x.bob)
+	if r := x.w.deliver(x.bob, x.mallory, x.forged()); slices.Contains(r.Joined, x.id) || !hasProblem(r, ProblemIdentityChanged) {
+		t.Errorf("%+v", r)
+	}
+	if !bytes.Equal(x.bob.state(x.id).group(t, x.bob), group) {
+		t.Error("the dialog was replaced")
+	}
+}
+
 // TestThreat44_DialogOfARetiredKeyIsNoDeadEnd: a key server has passed on a dialog of
 // whoever has the key that Alice replaced, and she is not in it to renew it. When Bob
 // writes, the dialog begins anew with her present key, be the key server honest from
@@ -114,6 +140,11 @@ func TestThreat44_DialogOfARetiredKeyIsNoDeadEnd(t *testing.T) {
 			var changed *IdentityChangedError
 			if _, err := x.bob.Encrypt(t.Context(), x.bob.self, x.id, []byte("to whom?"), nil); !errors.As(err, &changed) || !changed.Retired {
 				t.Fatalf("got %v", err)
+			}
+			group := x.bob.state(x.id).group(t, x.bob)
+			x.bob.ensureDialog(x.alice)
+			if !bytes.Equal(x.bob.state(x.id).group(t, x.bob), group) {
+				t.Error("Alice's devices are not waited for")
 			}
 			x.w.clock.advance(2 * time.Hour)
 			x.bob.ensureDialog(x.alice)
