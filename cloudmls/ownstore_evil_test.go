@@ -406,3 +406,94 @@ func (r *roam) authsOf(origin string) map[string]bool {
 	}
 	return all
 }
+
+// A device goes over to no store that says that it does not have the state, or has it by a move
+// that no device of the user has named: it waits, and reads on when that is over.
+func TestThreat16_StoreIsNotReady(t *testing.T) {
+	t.Parallel()
+	for name, lie := range map[string]func(*keyapi.StorePlace){
+		"arriving":             func(p *keyapi.StorePlace) { p.Place = keyapi.PlaceArriving },
+		"a move of the future": func(p *keyapi.StorePlace) { p.Move = 1 << 40 },
+	} {
+		l := newLair(t)
+		alice := l.user("alice")
+		phone := alice.sibling()
+		alice.moves(toA)
+		phone.isAt(storeA)
+		alice.moves(toB)
+		l.own[storeB].Always(evil.To("GET", "/v1/store"), evil.Edit(lie))
+		if _, err := phone.Sync(t.Context(), phone.self); !errors.Is(err, ErrMoving) {
+			t.Errorf("%s: %v", name, err)
+		}
+		l.own[storeB].StopAll()
+		phone.isAt(storeB)
+	}
+}
+
+// leaves tells whether a request is the step by which a store lets go of its writes.
+func leaves(e *evil.Exchange) bool {
+	return evil.To("POST", "/v1/store")(e) && bytes.Contains(e.Sent, []byte(`"change":"leave"`))
+}
+
+// The old store shows another list once it takes no writes: without an object, or with an older
+// one of those that the head does not list. Nothing of that is copied.
+func TestThreat16_ListOfWhatLeavesIsAnother(t *testing.T) {
+	t.Parallel()
+	for name, lie := range map[string]func(l *lair, user string, old evil.State){
+		"an object is missing": func(l *lair, _ string, _ evil.State) {
+			l.home.Always(evil.To("GET", "/v1/objects"), evil.Edit(func(i *keyapi.ObjectIndex) {
+				at := slices.IndexFunc(i.Objects, func(o keyapi.ObjectVersion) bool { return o.ID[0] != typeOfSender })
+				i.Objects = slices.Delete(i.Objects, at, at+1)
+			}))
+		},
+		"a counter is none": func(l *lair, _ string, _ evil.State) {
+			l.home.Always(evil.To("GET", "/v1/objects"), evil.Edit(func(i *keyapi.ObjectIndex) {
+				i.Objects[slices.IndexFunc(i.Objects, func(o keyapi.ObjectVersion) bool { return o.ID[0] == typeOfSender })].Counter = 0
+			}))
+		},
+		"generations are older": func(l *lair, user string, old evil.State) {
+			now := l.home.ObjectsOf(user)
+			wound := 0
+			for id := range now {
+				if o, ok := old[id]; ok && id[0] == typeOfSender && o.Counter < now[id].Counter {
+					now[id] = o
+					wound++
+				}
+			}
+			if wound == 0 {
+				t.Error("no generations were reserved")
+			}
+			l.home.SetObjects(user, now)
+		},
+	} {
+		l := newLair(t)
+		alice, bob := l.user("alice"), l.user("bob")
+		id := alice.ensureDialog(bob)
+		bob.cleanSync()
+		alice.encrypt(id, "one")
+		old := l.home.ObjectsOf(alice.username)
+		for i := range 40 { // a block of generations, and another one
+			alice.encrypt(id, fmt.Sprint(i))
+		}
+		l.home.Once(leaves, func(e *evil.Exchange, serve func()) {
+			serve()
+			lie(l, alice.username, old)
+		})
+		copied := false
+		l.own[storeA].Always(evil.To("POST", "/v1/store/import"), func(_ *evil.Exchange, serve func()) {
+			copied = true
+			serve()
+		})
+		var rollback *RollbackError
+		err := alice.MoveStore(t.Context(), toA, nil)
+		if !errors.As(err, &rollback) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if copied {
+			t.Errorf("%s: it was copied", name)
+		}
+	}
+}
+
+// typeOfSender is the first octet of the ids of objects that the head does not list.
+const typeOfSender = 10

@@ -545,3 +545,55 @@ func TestMoveGivenUpBeforeTheUserIsRegistered(t *testing.T) {
 	v.tablet.moves(toA)
 	v.rests(storeA, v.alice, v.phone, v.tablet)
 }
+
+// The move is given up, and the state written, between what the device that copies asks the old
+// store: that is no roll-back.
+func TestMoveGivenUpWhileItIsListed(t *testing.T) {
+	t.Parallel()
+	v := newTraveller(t)
+	left, once := false, false
+	v.wire.set(func(e *exchange) bool {
+		if left && !once && e.is("GET", "/v1/objects") {
+			once = true
+			if err := v.phone.CancelMove(t.Context()); err != nil {
+				t.Error(err)
+			}
+			v.phone.renewKeys(v.id)
+		}
+		return false
+	}, func(e *exchange) { left = left || e.step("leave") })
+	err := v.alice.MoveStore(t.Context(), toA, nil)
+	v.wireAll(nil, nil)
+	var alarm *RollbackError
+	if err == nil || errors.As(err, &alarm) || !once {
+		t.Errorf("given up on another device: %v", err)
+	}
+	v.bob.cleanSync()
+	v.rests("", v.alice, v.phone, v.tablet)
+}
+
+// Another device sees the move through, or gives it up, between the copy and the note of it: the
+// old store is told to let go by whoever may.
+func TestMoveEndsBeforeItIsNotedAsCopied(t *testing.T) {
+	t.Parallel()
+	for _, done := range []bool{true, false} {
+		v := newTraveller(t)
+		met := false
+		err := v.alice.MoveStore(t.Context(), toA, func(p MoveProgress) {
+			if p.Stage != MoveVerified || met {
+				return
+			}
+			met = true
+			if err := map[bool]func() error{
+				true:  func() error { return v.phone.ResumeMove(t.Context(), nil) },
+				false: func() error { return v.phone.CancelMove(t.Context()) },
+			}[done](); err != nil {
+				t.Error(err)
+			}
+		})
+		if !met || done && err != nil || !done && !errors.Is(err, ErrMoveGivenUp) {
+			t.Errorf("seen through %v: %v", done, err)
+		}
+		v.rests(map[bool]string{true: storeA}[done], v.alice, v.phone, v.tablet)
+	}
+}
