@@ -280,7 +280,7 @@ func (c *Client) knowsGroup(ctx context.Context, self Account, group []byte) (bo
 		return false, err
 	}
 	for _, r := range records {
-		if bytes.Equal(r.Group, group) || r.instance(group) != nil {
+		if r.instance(group) != nil {
 			return true, nil
 		}
 	}

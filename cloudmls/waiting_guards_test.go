@@ -2,6 +2,8 @@ package cloudmls
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
+	"runtime"
 	"testing"
 )
 
@@ -72,5 +74,52 @@ func TestWaitingMessagesReadTwiceAtFirst(t *testing.T) {
 	list, err := bob.waitingRefs()
 	if err != nil || len(list) != 2 {
 		t.Errorf("%d messages are remembered, %v", len(list), err)
+	}
+}
+
+// TestWaitingMessageOfAGroupThatIsForgotten: a message of a group that stayed unknown is
+// tried again just when the disk has forgotten it and memory has not yet. It is noted
+// on both then.
+func TestWaitingMessageOfAGroupThatIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	bob := w.user("bob")
+	disk := &hookedStore{LocalStore: bob.store}
+	bob.store = disk
+	bob.crash()
+	ref := sha256.Sum256([]byte("a message"))
+	note := func() error {
+		return bob.noteWaiting(bob.self, ref, []byte("a group"), 1, &NotYetError{Reason: NotYetGroup})
+	}
+	if err := note(); err != nil {
+		t.Fatal(err)
+	}
+	again := make(chan error, 1)
+	disk.after = func() {
+		disk.after = nil
+		go func() { again <- note() }()
+		for len(again) == 0 { // until it is done, or waits for its turn
+			bob.locks.mu.Lock()
+			n := bob.locks.held[waitingLock]
+			waits := n != nil && n.refs == 2
+			bob.locks.mu.Unlock()
+			if waits {
+				break
+			}
+			runtime.Gosched()
+		}
+	}
+	if err := bob.forgetWaiting([]string{bob.self.String() + "\x00" + hex.EncodeToString(ref[:])}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-again; err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"at once", "after a crash"} {
+		list, err := bob.waitingRefs()
+		if err != nil || len(list) != 1 {
+			t.Errorf("%s: %d messages are remembered (%v)", when, len(list), err)
+		}
+		bob.crash()
 	}
 }
