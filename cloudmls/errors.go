@@ -84,7 +84,8 @@ type IdentityChangedError struct {
 	// Retired: Key is one that the account's owner has replaced, and which a
 	// group still shows. Sending goes on when the owner's device has renewed its
 	// part of the group, or once the account was removed from it (Remove, Update),
-	// after which it can be added with its new key; there is nothing to accept.
+	// after which it can be added with its new key; there is nothing to accept. A
+	// dialog begins anew by Ensure, Update or Create an hour after the key was replaced.
 	// Somebody who does not enter the group (ErrNotMember there) renews nothing.
 	Retired bool
 	// Rotated: a statement by the pinned key leads to Key, and the key server has
@@ -97,7 +98,7 @@ func (e *IdentityChangedError) Error() string {
 	switch {
 	case e.Retired:
 		return fmt.Sprintf("identity key of %s was replaced by its owner, and the group shows the one before: "+
-			"wait until their devices have renewed it, or remove them from the conversation and add them again", e.Account)
+			"wait until their devices have renewed it; a dialog begins anew after an hour, from a group remove them and add them again", e.Account)
 	case e.Rotated:
 		return fmt.Sprintf("identity key of %s was replaced by a signed one that the key server has not confirmed yet", e.Account)
 	case e.Verified:

@@ -43,7 +43,7 @@ func refusalOf(err error) *smtpd.Refusal {
 			"Not sent: the key server has no usable keys for %s right now.\nThey have to go online once with their gateway; then send again.", accountList(missing.Accounts))
 	case errors.As(err, &changed) && changed.Retired:
 		return temporary(enhancedCrypto, err,
-			"Not sent: %s replaced the identity key, and this conversation shows the one before.\nTheir devices renew it when they are online; or remove them (cloudmls conversation remove), and write to everybody again.", printable(changed.Account.ID))
+			"Not sent: %s replaced the identity key, and this conversation shows the one before.\nTheir devices renew it when they are online. Else: to them alone, write again an hour later; from a group, remove them (cloudmls conversation remove), and write to everybody again.", printable(changed.Account.ID))
 	case errors.As(err, &changed):
 		return temporary(enhancedCrypto, err,
 			"Not sent: the identity key of %s is not the one you wrote to before.\nCompare the security codes with them, accept the new key, and send again.", printable(changed.Account.ID))

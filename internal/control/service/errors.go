@@ -56,7 +56,7 @@ func describe(err error) *control.Error {
 		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
 	case errors.As(err, &changed) && changed.Retired:
 		return &control.Error{Code: control.CodeConflict, Message: changed.Account.ID + " replaced the identity key, and the conversation shows the one before",
-			Hint: "a device of theirs renews it when it is online; or remove them: cloudmls conversation remove ID " + changed.Account.ID}
+			Hint: "a device of theirs renews it when it is online; else write to them alone again an hour later, or remove them from a group: cloudmls conversation remove ID " + changed.Account.ID}
 	case errors.As(err, &changed):
 		return &control.Error{Code: control.CodeConflict, Message: "the identity key of " + changed.Account.ID + " changed",
 			Hint: "compare: cloudmls contact code " + changed.Account.ID}
