@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/cloudmls/gateway/cloudmls/internal/state"
@@ -360,4 +361,74 @@ func TestThreat25_HowOftenACommitIsShown(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestThreat25_WhatBecameOfAFormerCommit: whoever wants another one learns whether there
+// is one epoch more, none, or none for now.
+func TestThreat25_WhatBecameOfAFormerCommit(t *testing.T) {
+	t.Parallel()
+	a, alice, _, id := pairApart(t)
+	former := func() error { return alice.settleFormer(t.Context(), alice.self, id) }
+	if err := former(); err != nil {
+		t.Errorf("there is none: %v", err)
+	}
+	alice.left(a, id, false)
+	a.refuseCommits(&keyapi.Problem{Status: 403, Code: keyapi.CodeForbidden})
+	var kept *keptError
+	if err := former(); !errors.As(err, &kept) || alice.staged(id) == nil {
+		t.Errorf("refused for now: %v", err)
+	}
+	a.refuseCommits(&keyapi.Problem{Status: 400, Code: keyapi.CodeInvalid})
+	if err := former(); err != nil || alice.staged(id) != nil {
+		t.Errorf("refused for ever: %v", err)
+	}
+	a.wire.set(nil, nil)
+	for _, taken := range []bool{false, true} {
+		alice.left(a, id, taken)
+		var moved *movedError
+		if err := former(); !errors.As(err, &moved) || alice.staged(id) != nil {
+			t.Errorf("it opened an epoch, at once %v: %v", taken, err)
+		}
+	}
+}
+
+// TestThreat25_SyncGoesOnWithCommits that devices left behind, says what changed by
+// them, and leaves what it cannot read.
+func TestThreat25_SyncGoesOnWithCommits(t *testing.T) {
+	t.Parallel()
+	a, alice, bob, id := pairApart(t)
+	settle := func(ctx context.Context) (r SyncResult) {
+		a.wire.reset()
+		alice.settleAll(ctx, alice.self, &r)
+		return r
+	}
+	before := alice.state(id).Epoch
+	alice.left(a, id, false)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if settle(cancelled); len(a.wire.requests()) != 0 || alice.staged(id) == nil {
+		t.Error("nobody waits for it, and it is submitted")
+	}
+	conv, err := alice.reader(t.Context(), alice.self).get(conversationKey(alice.self, id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoil := func(b []byte) {
+		alice.change(func(_ *state.Tx, v *view) error { v.putRaw(conversationKey(v.self, id), b); return nil })
+	}
+	spoil([]byte("no conversation"))
+	if settle(t.Context()); len(a.commits()) != 0 {
+		t.Error("its conversation cannot be read, and it is submitted")
+	}
+	spoil(conv)
+	if r := settle(t.Context()); !slices.Equal(r.Changed, []ConversationID{id}) || alice.state(id).Epoch != before+1 {
+		t.Errorf("accepted: %+v", r)
+	}
+	bob.cleanSync()
+	s := alice.left(a, id, false)
+	bob.renewKeys(id)
+	if r := settle(t.Context()); !slices.Equal(r.Changed, []ConversationID{id}) || alice.state(id).Epoch != before+2 || s.is(alice.staged(id)) {
+		t.Errorf("beaten: %+v", r)
+	}
+	bob.reads(alice.encrypt(id, "in step"), "in step", alice)
 }
