@@ -53,6 +53,11 @@ func (c *Client) commit(ctx context.Context, self Account, id ConversationID, pl
 			return conv, err
 		}
 		ch.removeLeavers(self, conv)
+		if !ch.renew { // whom it lets in would see a leaf of a key that is none any more
+			if ch.renew, err = c.showsFormer(ctx, self, conv); err != nil {
+				return nil, err
+			}
+		}
 		next, err := c.commitOnce(ctx, self, conv, ch)
 		if err == nil {
 			return next, nil

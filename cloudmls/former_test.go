@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 	"time"
@@ -153,5 +154,39 @@ func TestLeafOfAFormerKeyIsRenewedBeforeSending(t *testing.T) {
 	bob.reads(alice.encrypt(id, "and another one"), "and another one", alice)
 	if after := bob.state(id).Epoch; after != before+1 {
 		t.Errorf("epoch %d after another message", after)
+	}
+}
+
+// TestLeafOfAFormerKeyIsRenewedByAnyCommit: who is added after a rotation that was cut
+// off sees the present key, whatever the Commit is for.
+func TestLeafOfAFormerKeyIsRenewedByAnyCommit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob, carol := w.user("alice"), w.user("bob"), w.user("carol")
+	id := newID(t)
+	bob.ensureGroup(id, alice)
+	alice.cleanSync()
+	if err := alice.rotateIdentity(t.Context(), alice.self, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := carol.Reach(t.Context(), carol.self, alice.self); err != nil { // knows the present key
+		t.Fatal(err)
+	}
+	alice.ensureGroup(id, carol)
+	carol.cleanSync()
+	if s := carol.state(id); s.Blocked != nil || s.Epoch != 2 {
+		t.Fatalf("carol: %+v", s)
+	}
+	conv, err := carol.reader(t.Context(), carol.self).conversation(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := rosterFind(conv.Members, alice.self); !ok || !bytes.Equal(m.IdentityKey, alice.ownKey()) {
+		t.Errorf("Alice's leaf shows another key than her present one: %v", ok)
+	}
+	bob.cleanSync()
+	bob.reads(alice.encrypt(id, "to all"), "to all", alice)
+	if s := bob.state(id); s.Epoch != 2 {
+		t.Errorf("one Commit would do: epoch %d", s.Epoch)
 	}
 }
