@@ -40,12 +40,20 @@ func (s *Store) loadChanges(ctx context.Context, before *snapshot) (*snapshot, m
 		return nil, nil, err
 	}
 	o, err := s.newHead(ctx, before.view)
-	if err != nil {
+	hv := version{o.ID, o.Counter, envelope.Hash(o.Data)}
+	unchanged := errors.Is(err, errUnchanged)
+	if unchanged {
+		hv = version{bootstrapID(TypeHead), before.view.counter, before.view.hash}
+	} else if err != nil {
 		return nil, nil, err
 	}
-	hv := version{o.ID, o.Counter, envelope.Hash(o.Data)}
+	// Unchanged, too: the floor may be above what this Store shows, and the server
+	// has answered after it was read.
 	if _, err := findHead([]version{hv}, low); err != nil {
 		return nil, nil, err
+	}
+	if unchanged {
+		return nil, nil, errUnchanged
 	}
 	n := &snapshot{roots: maps.Clone(before.roots), newest: before.newest}
 	h, err := envelope.ParseHeader(o.Data)
@@ -64,7 +72,7 @@ func (s *Store) loadChanges(ctx context.Context, before *snapshot) (*snapshot, m
 	return s.loaded(ctx, before, n, low, o.Data)
 }
 
-// newHead asks for the head. errUnchanged: it is the one of v.
+// newHead asks for the head. errUnchanged: it is the one of v; any other is newer.
 func (s *Store) newHead(ctx context.Context, v *view) (keyapi.Object, error) {
 	id := bootstrapID(TypeHead)
 	var got keyapi.ObjectList
@@ -92,10 +100,14 @@ func (s *Store) newHead(ctx context.Context, v *view) (keyapi.Object, error) {
 	if !ok {
 		return o, &RollbackError{Reason: "the head was withheld", Seen: v.counter}
 	}
-	if envelope.Hash(o.Data) == v.hash {
+	err = fresh(version{id, v.counter, v.hash}, o, ok)
+	switch {
+	case err == nil:
 		return o, errUnchanged
+	case errors.Is(err, errStale): // v is: there is a newer one
+		return o, nil
 	}
-	return o, nil
+	return o, err
 }
 
 // indexChanges sets the objects of next, whose head is verified, from those of before

@@ -171,3 +171,35 @@ func TestThreat16_FloorIsAboveWhatIsShown(t *testing.T) {
 	_, err := b.Refresh(t.Context())
 	alarmed(t, f, b, err)
 }
+
+// Nor is it believed that the head is still the one that is shown, where the floor is
+// above that.
+func TestThreat16_UnchangedBelowTheFloor(t *testing.T) {
+	t.Parallel()
+	f, a, b, _ := setUpAsking(t)
+	shown, then := b.now.Load(), f.server.objects(username)
+	put(t, a, conv, "c2")
+	refresh(t, b)
+	b.now.Store(shown)
+	f.server.setObjects(username, then)
+	_, err := b.Refresh(t.Context())
+	alarmed(t, f, b, err)
+}
+
+// A Store that runs knows what it has verified, though its floor be wound back.
+func TestThreat16_OlderHeadThanShown(t *testing.T) {
+	t.Parallel()
+	f, a, b, _ := setUpAsking(t)
+	shown, then := b.now.Load().view, f.server.objects(username)
+	put(t, a, conv, "c2")
+	refresh(t, b)
+	f.server.setObjects(username, then)
+	err := b.cfg.Local.Update(func(w Writer) error {
+		return b.locals.putFloor(w, b.scope.User, keyHead, floor{shown.counter, shown.hash})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Refresh(t.Context())
+	alarmed(t, f, b, err)
+}
