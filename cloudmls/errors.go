@@ -98,7 +98,7 @@ func (e *IdentityChangedError) Error() string {
 	switch {
 	case e.Retired:
 		return fmt.Sprintf("identity key of %s was replaced by its owner, and the group shows the one before: "+
-			"wait until their devices have renewed it; a dialog begins anew after an hour, from a group remove them and add them again", e.Account)
+			"wait until their devices have renewed it, or remove them from the conversation and add them again; a dialog begins anew an hour later", e.Account)
 	case e.Rotated:
 		return fmt.Sprintf("identity key of %s was replaced by a signed one that the key server has not confirmed yet", e.Account)
 	case e.Verified:
