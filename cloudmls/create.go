@@ -116,7 +116,7 @@ func (c *Client) create(ctx context.Context, self Account, p place, claimed map[
 		return nil, err
 	}
 	crashpoint.Here("group-created")
-	if p.replaces != nil {
+	if p.replaces != nil || p.over != nil && len(p.over.Group) > 0 {
 		told := []Notice{{At: c.now(), Conversation: p.id, Kind: NoticeReplaced, Text: "this account made another group for the conversation"}}
 		if err := c.keepNotices(ctx, self, told); err != nil {
 			c.warn(ctx, "a notice was not noted", err)

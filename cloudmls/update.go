@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cloudmls/gateway/mls"
@@ -285,7 +286,16 @@ func (u *updating) notMade(ctx context.Context, err error) (*Membership, error) 
 	if err != nil {
 		return nil, fmt.Errorf("conversation: %w", err)
 	}
-	return u.result(ctx, conv.of(u.want.Kind)), nil
+	conv = conv.of(u.want.Kind)
+	dead, err := u.c.deadEnd(ctx, u.self, conv)
+	if err != nil {
+		return nil, err
+	}
+	m := u.result(ctx, conv)
+	if dead { // who is in it under their name has a key that they replaced
+		m.Missing, m.Complete = slices.Collect(maps.Values(u.missing)), false
+	}
+	return m, nil
 }
 
 // result compares a conversation, nil for none, with the list.
