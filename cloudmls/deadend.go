@@ -12,7 +12,7 @@ const renewWithin = time.Hour
 
 // deadEnd tells whether nothing will ever be written in a dialog, as far as can be
 // known: it still shows an identity key that the other one replaced more than
-// renewWithin ago. It may have been made by whoever had stolen that key; then the owner
+// renewWithin ago, or before they were first seen here, which is so long ago. It may have been made by whoever had stolen that key; then the owner
 // is not in it, and nobody renews it. To begin anew with the present key gives nobody
 // anything but the owner, who loses nothing by it: the old group is left for the new
 // one, on whichever device.
@@ -29,7 +29,7 @@ func (c *Client) deadEnd(ctx context.Context, self Account, conv *conversationRe
 		if p == nil || contacts.check(m.account(), m.IdentityKey) == nil {
 			continue
 		}
-		if i := p.retiredAt(m.IdentityKey); i >= 0 && c.sinceMilli(p.Former[i].Until) >= renewWithin {
+		if i := p.retiredAt(m.IdentityKey); i >= 0 && c.sinceMilli(max(p.Former[i].Until, p.Since)) >= renewWithin {
 			return true, nil
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/groupid"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -159,5 +160,38 @@ func TestDeadEndsAreDialogs(t *testing.T) {
 	}
 	if m, err := x.bob.Update(t.Context(), x.bob.self, want); err != nil || !m.Complete {
 		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// TestDeadEndOfALearnedKey: of a key that was replaced before its owner was first seen
+// here, the time is not known; their devices are waited for from then on.
+func TestDeadEndOfALearnedKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alice, bob := w.user("alice"), w.user("bob")
+	id := alice.ensureDialog(bob)
+	bob.cleanSync()
+	shown := alice.ownKey()
+	err := bob.update(t.Context(), bob.self, func(_ *state.Tx, v *view) error {
+		contacts, err := v.contacts()
+		if err != nil {
+			return err
+		}
+		p := contacts.find(alice.self)
+		p.Key, p.Since, p.Former = bytes.Repeat([]byte{7}, 32), w.clock.now().UnixMilli(), []formerKey{{Key: shown, Rotated: true}}
+		return v.put(contactsKey(bob.self), contacts)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{false, true} {
+		conv, err := bob.reader(t.Context(), bob.self).conversation(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dead, err := bob.deadEnd(t.Context(), bob.self, conv); dead != want || err != nil {
+			t.Errorf("at %v: %v, %v", w.clock.now(), dead, err)
+		}
+		w.clock.advance(renewWithin)
 	}
 }

@@ -277,6 +277,16 @@ func TestRegressions(t *testing.T) {
 			{Op: "group", D: 1, C: 3, V: []int{3}, N: 13},
 			{Op: "leave", D: 2, C: 1, N: 11},
 		}},
+		// MODEL_SEED=3012777. The model did not know what a device had refused that was
+		// down when another one of the user's read.
+		"refused by a device that is down": {Users: 3, Devices: 2, Steps: []step{
+			{Op: "group", U: 2, D: 1, V: []int{0}},
+			{Op: "update", D: 2, C: 3, V: []int{1}, N: 1},
+			{Op: "group", U: 1, D: 2, V: []int{2}, N: 2},
+			{Op: "self", U: 2, Crash: "update-noted"},
+			{Op: "send", U: 1, D: 3, N: 13},
+			{Op: "read", U: 2, D: 1, N: 9},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t

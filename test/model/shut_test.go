@@ -5,6 +5,7 @@ package model
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +52,12 @@ func (w *world) shutOut(u *user) (any bool) {
 		}
 	}
 	return any
+}
+
+// untold tells whether a device of the user is down, which may be the one that knows
+// what the user refuses to enter again.
+func (u *user) untold() bool {
+	return slices.ContainsFunc(u.devices, func(d *device) bool { return d.client == nil })
 }
 
 // status asks a device how it fares. One that waits for the answer to a request, in

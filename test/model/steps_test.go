@@ -288,6 +288,8 @@ func (w *world) readable(f *frame, m *message, p *cloudmls.Plaintext, err error)
 		f.note("%s: %v", m, err)
 	case errors.As(err, &never) && never.Reason == cloudmls.NeverDeleted && m.due(w):
 		f.note("%s: %v", m, err)
+	case errors.As(err, &never) && w.talks[m.id].away[f.d.u.self] && f.d.u.untold():
+		f.note("%s: %v", m, err) // they may have refused to enter again; asked in the end
 	case errors.As(err, &never) && m.mayRead(f.d.u.self):
 		w.fail("%s: %s is said never to open: %v", f.d.name, m, err)
 	case m.mayRead(f.d.u.self):
