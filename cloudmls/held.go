@@ -103,16 +103,10 @@ func (c *Client) releaseHeld(v *view, a Account, result *SyncResult) error {
 			Seq: h.Seq, Type: keyapi.DeliveryWelcome, Conversation: h.Conversation, Kind: h.Kind,
 			Group: h.Group, Epoch: h.Epoch, Sender: h.Sender, Message: h.Message,
 		}
-		child, part := v.nested(), SyncResult{}
-		err := c.processWelcome(child, d, &part)
-		if err == nil {
-			err = child.checkSizes()
-		}
+		err := v.attempt(result, func(child *view, part *SyncResult) error { return c.processWelcome(child, d, part) })
 		var r *refusal
 		switch {
 		case err == nil:
-			v.merge(child)
-			result.add(part)
 		case errors.As(err, &r) && r.hold != nil:
 			kept = append(kept, h) // for another key than the accepted one
 		case errors.As(err, &r): // it became void meanwhile

@@ -120,23 +120,7 @@ func TestThreat44_DialogOfARetiredKeyIsNoDeadEnd(t *testing.T) {
 	for name, dialog := range map[string]bool{"no dialog before": false, "one that shows the key before": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			x := newRetiredDialog(t)
-			if dialog {
-				x.alice.ensureDialog(x.bob)
-				x.bob.cleanSync()
-			}
-			if err := x.bob.AcceptIdentity(t.Context(), x.bob.self, x.alice.self, x.alice.ownKey()); err != nil {
-				t.Fatal(err)
-			}
-			if err := x.alice.Rotate(t.Context(), RotateOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			x.bobHears()
-			if r := x.w.deliver(x.bob, x.mallory, x.forged()); !slices.Contains(r.Joined, x.id) {
-				t.Fatalf("the attack does not begin: %+v", r)
-			}
-			x.bob.mustSync()
-			x.alice.mustSync()
+			x := newDeadEnd(t, newWorld(t), dialog)
 			var changed *IdentityChangedError
 			if _, err := x.bob.Encrypt(t.Context(), x.bob.self, x.id, []byte("to whom?"), nil); !errors.As(err, &changed) || !changed.Retired {
 				t.Fatalf("got %v", err)

@@ -240,22 +240,27 @@ func (r *SyncResult) reports() bool {
 	return len(r.Problems)+len(r.Notices)+len(r.Joined)+len(r.Changed)+len(r.Removed)+len(r.todo) > 0
 }
 
+// attempt runs fn on a nested view, which is merged, with what fn has to tell, where
+// it succeeds, and else dropped.
+func (v *view) attempt(result *SyncResult, fn func(*view, *SyncResult) error) error {
+	child, part := v.nested(), SyncResult{}
+	if err := fn(child, &part); err != nil {
+		return err
+	}
+	if err := child.checkSizes(); err != nil {
+		return err
+	}
+	v.merge(child)
+	result.add(part)
+	return nil
+}
+
 // processOne handles one delivery on a nested view, which is dropped when the
 // delivery is refused.
 func (c *Client) processOne(v *view, inbox *inboxRecord, d *keyapi.Delivery, result *SyncResult) error {
-	child := v.nested()
-	part := SyncResult{}
-	err := c.process(child, d, &part)
-	if err == nil {
-		err = child.checkSizes()
-	}
+	err := v.attempt(result, func(child *view, part *SyncResult) error { return c.process(child, d, part) })
 	var r *refusal
-	switch {
-	case err == nil:
-		v.merge(child)
-		result.add(part)
-		return nil
-	case !errors.As(err, &r):
+	if !errors.As(err, &r) {
 		return err
 	}
 	p := Problem{Seq: d.Seq, Sender: d.Sender, Kind: r.kind, Err: r.err}
