@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -139,7 +141,7 @@ func TestMigrations(t *testing.T) {
 		t.Errorf("without tables: %v", err)
 	}
 	var wg sync.WaitGroup
-	for range 4 {
+	for range 8 {
 		wg.Go(func() {
 			s, err := Open(t.Context(), o)
 			if err != nil {
@@ -161,6 +163,41 @@ func TestMigrations(t *testing.T) {
 			t.Errorf("newer tables: %v", err)
 		}
 	}
+}
+
+// Of processes that start together, one may come to a table between another's
+// look for the table and its look for the table's row type, which is then
+// there already (42710): here a type of that name stands in the way once.
+func TestMigrationsMeetHalfWay(t *testing.T) {
+	o := newOptions()
+	first := open(t, o)
+	elsewhere := newOptions()
+	for _, sql := range []string{"CREATE SCHEMA " + elsewhere.Schema, "CREATE TYPE " + elsewhere.Schema + ".schema_lock AS ENUM ()"} {
+		if _, err := first.pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var met int
+	elsewhere.Logger = slog.New(whenLogged("migration is tried again", func() {
+		met++
+		if _, err := first.pool.Exec(t.Context(), "DROP TYPE "+elsewhere.Schema+".schema_lock"); err != nil {
+			t.Error(err)
+		}
+	}))
+	open(t, elsewhere)
+	if met != 1 {
+		t.Errorf("tried again %d times", met)
+	}
+}
+
+// whenLogged runs f at each record with that message.
+func whenLogged(message string, f func()) slog.Handler {
+	return slog.NewTextHandler(io.Discard, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.MessageKey && a.Value.String() == message {
+			f()
+		}
+		return a
+	}})
 }
 
 // Connections are pinned; nothing in a public schema is ever found first.

@@ -80,14 +80,17 @@ func (s *Store) migrate(ctx context.Context, conn *pgx.Conn) error {
 	}
 	for n := 1; ; n++ {
 		err := s.migrateOnce(ctx, conn, all)
-		// Making the same thing at the same time is an error in PostgreSQL even with
-		// IF NOT EXISTS.
-		if err == nil || n == attempts || !isServerError(err, "23505", "42P06", "42P07", "40001", "40P01", "XX000") {
+		if err == nil || n == attempts || !isServerError(err, madeTwice...) {
 			return err
 		}
 		s.log.Info("migration is tried again", "error", err)
 	}
 }
+
+// madeTwice are PostgreSQL's answers to who makes what another makes at the same
+// time; IF NOT EXISTS does not keep it from them. 42710 is about the type that
+// each table's row has.
+var madeTwice = []string{"23505", "42P06", "42P07", "42710", "40001", "40P01", "XX000"}
 
 func (s *Store) migrateOnce(ctx context.Context, conn *pgx.Conn, all []migration) (err error) {
 	version, err := s.version(ctx, conn)
