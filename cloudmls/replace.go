@@ -1,6 +1,7 @@
 package cloudmls
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,29 +34,54 @@ func (c *Client) Replace(ctx context.Context, self Account, id ConversationID) (
 	claimed := map[Account]*mls.KeyPackage{}
 	var taken *takenError
 	for range maxReplacements {
-		conv, err := c.replaceOnce(ctx, self, id, taken, claimed)
+		was, err := c.reader(ctx, self).conversation(id)
 		switch {
-		case err == nil:
+		case err != nil:
+			return nil, fmt.Errorf("conversation: %w", err)
+		case was == nil:
+			return nil, ErrNoConversation
+		}
+		conv, err := c.replaceOnce(ctx, self, was, taken, claimed)
+		if err == nil {
 			return c.snapshot(ctx, self, conv), nil
-		case !errors.As(err, &taken) && !isCode(err, keyapi.CodeForbidden):
+		}
+		refused := isCode(err, keyapi.CodeForbidden)
+		if !errors.As(err, &taken) && !refused {
 			return nil, err
+		}
+		if was.Kind == KindGroup && !refused && taken.group != nil && !bytes.Equal(taken.group, was.Group) {
+			if err := c.elsewhere(ctx, self, was, err); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if _, err := c.sync(ctx, self); err != nil { // an epoch was opened, or another group made
 			return nil, err
+		}
+		if refused {
+			if err := c.movedSince(ctx, self, was, err); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return nil, ErrBusy
 }
 
-func (c *Client) replaceOnce(ctx context.Context, self Account, id ConversationID, taken *takenError, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
-	conv, err := c.reader(ctx, self).conversation(id)
+// movedSince gives a refusal back, unless the conversation is in another epoch than
+// the attempt was made in: only then another attempt may be taken.
+func (c *Client) movedSince(ctx context.Context, self Account, was *conversationRecord, refusal error) error {
+	now, err := c.reader(ctx, self).conversation(was.ID)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("conversation: %w", err)
-	case conv == nil:
-		return nil, ErrNoConversation
+		return fmt.Errorf("conversation: %w", err)
+	case now != nil && now.Epoch == was.Epoch && bytes.Equal(now.Group, was.Group):
+		return fmt.Errorf("the key server does not take another group for the conversation: %w", refusal)
 	}
-	p := place{id: id, kind: conv.Kind, over: conv, replaces: conv.Group}
+	return nil
+}
+
+func (c *Client) replaceOnce(ctx context.Context, self Account, conv *conversationRecord, taken *takenError, claimed map[Account]*mls.KeyPackage) (*conversationRecord, error) {
+	p := place{id: conv.ID, kind: conv.Kind, over: conv, replaces: conv.Group}
 	if conv.Kind == KindDialog {
 		p.replaces = taken.instead(conv.Group)
 	}
