@@ -2,6 +2,7 @@ package evil
 
 import (
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
@@ -53,40 +54,49 @@ type Attack struct {
 	Do    Act
 }
 
+// Middle is the man in the middle: he has hold of every exchange that is passed to
+// him, and does to it what he was told (Start). The zero value lets all of them
+// through as they are. A Server has one; where a test carries requests to a key
+// server by itself, it passes them to one of its own. It is safe for concurrent use.
+type Middle struct {
+	lock    sync.Mutex
+	attacks []*Running
+}
+
 // Running is an attack that was started.
 type Running struct {
 	a       Attack
-	s       *Server
+	m       *Middle
 	matched atomic.Int64
 	hits    atomic.Int64
 }
 
 // Start begins an attack. Of several that match one request the one started
 // first sees it first, and its answer last.
-func (s *Server) Start(a Attack) *Running {
+func (m *Middle) Start(a Attack) *Running {
 	if a.On == nil {
 		a.On = Any
 	}
-	r := &Running{a: a, s: s}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.attacks = append(s.attacks, r)
+	r := &Running{a: a, m: m}
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	m.attacks = append(m.attacks, r)
 	return r
 }
 
 // Always is Start with neither Skip nor Times.
-func (s *Server) Always(on Match, do Act) *Running { return s.Start(Attack{On: on, Do: do}) }
+func (m *Middle) Always(on Match, do Act) *Running { return m.Start(Attack{On: on, Do: do}) }
 
 // Once is Start for the next request that matches.
-func (s *Server) Once(on Match, do Act) *Running { return s.Start(Attack{On: on, Times: 1, Do: do}) }
+func (m *Middle) Once(on Match, do Act) *Running { return m.Start(Attack{On: on, Times: 1, Do: do}) }
 
 // Stop ends the attack. Requests that it has hold of end as it likes.
 func (r *Running) Stop() {
-	r.s.mu.Lock()
-	defer r.s.mu.Unlock()
-	for i, o := range r.s.attacks {
+	r.m.lock.Lock()
+	defer r.m.lock.Unlock()
+	for i, o := range r.m.attacks {
 		if o == r {
-			r.s.attacks = append(r.s.attacks[:i:i], r.s.attacks[i+1:]...)
+			r.m.attacks = append(r.m.attacks[:i:i], r.m.attacks[i+1:]...)
 			return
 		}
 	}
@@ -97,10 +107,19 @@ func (r *Running) Stop() {
 func (r *Running) Hits() int { return int(r.hits.Load()) }
 
 // StopAll ends all attacks; forks stay.
-func (s *Server) StopAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.attacks = nil
+func (m *Middle) StopAll() {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	m.attacks = nil
+}
+
+// Pass does to an exchange what the attacks that apply to it say. serve has an
+// honest server answer it (Exchange.Serve).
+func (m *Middle) Pass(e *Exchange, serve func()) {
+	m.lock.Lock()
+	running := append([]*Running(nil), m.attacks...)
+	m.lock.Unlock()
+	chain(running, e, serve)()
 }
 
 // chain nests the attacks that apply around serve.

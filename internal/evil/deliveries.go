@@ -9,16 +9,16 @@ import (
 
 // Withhold keeps messages from an account's devices, though they lie in its
 // inbox; which nil: all. Whatever comes after them is delivered.
-func (s *Server) Withhold(a keyapi.Account, which func(*keyapi.Delivery) bool) *Running {
-	return s.Deliveries(a, func(p *keyapi.Deliveries) {
+func (m *Middle) Withhold(a keyapi.Account, which func(*keyapi.Delivery) bool) *Running {
+	return m.Deliveries(a, func(p *keyapi.Deliveries) {
 		p.Messages = slices.DeleteFunc(p.Messages, func(d keyapi.Delivery) bool { return which == nil || which(&d) })
 	})
 }
 
 // Deliveries lies about what lies in an account's inbox. What is acknowledged
 // must lie there, so lies keep to the numbers that they find; Deliver makes more.
-func (s *Server) Deliveries(a keyapi.Account, change func(*keyapi.Deliveries)) *Running {
-	return s.Always(ToAccount("GET", "/v1/delivery", a, ""), Edit(change))
+func (m *Middle) Deliveries(a keyapi.Account, change func(*keyapi.Deliveries)) *Running {
+	return m.Always(ToAccount("GET", "/v1/delivery", a, ""), Edit(change))
 }
 
 // Deliver puts a message into inboxes that no rule of a key server allows: a

@@ -17,9 +17,12 @@
 //     cut off, redirects; requests that arrive twice, late or not at all.
 //   - lies.go, deliveries.go: well-formed answers that are not true. Edit changes
 //     one type of answer; the others are made with it.
-//   - state.go: another truth. Objects, instances and inboxes are set as a test
+//   - state.go, show.go: another truth. Objects, instances and inboxes are set as a test
 //     likes, and devices are shown worlds that have nothing to do with each other
 //     any more (Fork), each of which goes on as an honest server would.
+//
+// A test that has no network of its own for the requests uses Middle, State and Show
+// without a Server (test/model).
 //
 // Devices are told apart by the URL that their Client has; so a lie can be for
 // one of them alone (From).

@@ -28,12 +28,23 @@ type Exchange struct {
 	arrived []byte // Sent as the client sent it
 }
 
-func (s *Server) receive(r *http.Request) (*Exchange, error) {
+// NewExchange reads a request that a device made.
+func NewExchange(device string, r *http.Request) (*Exchange, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
 	}
-	e := &Exchange{Method: r.Method, Request: r, Sent: body, arrived: body, Header: http.Header{}}
+	return &Exchange{
+		Device: device, Method: r.Method, Path: r.URL.Path, Request: r, Sent: body, arrived: body, Header: http.Header{},
+	}, nil
+}
+
+// receive is NewExchange for a request that says by its path whose it is.
+func receive(r *http.Request) (*Exchange, error) {
+	e, err := NewExchange("", r)
+	if err != nil {
+		return nil, err
+	}
 	if rest, ok := strings.CutPrefix(r.URL.EscapedPath(), devicePath); ok {
 		e.Device, rest, _ = strings.Cut(rest, "/")
 		u, err := url.ParseRequestURI("/" + rest)
@@ -47,8 +58,8 @@ func (s *Server) receive(r *http.Request) (*Exchange, error) {
 	return e, nil
 }
 
-// pass lets the request through to an honest server.
-func (e *Exchange) pass(honest http.Handler) {
+// Serve lets the request through to an honest server and takes its answer.
+func (e *Exchange) Serve(honest http.Handler) {
 	r := e.Request.Clone(e.Request.Context())
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(e.Sent)), int64(len(e.Sent))
 	rec := httptest.NewRecorder()

@@ -56,8 +56,8 @@ func AddMembers(members map[string]any) Act {
 }
 
 // SignInParams lies about how a password is derived.
-func (s *Server) SignInParams(change func(*keyapi.AuthParams)) *Running {
-	return s.Always(To("POST", "/v1/auth/params"), Edit(change))
+func (m *Middle) SignInParams(change func(*keyapi.AuthParams)) *Running {
+	return m.Always(To("POST", "/v1/auth/params"), Edit(change))
 }
 
 // ToObjects chooses requests for the octets of objects, of many or of one alone.
@@ -69,32 +69,32 @@ func ToObjects(e *Exchange) bool {
 func ToIndex(e *Exchange) bool { return e.Method == "GET" && e.Path == "/v1/objects" }
 
 // Objects lies about the octets of objects that are asked for.
-func (s *Server) Objects(on Match, change func(*keyapi.ObjectList)) *Running {
-	return s.Always(and(ToObjects, on), Edit(change))
+func (m *Middle) Objects(on Match, change func(*keyapi.ObjectList)) *Running {
+	return m.Always(and(ToObjects, on), Edit(change))
 }
 
 // Index lies about which objects there are.
-func (s *Server) Index(on Match, change func(*keyapi.ObjectIndex)) *Running {
-	return s.Always(and(ToIndex, on), Edit(change))
+func (m *Middle) Index(on Match, change func(*keyapi.ObjectIndex)) *Running {
+	return m.Always(and(ToIndex, on), Edit(change))
 }
 
 // SubstituteKeyPackage hands out other octets for an account.
-func (s *Server) SubstituteKeyPackage(a keyapi.Account, keyPackage []byte) *Running {
-	return s.Always(ToAccount("POST", "/v1/keypackages", a, "/claim"), func(e *Exchange, _ func()) {
+func (m *Middle) SubstituteKeyPackage(a keyapi.Account, keyPackage []byte) *Running {
+	return m.Always(ToAccount("POST", "/v1/keypackages", a, "/claim"), func(e *Exchange, _ func()) {
 		e.answer(http.StatusOK, "application/json", encode(keyapi.ClaimedKeyPackage{KeyPackage: keyPackage}))
 	})
 }
 
 // SubstituteIdentity names another identity key for an account.
-func (s *Server) SubstituteIdentity(a keyapi.Account, key []byte) *Running {
-	return s.Always(ToAccount("GET", "/v1/reachable", a, ""), Edit(func(r *keyapi.Reachability) {
+func (m *Middle) SubstituteIdentity(a keyapi.Account, key []byte) *Running {
+	return m.Always(ToAccount("GET", "/v1/reachable", a, ""), Edit(func(r *keyapi.Reachability) {
 		r.HasAccount, r.IdentityKey = true, bytes.Clone(key)
 	}))
 }
 
 // DenyAccount says that nobody has the account.
-func (s *Server) DenyAccount(a keyapi.Account) *Running {
-	return s.Always(ToAccount("GET", "/v1/reachable", a, ""), Edit(func(r *keyapi.Reachability) {
+func (m *Middle) DenyAccount(a keyapi.Account) *Running {
+	return m.Always(ToAccount("GET", "/v1/reachable", a, ""), Edit(func(r *keyapi.Reachability) {
 		r.HasAccount, r.IdentityKey = false, nil
 	}))
 }

@@ -24,17 +24,17 @@ type Options struct {
 // honest one. It is safe for concurrent use.
 type Server struct {
 	*keyservertest.Server
+	Middle
 
 	tb      testing.TB
 	dir     string
 	options keyserver.Options
 	main    *boltstore.Store
 
-	mu      sync.Mutex
-	forks   []*world
-	seen    map[string]*world // by device; none: the main one
-	attacks []*Running
-	log     []*Exchange
+	mu    sync.Mutex
+	forks []*world
+	seen  map[string]*world // by device; none: the main one
+	log   []*Exchange
 }
 
 // NewServer starts a server and stops it when the test ends.
@@ -80,7 +80,7 @@ func (s *Server) Client(device string) *keyclient.Client {
 // wrap puts the man in the middle before the honest server.
 func (s *Server) wrap(honest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e, err := s.receive(r)
+		e, err := receive(r)
 		if err != nil {
 			panic(http.ErrAbortHandler) // the client went away
 		}
@@ -89,9 +89,8 @@ func (s *Server) wrap(honest http.Handler) http.Handler {
 		if fork := s.seen[e.Device]; fork != nil {
 			next = fork.handler
 		}
-		running := append([]*Running(nil), s.attacks...)
 		s.mu.Unlock()
-		chain(running, e, func() { e.pass(next) })()
+		s.Pass(e, func() { e.Serve(next) })
 		s.mu.Lock()
 		s.log = append(s.log, e)
 		s.mu.Unlock()

@@ -22,8 +22,17 @@ type State map[keyapi.ObjectID]keyapi.Object
 // ObjectsOf copies the objects of a user in the main world.
 func (s *Server) ObjectsOf(username string) State {
 	s.tb.Helper()
+	state, err := ReadObjects(context.Background(), s.main, username)
+	if err != nil {
+		s.tb.Fatalf("evil: %v", err)
+	}
+	return state
+}
+
+// ReadObjects copies the objects of a user out of a key server's store.
+func ReadObjects(ctx context.Context, store keyserver.Store, username string) (State, error) {
 	state := State{}
-	s.look("copy objects", func(r keyserver.Reader) error {
+	err := store.View(ctx, func(r keyserver.Reader) error {
 		u, err := userOf(r, username)
 		if err != nil {
 			return err
@@ -32,6 +41,7 @@ func (s *Server) ObjectsOf(username string) State {
 		if err != nil {
 			return err
 		}
+		clear(state) // it may run again
 		for _, v := range list {
 			o, err := r.Object(u, v.ID)
 			if err != nil {
@@ -41,7 +51,10 @@ func (s *Server) ObjectsOf(username string) State {
 		}
 		return nil
 	})
-	return state
+	if err != nil {
+		return nil, fmt.Errorf("copy objects: %w", err)
+	}
+	return state, nil
 }
 
 // SetObjects makes the objects of a user in the main world these and no others:
@@ -49,7 +62,15 @@ func (s *Server) ObjectsOf(username string) State {
 // there. Sessions, inboxes and groups stay as they are.
 func (s *Server) SetObjects(username string, state State) {
 	s.tb.Helper()
-	s.change("set objects", func(w keyserver.Writer) error {
+	if err := WriteObjects(context.Background(), s.main, username, state); err != nil {
+		s.tb.Fatalf("evil: %v", err)
+	}
+}
+
+// WriteObjects makes the objects of a user in a key server's store these and no
+// others.
+func WriteObjects(ctx context.Context, store keyserver.Store, username string, state State) error {
+	err := store.Update(ctx, func(w keyserver.Writer) error {
 		u, err := userOf(w, username)
 		if err != nil {
 			return err
@@ -70,6 +91,10 @@ func (s *Server) SetObjects(username string, state State) {
 		}
 		return nil
 	})
+	if err != nil {
+		return fmt.Errorf("set objects: %w", err)
+	}
+	return nil
 }
 
 // Changed lists the objects of a type (the first octet of an id) that differ
