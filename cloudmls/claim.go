@@ -37,13 +37,29 @@ func (c *Client) claimNew(ctx context.Context, self Account, accounts []Account,
 			return err
 		}
 		if must {
-			return fmt.Errorf("%w: %w", ErrDowngrade, err)
+			return c.noDowngrade(ctx, err)
 		}
 	}
 	if err := c.claimAll(ctx, self, accounts, have, suite); err != nil {
 		return err
 	}
 	return withheld(accounts, have)
+}
+
+// noDowngrade says of people who have no KeyPackage of the post-quantum suite, which a
+// conversation needs, that it does not go without. Whoever has none of the other suite
+// either, or no account, lacks more than that.
+func (c *Client) noDowngrade(ctx context.Context, err error) error {
+	var missing *MissingKeyPackagesError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	for _, a := range missing.Accounts {
+		if r, e := c.askAccount(ctx, a); e == nil && !slices.Contains(r.Suites, uint16(suite)) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrDowngrade, err)
 }
 
 // withheld tells by ErrDowngrade that people get KeyPackages without post-quantum

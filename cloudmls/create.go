@@ -204,16 +204,6 @@ func (r *conversationRecord) suite() mls.CipherSuite {
 	return suite
 }
 
-// noDowngrade says why somebody without a KeyPackage of the group's suite is not
-// let in.
-func (r *conversationRecord) noDowngrade(err error) error {
-	var missing *MissingKeyPackagesError
-	if r.PostQuantum && errors.As(err, &missing) {
-		return fmt.Errorf("%w: %w", ErrDowngrade, err)
-	}
-	return err
-}
-
 // ready tells whether Ensure has nothing to mend. A group that broke is left as
 // it is: only its members can let this account in again.
 func (r *conversationRecord) ready(kind Kind) bool {

@@ -29,8 +29,9 @@ const (
 
 // Encrypt seals plaintext for the members of the conversation and gives an
 // MLSMessage with a PrivateMessage (RFC 9420 section 6). aad is authenticated
-// for the readers, but not encrypted. Plaintext is any octets, up to what one
-// MLSMessage holds.
+// for the readers, but not encrypted. Plaintext is any octets, or none; one message
+// has 16 MiB at most, with aad, the padding and what protects them, so that 15 MiB
+// fit beside a small aad. EncryptStream takes content of any size.
 //
 // It syncs first; where the key server cannot be reached, it still encrypts to
 // the last known members while generations reserved before last. The generation
@@ -57,6 +58,9 @@ func (c *Client) EncryptSince(ctx context.Context, self Account, id Conversation
 func (c *Client) encrypt(ctx context.Context, self Account, id ConversationID, since *Moment, plaintext, aad []byte) ([]byte, error) {
 	self, err := c.own(ctx, self)
 	if err != nil {
+		return nil, err
+	}
+	if err := fits(plaintext, aad); err != nil {
 		return nil, err
 	}
 	unlock, err := c.locks.lock(ctx, conversationLock(self, id))
@@ -98,6 +102,16 @@ func (c *Client) encrypt(ctx context.Context, self Account, id ConversationID, s
 		}
 	}
 	return nil, ErrBusy
+}
+
+// fits refuses what cannot be one message, before a generation is used up for it.
+func fits(plaintext, aad []byte) error {
+	const around = 1 << 10 // header, signature and tags have less
+	if len(aad) <= mls.MaxMessage && len(plaintext) <= mls.MaxMessage && padme(len(plaintext)+around)+len(aad)+around <= mls.MaxMessage {
+		return nil
+	}
+	return fmt.Errorf("encrypt: %d octets of plaintext and %d of authenticated data are more than the %d that one message may have; EncryptStream takes content of any size",
+		len(plaintext), len(aad), mls.MaxMessage)
 }
 
 // unreachable tells whether an error only says that the key server cannot be

@@ -190,7 +190,10 @@ func (c *Client) addAbsent(ctx context.Context, self Account, id ConversationID,
 			}
 		}
 		if err := c.claimAll(ctx, self, missing, claimed, conv.suite()); err != nil {
-			return nil, conv.noDowngrade(err)
+			if conv.PostQuantum {
+				err = c.noDowngrade(ctx, err)
+			}
+			return nil, err
 		}
 		add := make(map[Account]*mls.KeyPackage, len(missing))
 		for _, a := range missing {

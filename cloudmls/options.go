@@ -3,8 +3,12 @@ package cloudmls
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 )
@@ -35,7 +39,8 @@ type Options struct {
 	// origin answers: what is sent there signs in there. It is called from any
 	// call, once for each store. nil: the state stays at the key server's store.
 	DialStore func(ctx context.Context, origin string) (StoreServer, error)
-	// DeviceName is shown in the user's list of sessions.
+	// DeviceName is shown in the user's list of devices, and the key server sees it:
+	// UTF-8, 128 octets at most.
 	DeviceName string
 	// Invitation is what Register shows to a key server that wants one.
 	Invitation string
@@ -57,7 +62,10 @@ type Options struct {
 	pause func(ctx context.Context, d time.Duration) error // tests do not sleep
 }
 
-const defaultKeyPackages = 20
+const (
+	defaultKeyPackages = 20
+	maxDeviceName      = 128 // that of the key server
+)
 
 func (o *Options) check() error {
 	switch {
@@ -69,6 +77,8 @@ func (o *Options) check() error {
 		return errors.New("options: VaultKey must have 32 octets")
 	case o.Origin == "":
 		return errors.New("options: Origin is missing")
+	case !utf8.ValidString(o.DeviceName) || strings.ContainsFunc(o.DeviceName, unicode.IsControl) || len(o.DeviceName) > maxDeviceName:
+		return fmt.Errorf("options: DeviceName must be UTF-8 without control characters, of %d octets at most", maxDeviceName)
 	case o.KeyPackages < 0:
 		return errors.New("options: KeyPackages is negative")
 	}

@@ -26,11 +26,17 @@ var (
 //
 // The size of the bulk is a Padmé size: it tells the content's to about 6 %.
 func (c *Client) EncryptStream(ctx context.Context, self Account, id ConversationID, bulk io.Writer, content io.Reader, aad []byte) ([]byte, error) {
+	if bulk == nil || content == nil {
+		return nil, errors.New("encrypt: a stream needs content and a place for its bulk")
+	}
 	own, err := c.own(ctx, self)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.sendable(ctx, own, id); err != nil { // before the work
+	if err := fits(nil, aad); err != nil { // before the work
+		return nil, err
+	}
+	if _, err := c.sendable(ctx, own, id); err != nil {
 		return nil, err
 	}
 	h, err := stream.Encrypt(bulk, withContext(ctx, content), func(n uint64) uint64 { return uint64(padme(int(n))) })
@@ -64,6 +70,9 @@ func (c *Client) DecryptStream(ctx context.Context, self Account, message []byte
 	h, err := stream.ParseHeader(p.Data)
 	if err != nil {
 		return nil, ErrNotStream
+	}
+	if bulk == nil {
+		return nil, errors.New("decrypt: a stream needs its bulk")
 	}
 	clear(p.Data)
 	p.Data = nil

@@ -217,13 +217,13 @@ func (u *updating) claim(ctx context.Context, conv *conversationRecord, a Accoun
 		return ctx.Err()
 	}
 	if err != nil {
-		u.missing[a] = Missing{Account: a, Why: u.reason(ctx, a, conv.noDowngrade(err)), Err: err}
+		u.missing[a] = Missing{Account: a, Why: u.reason(ctx, a, conv.PostQuantum, err), Err: err}
 	}
 	return nil
 }
 
 // reason says why somebody has to be left out.
-func (u *updating) reason(ctx context.Context, a Account, err error) MissingReason {
+func (u *updating) reason(ctx context.Context, a Account, postQuantum bool, err error) MissingReason {
 	var changed *IdentityChangedError
 	var bad *BadKeyPackageError
 	var missing *MissingKeyPackagesError
@@ -239,7 +239,7 @@ func (u *updating) reason(ctx context.Context, a Account, err error) MissingReas
 	switch {
 	case e == nil && !r.HasAccount:
 		return MissingNoAccount
-	case e == nil && errors.Is(err, ErrDowngrade) && slices.Contains(r.Suites, uint16(suite)):
+	case e == nil && postQuantum && slices.Contains(r.Suites, uint16(suite)):
 		return MissingPostQuantum // and there is another one
 	}
 	return MissingNoKeyPackage
@@ -277,7 +277,7 @@ func (u *updating) notMade(ctx context.Context, err error) (*Membership, error) 
 		u.missing[bad.Account] = Missing{Account: bad.Account, Why: MissingRefused, Err: err}
 	case errors.As(err, &missing):
 		for _, a := range missing.Accounts {
-			u.missing[a] = Missing{Account: a, Why: u.reason(ctx, a, err), Err: err}
+			u.missing[a] = Missing{Account: a, Why: u.reason(ctx, a, errors.Is(err, ErrDowngrade), err), Err: err}
 		}
 	default:
 		return nil, err

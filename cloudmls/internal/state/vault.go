@@ -65,7 +65,7 @@ type pins struct {
 
 const vaultVersion = 1
 
-var errLocal = errors.New("local record does not open: wrong vault key, or damaged")
+var errLocal = errors.New("local record does not open: the vault key or the origin is another one than before, or the store is damaged")
 
 // locals seals and opens records of the LocalStore.
 type locals struct {
