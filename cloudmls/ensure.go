@@ -14,7 +14,8 @@ import (
 // missing. It never removes anybody. Where everybody is in it already, it
 // answers without the network. A dialog that this account cannot take part in any
 // more begins anew, with another group, and so does one that still shows an identity
-// key which the other one replaced an hour ago. When it fails nobody was added;
+// key which the other one replaced an hour ago, or which people here have settled is
+// not the other one's (AcceptIdentity, Verify). When it fails nobody was added;
 // *MissingKeyPackagesError names who cannot be, *IdentityChangedError and
 // *BadKeyPackageError who must not be.
 func (c *Client) Ensure(ctx context.Context, self Account, want Conversation) (*ConversationState, error) {

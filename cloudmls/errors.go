@@ -74,7 +74,9 @@ func (e *MissingKeyPackagesError) Error() string {
 }
 
 // IdentityChangedError says that an account's identity key is not the pinned
-// one. Sending to it stays blocked until AcceptIdentity is called with Key.
+// one. Sending to it stays blocked until AcceptIdentity is called with Key. Where
+// people have said by AcceptIdentity or Verify that another one is right, a dialog that
+// shows Key begins anew by Ensure or Update; in a group, Remove and Add do it.
 type IdentityChangedError struct {
 	Account Account
 	Pinned  []byte // Ed25519 public key seen first
