@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/cloudmls/gateway/cloudmls/internal/state"
 )
 
 // Errors that callers branch on. None of them is ever a reason to send in
@@ -52,8 +54,8 @@ var (
 	// is safe.
 	ErrBusy = errors.New("too many concurrent changes")
 
-	// ErrClosed: the client was closed or signed out.
-	ErrClosed = errors.New("client is closed")
+	// ErrClosed: the client was closed or signed out, before the call or while it ran.
+	ErrClosed = state.ErrClosed
 )
 
 // MissingKeyPackagesError names the accounts that cannot be added, because

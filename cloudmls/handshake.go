@@ -71,7 +71,7 @@ func decodeSender(b []byte, epoch uint64) (*senderRecord, error) {
 	if err := decodeRecord(b, r); err != nil {
 		return nil, err
 	}
-	if r.Epoch != epoch {
+	if !r.of(epoch) {
 		return nil, &movedError{}
 	}
 	return r, nil

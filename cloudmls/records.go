@@ -181,6 +181,12 @@ type senderRecord struct {
 	NextHandshake uint32 `json:"next_handshake"`
 }
 
+// emptied tells that the account has left the group (leaveGroup).
+func (r *senderRecord) emptied() bool { return len(r.SignatureKey) == 0 }
+
+// of tells whether the account is in that epoch of the group.
+func (r *senderRecord) of(epoch uint64) bool { return r.Epoch == epoch && !r.emptied() }
+
 // contactsRecord is the object contacts/account.
 type contactsRecord struct {
 	Version int        `json:"v"`

@@ -45,11 +45,12 @@ func (c *Client) Replace(ctx context.Context, self Account, id ConversationID) (
 		if err == nil {
 			return c.snapshot(ctx, self, conv), nil
 		}
+		var moved *movedError
 		refused := isCode(err, keyapi.CodeForbidden)
-		if !errors.As(err, &taken) && !refused {
+		if !errors.As(err, &taken) && !errors.As(err, &moved) && !refused {
 			return nil, err
 		}
-		if was.Kind == KindGroup && !refused && taken.group != nil && !bytes.Equal(taken.group, was.Group) {
+		if was.Kind == KindGroup && moved == nil && !refused && taken.group != nil && !bytes.Equal(taken.group, was.Group) {
 			if err := c.elsewhere(ctx, self, was, err); err != nil {
 				return nil, err
 			}
@@ -68,13 +69,14 @@ func (c *Client) Replace(ctx context.Context, self Account, id ConversationID) (
 }
 
 // movedSince gives a refusal back, unless the conversation is in another epoch than
-// the attempt was made in: only then another attempt may be taken.
+// the attempt was made in, or showed to be broken: only then another attempt may be
+// taken, or says more.
 func (c *Client) movedSince(ctx context.Context, self Account, was *conversationRecord, refusal error) error {
 	now, err := c.reader(ctx, self).conversation(was.ID)
 	switch {
 	case err != nil:
 		return fmt.Errorf("conversation: %w", err)
-	case now != nil && now.Epoch == was.Epoch && bytes.Equal(now.Group, was.Group):
+	case now != nil && now.Epoch == was.Epoch && bytes.Equal(now.Group, was.Group) && now.Broken == was.Broken && now.Removed == was.Removed:
 		return fmt.Errorf("the key server does not take another group for the conversation: %w", refusal)
 	}
 	return nil

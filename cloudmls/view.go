@@ -200,22 +200,30 @@ func (v *view) sender(group []byte) (*senderRecord, error) {
 }
 
 // group gives the live group and the signature key of the own leaf in it. It
-// fails with a movedError where a sibling device has left the given epoch.
+// fails with a movedError where a sibling device has left the given epoch, or the
+// group.
 func (v *view) group(id []byte, epoch uint64) (*mls.Group, *senderRecord, error) {
 	s, err := v.sender(id)
 	if err != nil {
 		return nil, nil, err
 	}
+	var g *mls.Group
 	b, err := v.get(groupKey(v.self, id))
-	if err != nil {
+	if err == nil {
+		g, err = mls.UnmarshalGroup(b, mls.SignaturePrivateKey(s.SignatureKey), v.certs.validate)
+	}
+	if err == nil {
+		return g, s, nil
+	}
+	if s.of(epoch) { // the state may have changed between the two
+		now, e := v.sender(id)
+		if e != nil || now.of(epoch) {
+			return nil, nil, fmt.Errorf("group record: %w", err)
+		}
+		s = now
+	}
+	if errors.Is(err, state.ErrNotFound) && !s.emptied() {
 		return nil, nil, fmt.Errorf("group record: %w", err)
 	}
-	g, err := mls.UnmarshalGroup(b, mls.SignaturePrivateKey(s.SignatureKey), v.certs.validate)
-	if err != nil && s.Epoch != epoch {
-		return nil, nil, &movedError{} // the sender object is read from the server and may be newer
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("group record: %w", err)
-	}
-	return g, s, nil
+	return nil, nil, &movedError{} // the sender object is read from the server and may be newer
 }

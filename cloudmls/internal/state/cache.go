@@ -44,7 +44,7 @@ func (s *Store) newCache(namespace string) *Cache {
 
 func (c *Cache) usable() error {
 	if c.store.closed.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	return c.err
 }

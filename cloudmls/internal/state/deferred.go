@@ -100,7 +100,7 @@ func (s *Store) writeWith(records map[place][]byte) error {
 // records themselves.
 func (s *Store) writeAll(records, replaced map[place][]byte) error {
 	if s.closed.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	if len(records) == 0 {
 		return nil

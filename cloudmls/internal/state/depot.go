@@ -97,7 +97,7 @@ func (s *Store) at(ctx context.Context, p *depot, call func(ctx context.Context,
 		return s.Authorized(ctx, func(ctx context.Context, token string) error { return call(ctx, s.cfg.Server, token) })
 	}
 	if s.closed.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	token, err := s.depotToken(ctx, p, "")
 	if err != nil {

@@ -128,7 +128,7 @@ func (s *Store) keep(vs []version, data map[keyapi.ObjectID][]byte) error {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	if s.wiped.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	err := s.cfg.Local.Update(func(w Writer) error {
 		for _, v := range vs {

@@ -43,7 +43,7 @@ func silent(err error) bool {
 	}
 	switch problemCode(err) {
 	case "", keyapi.CodeInternal, keyapi.CodeUnavailable, keyapi.CodeUnauthorized, keyapi.CodeNoRoute:
-		return !errors.Is(err, ErrSignedOut) && !errors.Is(err, errStoreClosed)
+		return !errors.Is(err, ErrSignedOut) && !errors.Is(err, ErrClosed)
 	}
 	return false
 }

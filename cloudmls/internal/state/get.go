@@ -46,7 +46,7 @@ func (s *Store) List(ctx context.Context, t Type) ([]Key, error) {
 func (s *Store) steady(ctx context.Context, read func(n *snapshot) error) error {
 	for range maxStale {
 		if s.closed.Load() {
-			return errStoreClosed
+			return ErrClosed
 		}
 		n := s.now.Load()
 		if n == nil {

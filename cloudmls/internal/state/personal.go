@@ -14,7 +14,7 @@ import (
 // CMS1 envelope.
 func (s *Store) SealPersonal(_ context.Context, plaintext, bind []byte) ([]byte, error) {
 	if s.closed.Load() {
-		return nil, errStoreClosed
+		return nil, ErrClosed
 	}
 	n := s.now.Load()
 	a, ok := n.ring.current(scopePersonal, "")
@@ -39,7 +39,7 @@ func (s *Store) SealPersonal(_ context.Context, plaintext, bind []byte) ([]byte,
 // since the last Refresh.
 func (s *Store) OpenPersonal(ctx context.Context, sealed, bind []byte) ([]byte, error) {
 	if s.closed.Load() {
-		return nil, errStoreClosed
+		return nil, ErrClosed
 	}
 	h, err := envelope.ParseHeader(sealed)
 	if err != nil {

@@ -16,7 +16,7 @@ func (s *Store) publish(n *snapshot, objects map[keyapi.ObjectID][]byte, senders
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	if s.wiped.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	before := s.now.Load()
 	newer := before == nil || n.view.counter > before.view.counter

@@ -20,7 +20,7 @@ var errUnclear = errors.New("answer to a transaction does not say that it was ap
 func settled(err error) bool {
 	switch problemCode(err) {
 	case "", keyapi.CodeInternal, keyapi.CodeUnavailable:
-		return errors.Is(err, ErrSignedOut) || errors.Is(err, errStoreClosed) || errors.Is(err, keyapi.ErrSplit)
+		return errors.Is(err, ErrSignedOut) || errors.Is(err, ErrClosed) || errors.Is(err, keyapi.ErrSplit)
 	}
 	return true
 }

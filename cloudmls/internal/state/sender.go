@@ -107,7 +107,7 @@ func (s *Store) noteSender(id keyapi.ObjectID, f floor) error {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	if s.wiped.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	low, err := s.locals.loadFloor(s.scope.User, localKey(id))
 	if err != nil {

@@ -52,7 +52,7 @@ func problemCode(err error) string {
 
 func (s *Store) authorized(ctx context.Context, call func(ctx context.Context, token string) error) error {
 	if s.closed.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	token, err := s.token(ctx, "")
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // even where the server cannot be told; the error then says so.
 func (s *Store) SignOut(ctx context.Context) error {
 	if s.closed.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	err := s.leave(ctx)
 	err = errors.Join(err, s.logoutAtStore(ctx))
@@ -37,7 +37,7 @@ func (s *Store) SignOut(ctx context.Context) error {
 // cannot be told, the token is forgotten all the same, and the error says so.
 func (s *Store) EndSession(ctx context.Context) error {
 	if s.closed.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	err := s.Flush()
 	err = errors.Join(err, s.logoutAtStore(ctx))

@@ -130,7 +130,8 @@ type snapshot struct {
 	newest  uint32 // version of ROOT that seals
 }
 
-var errStoreClosed = errors.New("state is closed")
+// ErrClosed: Close was called, or the device signed out.
+var ErrClosed = errors.New("client is closed")
 
 func newStore(c Config, l *locals, v *vault) *Store {
 	s := &Store{
@@ -184,7 +185,7 @@ func (s *Store) Err() error {
 // usable says why nothing may be sent through the store, if so.
 func (s *Store) usable() error {
 	if s.closed.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	return s.Err()
 }
@@ -203,7 +204,7 @@ func (s *Store) changeVault(fn func(v *vault)) error {
 	s.vaultMu.Lock()
 	defer s.vaultMu.Unlock()
 	if s.wiped.Load() {
-		return errStoreClosed
+		return ErrClosed
 	}
 	next := *s.vault
 	fn(&next)
