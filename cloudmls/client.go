@@ -38,6 +38,7 @@ type Client struct {
 	taken    map[string]taken           // by blockName: how far this Client is in its block
 	began    Moment                     // of the Sync that began last, whichever account's
 	synced   map[Account]Moment         // of the Sync that began last of those that went through
+	queued   map[Account]uint64         // up to where what was delivered is in the state, or changed nothing
 	named    map[string]naming          // what the key server said of identity keys lately
 	resting  map[string]time.Time       // by conversationLock: when mend last failed
 	behind   map[string]behindMark      // by conversationLock: see noteBehind
@@ -109,7 +110,7 @@ func newClient(s *state.Store, o Options) (*Client, error) {
 	c := &Client{
 		o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{},
 		synced: map[Account]Moment{}, named: map[string]naming{}, taken: map[string]taken{}, blocks: map[string]generationBlock{}, resting: map[string]time.Time{},
-		behind: map[string]behindMark{}, moveStep: moveStep,
+		behind: map[string]behindMark{}, queued: map[Account]uint64{}, moveStep: moveStep,
 	}
 	if err := c.markDevice(); err != nil {
 		return nil, err

@@ -128,8 +128,11 @@ func (c *Client) drain(ctx context.Context, self Account) (SyncResult, error) {
 	last := uint64(0) // that was processed
 	for stuck := 0; ; {
 		page, err := c.deliveries(ctx, self, syncPage, 0)
-		if err != nil || len(page.Messages) == 0 {
+		if err != nil {
 			return total, err
+		}
+		if len(page.Messages) == 0 {
+			return total, c.catchUp(ctx, self, page.Last)
 		}
 		if err := c.followRequests(ctx, self, page.Messages); err != nil {
 			return total, &unprocessedError{err}
@@ -140,6 +143,7 @@ func (c *Client) drain(ctx context.Context, self Account) (SyncResult, error) {
 		if err != nil {
 			return total, &unprocessedError{err}
 		}
+		c.sawQueue(self, last)
 		if part.Processed == 0 {
 			if stuck++; stuck == maxStuck {
 				return total, errors.New("the key server keeps delivering what was acknowledged")
@@ -150,6 +154,34 @@ func (c *Client) drain(ctx context.Context, self Account) (SyncResult, error) {
 			return total, err
 		}
 	}
+}
+
+// catchUp looks at the state once more where the queue has had messages that this
+// device knows nothing of: a sibling device may have taken them, after the look at the
+// state and before the one at the queue. Its transaction has what they say.
+func (c *Client) catchUp(ctx context.Context, self Account, given uint64) error {
+	inbox, err := c.reader(ctx, self).inbox()
+	if err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	c.mu.Lock()
+	known := max(c.queued[self], inbox.Cursor)
+	c.mu.Unlock()
+	if given <= known {
+		return nil
+	}
+	if _, err := c.store.Refresh(ctx); err != nil {
+		return err
+	}
+	c.sawQueue(self, given)
+	return nil
+}
+
+// sawQueue notes up to where what was delivered is in the state, or changes nothing.
+func (c *Client) sawQueue(self Account, seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queued[self] = max(c.queued[self], seq)
 }
 
 func (r *SyncResult) add(p SyncResult) {
