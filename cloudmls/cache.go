@@ -23,7 +23,7 @@ func (c *Client) Cache(namespace string) *Cache {
 // Get gives the value, or nil if there is none. The caller owns it.
 func (c *Cache) Get(key string) ([]byte, error) { return c.c.Get(key) }
 
-// Put stores a value durably.
+// Put stores a value durably. Key and value together have 15 MiB at most.
 func (c *Cache) Put(key string, value []byte) error { return c.c.Put(key, value) }
 
 // Defer stores a value that readers see at once and that is durable after

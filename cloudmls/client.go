@@ -128,7 +128,8 @@ func (c *Client) Close() error {
 }
 
 // SignOut ends this device's session, destroys its data, takes it out of the user's devices and
-// wipes its local records. The records are wiped, and the Client is closed, even
+// wipes its local records, but for sealed notes by which a roll-back would show when
+// the user signs in on it again. The records are wiped, and the Client is closed, even
 // where the key server cannot be told; the error then says so, and RevokeDevice
 // on another device does the rest.
 func (c *Client) SignOut(ctx context.Context) error {

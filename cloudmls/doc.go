@@ -33,6 +33,14 @@
 // A Client is safe for concurrent use and starts no goroutines. Calls on one
 // conversation of one account wait for each other; others run in parallel.
 //
+// # Errors
+//
+// Errors are told apart with errors.Is and errors.As. Where the key server could not be
+// asked, they match what Options.Server gives for that: keyclient.ErrUnavailable.
+// What it refused is a *keyapi.Problem, by its Code. A call whose context ended matches
+// the context's error; what it was about to do may have been done, and every call can
+// be made again.
+//
 // # Limits of this version
 //
 // Correspondents use one key server. Identity keys are pinned at first use, and

@@ -104,11 +104,11 @@ func (e *IdentityChangedError) Error() string {
 		return fmt.Sprintf("identity key of %s was replaced by its owner, and the group shows the one before: "+
 			"wait until their devices have renewed it, or remove them from the conversation and add them again; a dialog begins anew an hour later", e.Account)
 	case e.Rotated:
-		return fmt.Sprintf("identity key of %s was replaced by a signed one that the key server has not confirmed yet", e.Account)
+		return fmt.Sprintf("identity key of %s was replaced by a signed one that the key server has not confirmed yet: the next Sync asks", e.Account)
 	case e.Verified:
-		return fmt.Sprintf("identity key of %s, which was verified, changed", e.Account)
+		return fmt.Sprintf("identity key of %s, which was verified, changed: compare the codes anew (Verify), or talk to them and accept it (AcceptIdentity)", e.Account)
 	}
-	return fmt.Sprintf("identity key of %s changed", e.Account)
+	return fmt.Sprintf("identity key of %s changed: compare the codes (Verify), or talk to them and accept it (AcceptIdentity)", e.Account)
 }
 
 // BadKeyPackageError says that the key server handed out a KeyPackage that is

@@ -4,6 +4,12 @@ import "github.com/cloudmls/gateway/cloudmls/internal/state"
 
 // Event is something that happened to the user's keys on one of the devices, and
 // that people should hear of on every device, lest it was somebody else.
+//
+//	type Event struct {
+//		At     time.Time // by the clock of the device that noted it
+//		Kind   EventKind
+//		Device string // name (Options.DeviceName) of the device that did it, or that it is about; may be ""
+//	}
 type Event = state.Event
 
 // EventKind says what happened.

@@ -32,7 +32,8 @@ type Options struct {
 	// operating system's key ring. Required.
 	VaultKey []byte
 	// Origin is the configured name of the key server, e.g.
-	// "https://keys.example.org"; all sealed state is bound to it. Required.
+	// "https://keys.example.org"; all sealed state, and what signs in, is bound to it,
+	// so all users of a key server, on all their devices, give the same octets. Required.
 	Origin string
 	// DialStore reaches a store of the user's own (MoveStore) by its origin, such as
 	// "https://store.example.org". It makes sure, as by TLS, that nobody but that

@@ -13,12 +13,31 @@ type StoreServer = state.StoreServer
 // StoreTarget is where the state is to be: a store of the user's own, by its
 // origin and the user name that is registered there (with an invitation, where
 // it wants one), or, with the zero value, the key server's own.
+//
+//	type StoreTarget struct {
+//		Origin               string // an https URL
+//		Username, Invitation string
+//	}
 type StoreTarget = state.StoreTarget
 
 // StoreStatus is where the state is.
+//
+//	type StoreStatus struct {
+//		Origin   string // of the store that has the state
+//		Username string // there; "" at the key server's own
+//		Home     bool   // it is the key server's own
+//		Moving   string // origin of the store that it is moving to; "": it is not
+//		Objects  int
+//		Bytes    int64
+//	}
 type StoreStatus = state.StoreStatus
 
-// MoveProgress is how far a move is.
+// MoveProgress is how far a move is. None is told twice in a row.
+//
+//	type MoveProgress struct {
+//		Stage       MoveStage
+//		Done, Total int // objects, where they are copied
+//	}
 type MoveProgress = state.MoveProgress
 
 // MoveStage is a part of a move.
@@ -33,7 +52,10 @@ const (
 	MoveDone     = state.MoveDone
 )
 
-// TargetError says why a store cannot have the state. The move is given up then.
+// TargetError says why a store cannot have the state. The move is given up then. It is
+// found with errors.As, as a pointer.
+//
+//	type TargetError struct{ Reason string }
 type TargetError = state.TargetError
 
 var (

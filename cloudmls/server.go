@@ -29,10 +29,33 @@ type DeliveryQuery = keyapi.DeliveryQuery
 
 // LocalStore keeps this device's records; package cloudmls/boltstore has one.
 // It sees sealed values and opaque keys only. Implementations are safe for
-// concurrent use and make each Update durable and atomic.
+// concurrent use and make each Update durable and atomic. One store belongs to one
+// device of one user, and to one process at a time.
+//
+//	type LocalStore interface {
+//		// Get gives the value under key, or nil, nil where there is none; an empty
+//		// value is one. The caller owns the result.
+//		Get(bucket, key string) ([]byte, error)
+//		// Update runs fn once and then makes all its changes durable (fsync) in one
+//		// atomic step. When fn or the step fails, nothing has changed, and the error
+//		// is given. fn does not call the store.
+//		Update(fn func(w Writer) error) error
+//		// ForEach calls fn for each key of bucket, in any order, until fn fails, and
+//		// gives its error. v is valid during the call only. fn does not call the store.
+//		ForEach(bucket string, fn func(key string, v []byte) error) error
+//		// Close is for whoever made the store; a Client does not call it.
+//		Close() error
+//	}
+//
+// Names of buckets and keys are any octets. See Scrubber for what is deleted.
 type LocalStore = state.LocalStore
 
 // Writer collects the changes of one LocalStore.Update.
+//
+//	type Writer interface {
+//		Put(bucket, key string, v []byte) error // does not keep v after the call
+//		Delete(bucket, key string) error        // of an absent key is no error
+//	}
 type Writer = state.Writer
 
 // NewMemoryStore gives a LocalStore that lives in memory, for tests and for

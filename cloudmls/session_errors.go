@@ -6,7 +6,9 @@ import "github.com/cloudmls/gateway/cloudmls/internal/state"
 var (
 	// ErrNewDevice: nobody has signed in on this device; Open or Register does.
 	ErrNewDevice = state.ErrNoVault
-	// ErrCredentials: wrong user name or password.
+	// ErrCredentials: wrong user name or password. A device with another
+	// Options.Origin than the one that the user registered with is told the same: what
+	// the password is turned into depends on it.
 	ErrCredentials = state.ErrCredentials
 	// ErrSignedOut: the session ended; Open continues with the password.
 	// Cached messages remain readable.
@@ -24,5 +26,11 @@ var (
 )
 
 // RollbackError says that the key server shows a state that contradicts what
-// this device has seen. Nothing is sent any more.
+// this device has seen. Nothing is sent any more. It is found with errors.As, as a
+// pointer.
+//
+//	type RollbackError struct {
+//		Reason    string // what contradicts, without names
+//		Seen, Got uint64 // counters, where it is one of counters
+//	}
 type RollbackError = state.RollbackError

@@ -101,6 +101,9 @@ func (s *Store) MoveStore(ctx context.Context, to StoreTarget, progress func(Mov
 		return fmt.Errorf("move state: %w", err)
 	}
 	crashpoint.Here("move-named")
+	if progress != nil {
+		progress(MoveProgress{Stage: MoveNamed})
+	}
 	if err := s.ResumeMove(ctx, progress); err != nil {
 		return err
 	}
@@ -114,11 +117,15 @@ func (s *Store) MoveStore(ctx context.Context, to StoreTarget, progress func(Mov
 // up after earlier ones; nothing where there is none. Every step may be taken twice.
 // *TargetError: the new store cannot have the state, and the move was given up.
 func (s *Store) ResumeMove(ctx context.Context, progress func(MoveProgress)) error {
-	if progress == nil {
-		progress = func(MoveProgress) {}
+	told := MoveProgress{}
+	tell := func(p MoveProgress) { // each step may be taken more than once
+		if progress != nil && p != told {
+			told = p
+			progress(p)
+		}
 	}
 	for range maxAttempts {
-		done, move, err := s.moveOn(ctx, progress)
+		done, move, err := s.moveOn(ctx, tell)
 		var refused *TargetError
 		if errors.As(err, &refused) { // nothing will come of it, and writes wait
 			switch e := s.cancelMove(ctx, move); {
