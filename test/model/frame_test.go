@@ -127,12 +127,16 @@ func (w *world) perform(s *step) {
 	if f.after != nil {
 		f.after()
 	}
+	if w.liar != nil && !f.inner {
+		w.do(&frame{d: d, step: &step{Op: "watch"}}, func() { w.liar.watch(d) })
+	}
 }
 
 // do runs an operation with everything that its step says.
 func (w *world) do(f *frame, op func()) {
 	d := f.d
 	d.frame, d.disk.update = f, f.write
+	f.troubled = f.troubled || w.lying()
 	w.busy = append(w.busy, f)
 	defer func() {
 		w.busy = w.busy[:len(w.busy)-1]
@@ -230,6 +234,8 @@ func (f *frame) check(what string, err error, allowed ...error) bool {
 	var changed *cloudmls.IdentityChangedError
 	var bad *cloudmls.BadKeyPackageError
 	switch {
+	case w.lying() && !errors.Is(err, cloudmls.ErrSignedOut) && !errors.Is(err, cloudmls.ErrDropped):
+		return false // it says that something is wrong, and something is
 	case errors.As(err, &rollback), errors.Is(err, cloudmls.ErrBroken), errors.Is(err, cloudmls.ErrSignInChanged),
 		errors.As(err, &changed) && (!w.rotated || w.healthy), errors.As(err, &bad) && !w.skewed:
 		w.fail("%s: %s: %v", f.d.name, what, err)

@@ -20,16 +20,19 @@ type history struct {
 	// JSON: bodies travel as JSON, not as CBOR, which takes half the time.
 	JSON  bool   `json:"json,omitempty"`
 	Steps []step `json:"steps"`
+	// Lies: the key server lies, as steps say. Bodies are JSON then.
+	Lies bool `json:"lies,omitempty"`
 }
 
 // step is one operation, and what goes wrong during it.
 type step struct {
-	Op string `json:"op"`
-	U  int    `json:"u,omitempty"` // user
-	D  int    `json:"d,omitempty"` // device of the user
-	C  int    `json:"c,omitempty"` // conversation
-	V  []int  `json:"v,omitempty"` // other users
-	N  int    `json:"n,omitempty"` // message, amount
+	Op  string `json:"op"`
+	U   int    `json:"u,omitempty"`   // user
+	D   int    `json:"d,omitempty"`   // device of the user
+	C   int    `json:"c,omitempty"`   // conversation
+	V   []int  `json:"v,omitempty"`   // other users
+	N   int    `json:"n,omitempty"`   // message, amount
+	Lie string `json:"lie,omitempty"` // what begins with a step "lie"
 	// Faults of the network and of the disk.
 	Faults []fault `json:"faults,omitempty"`
 	// Crash is a crash point, of the device or of the key server; it is passed
@@ -87,7 +90,7 @@ var crashPoints = map[string][]string{
 
 func (h history) String() string {
 	var s strings.Builder
-	head, _ := json.Marshal(history{Users: h.Users, Devices: h.Devices, Forget: h.Forget, JSON: h.JSON})
+	head, _ := json.Marshal(history{Users: h.Users, Devices: h.Devices, Forget: h.Forget, JSON: h.JSON, Lies: h.Lies})
 	s.Write(head)
 	for _, x := range h.Steps {
 		s.WriteString("\n\t" + x.String())
@@ -124,7 +127,10 @@ func random(seed uint64) history {
 	return h
 }
 
-func randomStep(r *rand.Rand, h *history, outer bool) step {
+func randomStep(r *rand.Rand, h *history, outer bool) step { return weighedStep(r, h, weights, outer) }
+
+// weighedStep draws an operation; outer: with what goes wrong during it.
+func weighedStep(r *rand.Rand, h *history, weights map[string]int, outer bool) step {
 	sum := 0
 	for _, op := range operations {
 		sum += weights[op]
@@ -141,6 +147,9 @@ func randomStep(r *rand.Rand, h *history, outer bool) step {
 	for range r.IntN(4) {
 		s.V = append(s.V, r.IntN(h.Users))
 	}
+	if s.Op == "lie" {
+		s.Lie = lieKinds[r.IntN(len(lieKinds))]
+	}
 	if !outer {
 		return s
 	}
@@ -149,7 +158,7 @@ func randomStep(r *rand.Rand, h *history, outer bool) step {
 		for range 1 + r.IntN(2) {
 			s.Faults = append(s.Faults, fault{faultKinds[r.IntN(len(faultKinds))], r.IntN(9)})
 		}
-		inner := randomStep(r, h, false)
+		inner := weighedStep(r, h, weights, false)
 		s.Meanwhile = &inner
 	case 3, 4:
 		points := crashPoints[s.Op]
@@ -208,4 +217,28 @@ func shrink(h history, tries int, fails func(history) bool) history {
 func clear2(f *[]fault, m **step) bool {
 	*f, *m = nil, nil
 	return true
+}
+
+// lyingWeights are those of histories in which the key server lies. No disk is set
+// back in them: what a device does not remember it cannot hold against a lie.
+var lyingWeights = map[string]int{
+	"send": 12, "read": 8, "sync": 10, "dialog": 5, "group": 8, "remove": 2, "self": 1,
+	"restart": 3, "open": 2, "password": 1, "signout": 1, "revoke": 1, "time": 2, "late": 1,
+	"account": 1, "maintain": 1, "update": 2, "leave": 1, "replace": 1, "rotate": 1,
+	"verify": 2, "lie": 10, "truth": 4,
+}
+
+// lyingHistory makes the history of a seed in which the key server lies.
+func lyingHistory(seed uint64) history {
+	r := rand.New(rand.NewPCG(seed, 2))
+	h := history{Users: 2 + r.IntN(3), Devices: 1 + r.IntN(maxDevices), Lies: true}
+	if r.IntN(4) > 0 { // in the others the first contact is with a liar
+		h.Steps = append(h.Steps, step{Op: "group", U: r.IntN(h.Users), D: r.IntN(h.Devices), V: r.Perm(h.Users)[1:]})
+		h.Steps = append(h.Steps, step{Op: "sync", U: r.IntN(h.Users), D: r.IntN(h.Devices)})
+	}
+	for range 8 + r.IntN(20) {
+		s := weighedStep(r, &h, lyingWeights, r.IntN(3) == 0)
+		h.Steps = append(h.Steps, s)
+	}
+	return h
 }

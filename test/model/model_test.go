@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -21,15 +22,20 @@ const firstSeed = 50000
 // can use, passwords that cost nothing) and runs it.
 //
 // MODEL_RUNS is the number of random histories, 2,000 by default, 100 with
-// -short; MODEL_SHARDS the number of processes that share them, 2 by default;
+// -short; MODEL_LIES that of those in which the key server lies, 300 by default and 30
+// with -short; where one of the two is set the other is none; MODEL_SHARDS the number of processes that share them, 2 by default;
 // MODEL_SEED the seed of the first one: the same one by default, so that where a
 // history fails it is a change that is to blame; "random" draws others ('make
 // soak-model'). docs/model.md.
 func TestModel(t *testing.T) {
 	var err error
-	runs, shards := number(t, "MODEL_RUNS", 2000), number(t, "MODEL_SHARDS", 2)
-	if testing.Short() && os.Getenv("MODEL_RUNS") == "" {
-		runs = 100
+	runs, lies, shards := 2000, 300, number(t, "MODEL_SHARDS", 2)
+	if testing.Short() {
+		runs, lies = 100, 30
+	}
+	chosen := os.Getenv("MODEL_RUNS") != "" || os.Getenv("MODEL_LIES") != ""
+	if chosen {
+		runs, lies = number(t, "MODEL_RUNS", 0), number(t, "MODEL_LIES", 0)
 	}
 	program := filepath.Join(t.TempDir(), "model.test")
 	build := exec.Command("go", "test", "-c", "-tags", "crashpoints,weakkdf", "-o", program, ".")
@@ -47,17 +53,28 @@ func TestModel(t *testing.T) {
 		}
 	}
 	var wg sync.WaitGroup
+	lie := seed
 	for n := range shards {
 		share, first := (runs+n)/shards, seed
-		if seed += uint64(share); share == 0 {
+		lying, firstLie := (lies+n)/shards, lie
+		seed, lie = seed+uint64(share), lie+uint64(lying)
+		var which []string
+		if share > 0 {
+			which = append(which, "TestModel")
+		}
+		if lying > 0 {
+			which = append(which, "TestLyingModel")
+		}
+		if len(which) == 0 {
 			continue
 		}
 		wg.Go(func() {
 			cmd := exec.Command(program, "-test.count=1", "-test.timeout=0", "-test.v")
-			if n > 0 { // the others are played once
-				cmd.Args = append(cmd.Args, "-test.run=^TestModel$")
+			if n > 0 || chosen { // the other tests run once
+				cmd.Args = append(cmd.Args, "-test.run=^("+strings.Join(which, "|")+")$")
 			}
-			cmd.Env = append(os.Environ(), fmt.Sprintf("MODEL_RUNS=%d", share), fmt.Sprintf("MODEL_SEED=%d", first))
+			cmd.Env = append(os.Environ(), fmt.Sprintf("MODEL_RUNS=%d", share), fmt.Sprintf("MODEL_SEED=%d", first),
+				fmt.Sprintf("MODEL_LIES=%d", lying), fmt.Sprintf("MODEL_LIES_SEED=%d", firstLie))
 			said := &lines{prefix: fmt.Sprintf("process %d: ", n)}
 			cmd.Stdout, cmd.Stderr = said, said
 			switch err := cmd.Run(); {

@@ -7,6 +7,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -54,7 +55,13 @@ func (b *bench) run(h history) (err error, log string) {
 		if w, end, err = b.tmpl.world(path, h.Users, h.Devices); err != nil {
 			return
 		}
-		w.forget, w.json = h.Forget, h.JSON
+		w.forget, w.json = h.Forget, h.JSON || h.Lies
+		if h.Lies {
+			if w.liar, err = newLiar(w); err != nil {
+				err = errors.Join(err, end())
+				return
+			}
+		}
 		crashpoint.Hook(w.point)
 		defer crashpoint.Hook(nil)
 		crashpoint.Watch(w.usedOnce)
@@ -121,9 +128,18 @@ const (
 // TestModel runs MODEL_RUNS random histories, of the seeds from MODEL_SEED on. One
 // that fails does not keep the others from being played.
 func TestModel(t *testing.T) {
-	runs, seed := number(t, "MODEL_RUNS", 100), number(t, "MODEL_SEED", rand.Uint64())
+	newBench(t).play(random, number(t, "MODEL_SEED", rand.Uint64()), number(t, "MODEL_RUNS", 100))
+}
+
+// TestLyingModel is TestModel with a key server that lies, MODEL_LIES histories.
+func TestLyingModel(t *testing.T) {
+	newBench(t).play(lyingHistory, number(t, "MODEL_LIES_SEED", number(t, "MODEL_SEED", rand.Uint64())), number(t, "MODEL_LIES", 100))
+}
+
+// play runs the histories of so many seeds.
+func (b *bench) play(random func(seed uint64) history, seed, runs uint64) {
+	t := b.t
 	debug.SetGCPercent(400) // each history leaves much behind
-	b := newBench(t)
 	for n := range runs {
 		b.tell(seed, n, runs)
 		h := random(seed + n)
@@ -140,7 +156,11 @@ func TestModel(t *testing.T) {
 			})
 			now, log = b.run(cut)
 		}
-		t.Errorf("%v\nplay it again: MODEL_SEED=%d MODEL_RUNS=1 go test -count=1 -v -run TestModel ./test/model/\nmade smaller: %v\n%s\nwhat happened:\n%s", err, failed, now, cut, log)
+		again := "MODEL_RUNS=1"
+		if h.Lies {
+			again = "MODEL_LIES=1"
+		}
+		t.Errorf("%v\nplay it again: %s MODEL_SEED=%d go test -count=1 -v -run TestModel ./test/model/\nmade smaller: %v\n%s\nwhat happened:\n%s", err, again, failed, now, cut, log)
 	}
 	b.summary(seed, runs)
 }

@@ -15,6 +15,9 @@ import (
 // settle ends all trouble and holds the world against what was promised.
 func (w *world) settle() {
 	w.note("the world is healed")
+	if w.lied() {
+		w.liar.repent()
+	}
 	for _, l := range w.delayed {
 		w.arrive(l)
 	}
@@ -33,6 +36,9 @@ func (w *world) settle() {
 	// What a program does once an hour: it finishes what was cut off.
 	w.some(1, func(f *frame, c *cloudmls.Client) { f.check("maintain", c.Maintain(context.Background())) })
 	w.syncAll()
+	if w.lied() && w.broken == nil {
+		w.liar.mend()
+	}
 	w.healthy = true
 	if w.broken != nil {
 		return
@@ -57,7 +63,9 @@ func (w *world) settle() {
 	}
 	w.readAll()
 	w.agree(w.views())
-	w.problems()
+	if !w.lied() {
+		w.problems()
+	}
 	if w.broken == nil && w.forget {
 		w.expire()
 	}
@@ -244,7 +252,7 @@ func (w *world) readAll() {
 			}
 			p, err := c.Decrypt(context.Background(), f.d.u.self, m.sealed)
 			w.readable(f, m, p, err)
-			if err != nil && m.mayRead(f.d.u.self) && !w.talks[m.id].left[f.d.u.self] && !m.due(w) {
+			if err != nil && m.mayRead(f.d.u.self) && !w.talks[m.id].left[f.d.u.self] && !m.due(w) && !w.liar.excused(f.d.u, m) {
 				w.fail("%s: %s is lost: %v", f.d.name, m, err)
 			}
 		}

@@ -3,6 +3,7 @@
 package model
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ func init() {
 		"restart": (*world).restart, "open": (*world).open, "password": (*world).password, "signout": (*world).signOut,
 		"revoke": (*world).revoke, "clock": (*world).setClock, "time": (*world).passTime, "late": (*world).late,
 		"maintain": (*world).maintain, "rotate": (*world).rotate, "leave": (*world).leave, "update": (*world).update,
+		"lie": (*world).tellLie, "truth": (*world).tellTruth, "verify": (*world).verify,
 		"replace": (*world).replace, "account": (*world).account, "restore": (*world).restore,
 	}
 	operations = slices.Sorted(maps.Keys(steps))
@@ -223,13 +225,25 @@ func (w *world) said(f *frame, t *talk, text string, sealed []byte, sure map[clo
 		return
 	}
 	p, err := f.d.client.Decrypt(context.Background(), f.d.u.self, sealed)
+	var stolen []cloudmls.Account
+	if l := w.liar; l != nil {
+		stolen = l.thief.holds("a message of "+f.d.name, sealed, f.d.knows)
+		if bytes.Contains(sealed, []byte(text)) {
+			w.fail("%s: sends %q in clear", f.d.name, text)
+		}
+		if err != nil && !l.ended {
+			f.note("not read yet: %v", err)
+			l.unread = append(l.unread, unread{f.d, t, text, sealed, f.d.knew()})
+			return
+		}
+	}
 	if err != nil {
 		w.fail("%s: its own message: %v", f.d.name, err)
 		return
 	}
 	m := &message{
 		n: len(w.messages), text: text, sealed: sealed, id: t.id, from: f.d.u.self, members: p.Members, epoch: p.Epoch, at: w.now,
-		old: f.d.u.rotated && f.troubled,
+		old: f.d.u.rotated && f.troubled, stolen: stolen,
 	}
 	w.messages = append(w.messages, m)
 	w.note("%s: that was %s, for %v", f.d.name, m, m.members)
@@ -288,6 +302,8 @@ func (w *world) readable(f *frame, m *message, p *cloudmls.Plaintext, err error)
 		f.note("%s: %v", m, err)
 	case errors.As(err, &never) && never.Reason == cloudmls.NeverDeleted && m.due(w):
 		f.note("%s: %v", m, err)
+	case w.lied() && w.liar.excused(f.d.u, m):
+		f.note("%s: %v", m, err)
 	case errors.As(err, &never) && w.talks[m.id].away[f.d.u.self] && f.d.u.untold():
 		f.note("%s: %v", m, err) // they may have refused to enter again; asked in the end
 	case errors.As(err, &never) && m.mayRead(f.d.u.self):
@@ -311,6 +327,7 @@ func (w *world) judge(d *device, m *message, p *cloudmls.Plaintext, clean bool) 
 	}
 	for _, x := range p.Warnings {
 		switch {
+		case w.lied() && x != cloudmls.WarningReplay: // whoever sees it is warned of what was done
 		case (x == cloudmls.WarningLate || x == cloudmls.WarningAway) && w.mayBeLate(m):
 		case x == cloudmls.WarningIdentityUnknown && !clean:
 		case x == cloudmls.WarningIdentityChanged && w.rotated && (!w.healthy || w.skewed || m.old || w.unsteady && w.hasRotated(m.from)):
@@ -371,7 +388,7 @@ func (w *world) password(f *frame) {
 		if errors.Is(err, cloudmls.ErrCredentials) && len(before) > 1 {
 			continue
 		}
-		if f.check("change password", err) {
+		if f.check("change password", err) && !w.lying() {
 			u.passwords = []string{next}
 		}
 		return

@@ -56,6 +56,8 @@ type message struct {
 	// not be renewed before it was sent. To whoever has entered the group since, such
 	// a key says nothing.
 	old bool
+	// stolen are those in whose place the thief reads it, of whom its sender knew nothing.
+	stolen []cloudmls.Account
 }
 
 // due tells whether the message may be deleted.

@@ -34,6 +34,8 @@ var begin = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 type world struct {
 	now    time.Time // the key server's
 	server *keyserver.Server
+	store  *boltstore.Store
+	liar   *liar // the key server lies; nil: it does not
 	users  []*user
 	// busy are the operations under way, the innermost last.
 	busy     []*frame
@@ -82,6 +84,8 @@ type device struct {
 	// stale: its disk was set back, so that without the key server it may
 	// repeat itself.
 	stale bool
+	// knows are the true keys that it has pinned, by account.
+	knows map[cloudmls.Account]string
 }
 
 // template is a world in which everybody has signed in, made once.
@@ -116,6 +120,7 @@ func newWorld(path string, now time.Time) (*world, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	w.store = store
 	w.server, err = keyserver.New(keyserver.Options{
 		Store: store, Origin: keyservertest.Origin, TokenKey: keyservertest.TokenKey(), Pepper: keyservertest.Pepper(),
 		Limits: keyservertest.Unlimited(), Now: w.clock,
@@ -152,7 +157,7 @@ func (w *world) addUser(n int) *user {
 }
 
 func (u *user) addDevice() *device {
-	d := &device{w: u.w, u: u, name: fmt.Sprintf("%s%d", u.name, len(u.devices)), disk: newDisk()}
+	d := &device{w: u.w, u: u, name: fmt.Sprintf("%s%d", u.name, len(u.devices)), disk: newDisk(), knows: map[cloudmls.Account]string{}}
 	u.devices = append(u.devices, d)
 	return d
 }
@@ -162,11 +167,17 @@ func (d *device) options() (cloudmls.Options, error) {
 	if err != nil {
 		return cloudmls.Options{}, err
 	}
-	key := sha256.Sum256([]byte("vault key of " + d.name))
+	key := vaultKey(d.name)
 	return cloudmls.Options{
-		Server: server, Store: d.disk, VaultKey: key[:], Origin: keyservertest.Origin, DeviceName: d.name, KeyPackages: 3,
+		Server: server, Store: d.disk, VaultKey: key, Origin: keyservertest.Origin, DeviceName: d.name, KeyPackages: 3,
 		Now: func() time.Time { return d.w.clock().Add(d.skew) },
 	}, nil
+}
+
+// vaultKey seals what a device keeps.
+func vaultKey(device string) []byte {
+	key := sha256.Sum256([]byte("vault key of " + device))
+	return key[:]
 }
 
 // makeTemplate signs everybody in.
