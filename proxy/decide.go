@@ -79,6 +79,8 @@ func decide(m messageFacts, people []recipient) decision {
 	switch {
 	case errors.As(cause, &changed):
 		return refuse(refusalOf(cause)) // the key server did answer, and that is the trouble
+	case errors.Is(cause, cloudmls.ErrSignedOut):
+		return refuse(refusalOf(cause)) // trying again does not help
 	case len(by[wayUnknown]) > 0:
 		return refuse(temporary(enhancedSecurity, cause,
 			"Not sent: the key server did not say whether %s can read encrypted mail (%s).\nNothing was sent in clear. Try again in a few minutes.",

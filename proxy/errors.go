@@ -47,6 +47,9 @@ func refusalOf(err error) *smtpd.Refusal {
 	case errors.As(err, &changed):
 		return temporary(enhancedCrypto, err,
 			"Not sent: the identity key of %s is not the one you wrote to before.\nCompare the security codes with them, accept the new key, and send again.", printable(changed.Account.ID))
+	case errors.Is(err, cloudmls.ErrSignedOut), errors.Is(err, cloudmls.ErrClosed):
+		return temporary(enhancedSecurity, err,
+			"Not sent: this device is signed out of the key server.\nNothing was sent in clear. Sign in again ('cloudmls status' says how), then send again.")
 	case errors.Is(err, mailseal.ErrTooLarge):
 		return &smtpd.Refusal{Code: 552, Enhanced: [3]int{5, 3, 4}, Err: err, Text: "Not sent: the message is too large to be encrypted."}
 	case errors.Is(err, mailseal.ErrNotSealable), errors.Is(err, mailseal.ErrOuter), isLimit(err):
@@ -92,8 +95,8 @@ func sentence(err error) string {
 		return "the conversation is being changed by others right now"
 	case errors.Is(err, cloudmls.ErrExhausted):
 		return "the conversation's keys are used up and could not be renewed"
-	case errors.Is(err, cloudmls.ErrClosed):
-		return "the gateway is signed out of the key server"
+	case errors.Is(err, cloudmls.ErrSignedOut), errors.Is(err, cloudmls.ErrClosed):
+		return "this device is signed out of the key server"
 	case errors.Is(err, cloudmls.ErrNoAccount):
 		return "this address was not added to the key server yet"
 	case errors.Is(err, cloudmls.ErrNoConversation):

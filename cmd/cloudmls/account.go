@@ -29,9 +29,9 @@ func accountList() *cobra.Command {
 	var out output
 	c := &cobra.Command{Use: "list", Short: "List the accounts of the configuration", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			g, err := config.LoadGateway(file)
+			g, err := loadGateway(file)
 			if err != nil {
-				return configError{err}
+				return err
 			}
 			type row struct {
 				Address string `json:"address"`
@@ -227,9 +227,9 @@ func nonEmpty(s string) []string {
 // oneAccount loads the configuration and finds the account of args, or the only
 // one.
 func oneAccount(file string, args []string) (*config.Gateway, *config.Account, error) {
-	g, err := config.LoadGateway(file)
+	g, err := loadGateway(file)
 	if err != nil {
-		return nil, nil, configError{err}
+		return nil, nil, err
 	}
 	address := ""
 	if len(args) > 0 {

@@ -12,12 +12,15 @@ import (
 	"github.com/cloudmls/gateway/internal/device"
 )
 
+// errRunning is the refusal of what needs the device for itself.
+var errRunning = errors.New("the gateway runs; end it first (systemctl --user stop cloudmls, or Ctrl-C where it was started)")
+
 // notRunning refuses while the gateway of a configuration runs: what follows has
 // the device for itself.
 func notRunning(c *cobra.Command, g *config.Gateway) error {
 	running, err := control.Dial(c.Context(), controlSocket(g))
 	if err == nil {
-		return errors.Join(errors.New("the gateway runs; end it first"), running.Close())
+		return errors.Join(errRunning, running.Close())
 	}
 	if !errors.Is(err, control.ErrNotRunning) {
 		return err

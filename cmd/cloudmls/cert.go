@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/localtls"
 	"github.com/cloudmls/gateway/internal/localtls/truststore"
 )
@@ -34,9 +33,9 @@ it and import the file in the mail client's settings.`,
 
 // certFolder is where the certificate of a configuration lies.
 func certFolder(file string) (string, error) {
-	g, err := config.LoadGateway(file)
+	g, err := loadGateway(file)
 	if err != nil {
-		return "", configError{err}
+		return "", err
 	}
 	return filepath.Join(g.DataDir, "tls"), nil
 }

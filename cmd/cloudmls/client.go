@@ -71,9 +71,9 @@ func clientList() *cobra.Command {
 	var out output
 	c := &cobra.Command{Use: "list", Short: "List the mail programs that may log in", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			g, err := config.LoadGateway(file)
+			g, err := loadGateway(file)
 			if err != nil {
-				return configError{err}
+				return err
 			}
 			v, err := openVault(c, g)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 
@@ -41,7 +42,10 @@ func setLevel(level *slog.LevelVar, c config.Log) {
 // lies where the system keeps a person's configuration.
 func configFlag(c *cobra.Command, file *string, what string) {
 	c.Flags().StringVarP(file, "config", "c", "", what+" (default $CLOUDMLS_CONFIG, or cloudmls/gateway.toml in your configuration folder)")
-	c.PreRunE = func(*cobra.Command, []string) error {
+	c.PreRunE = func(c *cobra.Command, _ []string) error {
+		if err := c.ValidateFlagGroups(); err != nil {
+			return misuse{err}
+		}
 		if *file != "" {
 			return nil
 		}
@@ -54,6 +58,18 @@ func configFlag(c *cobra.Command, file *string, what string) {
 		}
 		return nil
 	}
+}
+
+// loadGateway reads the gateway's configuration. Every error is a configError.
+func loadGateway(file string) (*config.Gateway, error) {
+	g, err := config.LoadGateway(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, configError{fmt.Errorf("%w (run 'cloudmls setup', or name the file with --config)", err)}
+	case err != nil:
+		return nil, configError{err}
+	}
+	return g, nil
 }
 
 // readSecret takes a secret from the file or environment variable that the

@@ -26,9 +26,9 @@ type service struct {
 // openService connects to the running gateway of a configuration. Where none
 // runs it opens the device in this process.
 func openService(c *cobra.Command, file string) (*service, error) {
-	g, err := config.LoadGateway(file)
+	g, err := loadGateway(file)
 	if err != nil {
-		return nil, configError{err}
+		return nil, err
 	}
 	running, err := control.Dial(c.Context(), controlSocket(g))
 	if err == nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -56,22 +57,28 @@ func passwordCommand() *cobra.Command {
 	c := serviceCommandOf(func(c *cobra.Command, s *service, _ []string) error {
 		in, t := newStdinLines(c.InOrStdin()), newTerminal(c)
 		current, err := oneSecret(in, old, "current password", t.Secret)
+		if errors.Is(err, errNotATerminal) {
+			err = fmt.Errorf("%w: pass --old-file or --old-env", err)
+		}
 		if err != nil {
 			return err
 		}
 		next, err := oneSecret(in, fresh, "new password", t.NewSecret)
+		if errors.Is(err, errNotATerminal) {
+			err = fmt.Errorf("%w: pass --new-file or --new-env", err)
+		}
 		if err != nil {
 			return err
 		}
 		if err := s.ChangePassword(c.Context(), control.Secret(current.RevealString()), control.Secret(next.RevealString())); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(c.OutOrStdout(), "the password is changed; other devices ask for it when they sign in again")
+		_, err = fmt.Fprintln(c.OutOrStdout(), "the password is changed; other devices of yours sign in with it again: cloudmls setup --sign-in")
 		return err
 	})
 	c.Use, c.Short, c.Args = "password", "Change the password at the key server", cobra.NoArgs
 	c.Long = `Changes the password at the key server. Nothing that was encrypted has to be encrypted again, and no other device loses
-anything but its session.`
+anything but its session: 'cloudmls setup --sign-in' signs it in again with the new password.`
 	old.flags(c, "old", "the current password")
 	fresh.flags(c, "new", "the new password")
 	return c

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/control"
 	"github.com/cloudmls/gateway/internal/device"
@@ -57,7 +58,7 @@ func doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Examine the set-up from end to end and say how to mend what is wrong",
 		Long: `Examines everything from end to end: the configuration, the data folder, the vault, the certificate, the listeners, the
-key server and its clock, the login at each provider. Changes nothing.
+key server, its clock and whether this device is signed in, the login at each provider. Changes nothing.
 
 Exit code: 0 nothing is wrong, 4 something is.`,
 		Args: cobra.NoArgs,
@@ -109,7 +110,8 @@ func (e *examination) run(c *cobra.Command, file string) {
 	if !e.folder(g.DataDir) {
 		return
 	}
-	v, err := openVault(c, g)
+	ask := askedOnce(passphrase(c, g))
+	v, err := device.OpenVault(g, device.Options{Passphrase: ask})
 	if err != nil {
 		e.add("fail", "", "vault: %v", err)
 		return
@@ -121,11 +123,11 @@ func (e *examination) run(c *cobra.Command, file string) {
 		e.add("fail", "end the gateway, then cloudmls recovery-code", "the recovery code was made and never shown: without it a forgotten password loses everything")
 	}
 	e.certificate(g)
-	e.gateway(c.Context(), g)
+	runs := e.gateway(c.Context(), g)
 	if e.offline {
 		e.add("warn", "", "key server and providers were left out")
-	} else {
-		e.keyServer(c.Context(), g)
+	} else if e.keyServer(c.Context(), g) && !runs {
+		e.session(c, g, ask)
 	}
 	for _, a := range g.Accounts {
 		e.account(c.Context(), v, a)
@@ -169,7 +171,8 @@ func (e *examination) certificate(g *config.Gateway) {
 	}
 }
 
-func (e *examination) gateway(ctx context.Context, g *config.Gateway) {
+// gateway examines the running gateway, and reports whether one runs.
+func (e *examination) gateway(ctx context.Context, g *config.Gateway) bool {
 	s, err := control.Dial(ctx, controlSocket(g))
 	if errors.Is(err, control.ErrNotRunning) {
 		e.add("warn", "cloudmls run, or for good: cloudmls service install", "no gateway is running")
@@ -180,16 +183,16 @@ func (e *examination) gateway(ctx context.Context, g *config.Gateway) {
 				e.add("warn", "", "%s: %v", addr, err)
 			}
 		}
-		return
+		return false
 	}
 	if err != nil {
 		e.add("fail", "", "the running gateway does not answer: %v", err)
-		return
+		return true
 	}
 	status, err := s.Status(ctx)
 	if err := errors.Join(err, s.Close()); err != nil {
 		e.add("fail", "", "the running gateway: %v", err)
-		return
+		return true
 	}
 	e.ok("the gateway runs since %s (%s)", status.Started.Local().Format("2006-01-02 15:04"), status.Version)
 	if status.Version != version() {
@@ -199,33 +202,75 @@ func (e *examination) gateway(ctx context.Context, g *config.Gateway) {
 		for _, p := range a.Problems {
 			e.add("fail", "", "%s: %s", a.Address, problemText(a.Address, p))
 		}
+		if f := a.KeyServer.LastError; a.KeyServer.Failing && f != nil {
+			e.add("fail", faultHint(a.Address, f), "%s: %s", a.Address, f.Text)
+		}
 	}
+	return true
 }
 
-func (e *examination) keyServer(ctx context.Context, g *config.Gateway) {
+// keyServer examines the key server, and reports whether it is there.
+func (e *examination) keyServer(ctx context.Context, g *config.Gateway) bool {
 	remote, err := device.Remote(g)
 	if err != nil {
 		e.add("fail", "", "key server: %v", err)
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	info, err := remote.Server(ctx)
 	if err != nil {
-		next := "is the address right, and is this machine online? Reading goes on without it, and so does sending for a while"
+		next := "is the address right, and is this machine online? Reading goes on without it; nothing can be sent until it answers"
 		if g.KeyServer.Local != "" {
 			next = "it runs while the gateway runs: cloudmls run"
 		}
 		e.add("fail", next, "key server %s: %v", g.KeyServer.URL, err)
-		return
+		return false
 	}
 	if strings.TrimSuffix(info.Origin, "/") != strings.TrimSuffix(g.KeyServer.Origin, "/") {
 		e.add("fail", "do not go on: this is not the key server of this device", "key server %s calls itself %s, expected %s", g.KeyServer.URL, info.Origin, g.KeyServer.Origin)
-		return
+		return false
 	}
 	e.ok("key server %s answers", g.KeyServer.URL)
 	if skew, ok := clockSkew(ctx, g); ok && skew.Abs() > skewLimit {
 		e.add("warn", "set the clock of this machine", "this machine's clock and the key server's differ by %s", skew.Round(time.Second))
+	}
+	return true
+}
+
+// session asks the key server as this device, where no gateway does.
+func (e *examination) session(c *cobra.Command, g *config.Gateway, ask func(bool) (secret.Secret, error)) {
+	d, err := device.Open(g, device.Options{Passphrase: ask, Logger: newLogger(c.ErrOrStderr(), g.Log)})
+	if err != nil {
+		e.add("fail", "", "the device's store: %v", err)
+		return
+	}
+	client, err := d.Resume(c.Context())
+	if err == nil {
+		_, err = client.Devices(c.Context())
+		err = errors.Join(err, client.Close())
+	}
+	switch err = errors.Join(err, d.Close()); {
+	case errors.Is(err, cloudmls.ErrSignedOut), errors.Is(err, cloudmls.ErrNewDevice):
+		e.add("fail", "cloudmls setup --sign-in", "this device is signed out of the key server")
+	case err != nil:
+		e.add("fail", "", "the key server does not answer this device: %v", err)
+	default:
+		e.ok("this device is signed in as %s", g.User.Name)
+	}
+}
+
+// askedOnce keeps the answer to a question that is asked twice.
+func askedOnce(ask func(bool) (secret.Secret, error)) func(bool) (secret.Secret, error) {
+	var s secret.Secret
+	var err error
+	asked := false
+	return func(newOne bool) (secret.Secret, error) {
+		if !asked {
+			s, err = ask(newOne)
+			asked = true
+		}
+		return s, err
 	}
 }
 

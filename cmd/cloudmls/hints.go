@@ -41,7 +41,11 @@ func faultHint(account string, f *control.Fault) string {
 	case proxy.FaultDisk:
 		return "make room on this machine's disk"
 	case proxy.FaultSignedOut:
-		return "sign in again: end the gateway, then cloudmls run in a terminal"
+		return "sign in again: end the gateway, then cloudmls setup --sign-in, and start it again"
+	case proxy.FaultLost:
+		return "it is connected again when a mail program asks for something"
+	case proxy.FaultAccount:
+		return "end the gateway, then cloudmls account prove " + account + ", or cloudmls setup"
 	case proxy.FaultRollback, proxy.FaultSignIn:
 		return "do not go on: the key server may be lying. Ask its operator; your mail stays sealed"
 	}

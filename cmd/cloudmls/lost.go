@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudmls/gateway/cloudmls"
-	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/device"
 )
 
@@ -30,9 +29,9 @@ run meanwhile.`,
 }
 
 func lost(c *cobra.Command, file string, ids []string) error {
-	g, err := config.LoadGateway(file)
+	g, err := loadGateway(file)
 	if err != nil {
-		return configError{err}
+		return err
 	}
 	return alone(c, g, func(_ *device.Device, client *cloudmls.Client) error {
 		tell := progress(c)

@@ -101,5 +101,6 @@ reads the whole history with the password alone.
 	group("operate", "To operate:", keyserverCommand(), configCommand(), serviceCommand(), versionCommand())
 	c.SetHelpCommandGroupID("operate")
 	c.SetCompletionCommandGroupID("operate")
+	checkArguments(c)
 	return c
 }

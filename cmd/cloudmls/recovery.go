@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudmls/gateway/cloudmls"
-	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/device"
 )
 
@@ -28,9 +27,9 @@ server. Other devices stay yours, and ask for the password when they sign in aga
 }
 
 func newRecoveryCode(c *cobra.Command, file, to string, from secretSource) error {
-	g, err := config.LoadGateway(file)
+	g, err := loadGateway(file)
 	if err != nil {
-		return configError{err}
+		return err
 	}
 	if err := notRunning(c, g); err != nil { // before anything is asked
 		return err

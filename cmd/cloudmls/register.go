@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudmls/gateway/cloudmls"
-	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/device"
 	"github.com/cloudmls/gateway/internal/secret"
 )
@@ -32,9 +31,9 @@ signs them in with the password. Run it again if it was interrupted; it continue
 }
 
 func register(c *cobra.Command, file string, from secretSource) (err error) {
-	g, err := config.LoadGateway(file)
+	g, err := loadGateway(file)
 	if err != nil {
-		return configError{err}
+		return err
 	}
 	password, err := readSecret(c, "password for the key server", g.User.PasswordFile, g.User.PasswordEnv)
 	if err != nil {

@@ -100,9 +100,9 @@ func reloadAfter(c *cobra.Command, file string, changed bool) error {
 	if !changed {
 		return nil
 	}
-	g, err := config.LoadGateway(file)
+	g, err := loadGateway(file)
 	if err != nil {
-		return configError{err}
+		return err
 	}
 	s, err := control.Dial(c.Context(), controlSocket(g))
 	if errors.Is(err, control.ErrNotRunning) {

@@ -61,9 +61,9 @@ type running struct {
 }
 
 func runGateway(c *cobra.Command, file string) (err error) {
-	g, err := config.LoadGateway(file)
+	g, err := loadGateway(file)
 	if err != nil {
-		return configError{err}
+		return err
 	}
 	r := &running{file: file, g: g, level: &slog.LevelVar{}}
 	r.log = levelLogger(c.ErrOrStderr(), g.Log, r.level)
@@ -88,13 +88,32 @@ func runGateway(c *cobra.Command, file string) (err error) {
 	if err := r.signIn(c); err != nil {
 		return err
 	}
-	defer closing(&err, "client", r.client.Close)
-	if err := device.AddAccounts(c.Context(), r.client, g, nil); errors.Is(err, device.ErrUnproven) {
+	defer func() { closing(&err, "client", r.client.Close) }() // which may be another one by then
+	if err := r.addAccounts(c); err != nil {
+		return err
+	}
+	return r.serve(c, socket)
+}
+
+// addAccounts adds the configured accounts at the key server, signing in again
+// where the session has ended. Without the key server the gateway goes on.
+func (r *running) addAccounts(c *cobra.Command) error {
+	err := device.AddAccounts(c.Context(), r.client, r.g, nil)
+	if errors.Is(err, cloudmls.ErrSignedOut) {
+		if err = r.signInAgain(c); err != nil {
+			return err
+		}
+		if !r.client.SignedIn() {
+			return nil // has been said
+		}
+		err = device.AddAccounts(c.Context(), r.client, r.g, nil)
+	}
+	if errors.Is(err, device.ErrUnproven) {
 		r.unproven = true
 	} else if err != nil {
 		r.log.Warn("accounts could not be checked at the key server; going on with what is known", "err", err)
 	}
-	return r.serve(c, socket)
+	return nil
 }
 
 func (r *running) openDevice(c *cobra.Command) error {
@@ -123,6 +142,35 @@ func (r *running) signIn(c *cobra.Command) error {
 	}
 	r.client = client
 	return nil
+}
+
+// signInAgain signs in on a device whose session at the key server has ended.
+// Where the password cannot be had or is refused, the gateway goes on as it is:
+// what is here can be read.
+func (r *running) signInAgain(c *cobra.Command) error {
+	goOn := func(why error) error {
+		r.log.Warn("this device is signed out of the key server: mail that is here can be read, none is sent. End the gateway, sign in with 'cloudmls setup --sign-in', start it again", "err", why)
+		return nil
+	}
+	u := &r.g.User
+	password, err := readSecret(c, "this device was signed out of the key server; password of "+u.Name+" there", u.PasswordFile, u.PasswordEnv)
+	if err != nil {
+		return goOn(err)
+	}
+	if err := r.client.Close(); err != nil {
+		return err
+	}
+	client, why := r.device.SignInAgain(c.Context(), u.Name, password)
+	if why == nil {
+		r.client = client
+		r.log.Info("signed in again at the key server")
+		return nil
+	}
+	if client, err = r.device.Resume(c.Context()); err != nil {
+		return errors.Join(why, err)
+	}
+	r.client = client
+	return goOn(why)
 }
 
 // serve runs until the command's context ends.
@@ -211,13 +259,18 @@ func listen(ctx context.Context, g *config.Gateway) (proxy.Listeners, error) {
 	var lc net.ListenConfig
 	imap, err := lc.Listen(ctx, "tcp", g.Listen.IMAP)
 	if err != nil {
-		return proxy.Listeners{}, err
+		return proxy.Listeners{}, notListening("imap", err)
 	}
 	smtp, err := lc.Listen(ctx, "tcp", g.Listen.SMTP)
 	if err != nil {
-		return proxy.Listeners{}, errors.Join(err, imap.Close())
+		return proxy.Listeners{}, errors.Join(notListening("smtp", err), imap.Close())
 	}
 	return proxy.Listeners{IMAP: imap, SMTP: smtp}, nil
+}
+
+// notListening says what to do about an address that mail clients should reach.
+func notListening(key string, err error) error {
+	return fmt.Errorf("%s under [listen]: %w (end the program that is there, or choose another port: cloudmls setup --listen-%s 127.0.0.1:PORT)", key, err, key)
 }
 
 // closeOnce closes a listener that may have been closed by who served it.

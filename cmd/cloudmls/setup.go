@@ -2,19 +2,23 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudmls/gateway/config"
+	"github.com/cloudmls/gateway/internal/control"
 	"github.com/cloudmls/gateway/internal/secret"
 	"github.com/cloudmls/gateway/internal/setup"
+	"github.com/cloudmls/gateway/proxy"
 )
 
 // setupFlags are what the command line decides.
@@ -49,6 +53,8 @@ Again on the same device:
   cloudmls setup --address second@example.org   adds an account
   cloudmls setup --imap new.example.org:993     moves the only account to another server
   cloudmls setup --client phone                 makes a password for one more mail client
+  cloudmls setup --sign-in                      signs in again, after the password was changed or the access ended
+  cloudmls setup --recover                      does so with the recovery code, and sets a new password
 
 Without a terminal, for a new user:
   cloudmls setup --address alice@example.org --provider-password-file mail.pass \
@@ -114,6 +120,9 @@ func runSetup(c *cobra.Command, f *setupFlags) error {
 		}
 		*path = absolute
 	}
+	if err := beforeSignIn(c, f); err != nil {
+		return err
+	}
 	recovery, err := newSecretFile(f.recoveryFile)
 	if err != nil {
 		return fmt.Errorf("--recovery-file: %w", err)
@@ -157,6 +166,42 @@ func runSetup(c *cobra.Command, f *setupFlags) error {
 		return err
 	}
 	return reloadAfter(c, f.file, len(res.Changed) > 0 && !res.Device)
+}
+
+// beforeSignIn looks whether the gateway of a device that is set up is in the way
+// of signing in again, and whether there is any need.
+func beforeSignIn(c *cobra.Command, f *setupFlags) error {
+	if !f.v.SignIn && !f.v.Recover {
+		return nil
+	}
+	g, err := config.LoadGateway(f.file)
+	if err != nil {
+		return nil // there is none yet, or the set-up says what is wrong with it
+	}
+	running, err := control.Dial(c.Context(), controlSocket(g))
+	if errors.Is(err, control.ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	status, err := running.Status(c.Context())
+	if err := errors.Join(err, running.Close()); err != nil {
+		return err
+	}
+	if f.v.Recover || signedOut(status) {
+		return errRunning
+	}
+	f.v.SignIn = false // it is signed in
+	return nil
+}
+
+// signedOut reports whether a gateway's session at the key server has ended.
+func signedOut(s *control.Status) bool {
+	return slices.ContainsFunc(s.Accounts, func(a control.AccountStatus) bool {
+		k := a.KeyServer
+		return k.Failing && k.LastError != nil && proxy.FaultKind(k.LastError.Kind) == proxy.FaultSignedOut
+	})
 }
 
 // progress tells people what is being done.

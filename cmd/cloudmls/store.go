@@ -70,9 +70,9 @@ of this device must not run meanwhile.
 			if home == (len(args) == 1) {
 				return misuse{errors.New("say where to: the URL of a store of your own, or --home")}
 			}
-			g, err := config.LoadGateway(file)
+			g, err := loadGateway(file)
 			if err != nil {
-				return configError{err}
+				return err
 			}
 			var to cloudmls.StoreTarget
 			if !home {
@@ -134,9 +134,9 @@ func storeAlone(use, short string, work func(*cobra.Command, *cloudmls.Client) e
 	c := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			g, err := config.LoadGateway(file)
+			g, err := loadGateway(file)
 			if err != nil {
-				return configError{err}
+				return err
 			}
 			return alone(c, g, func(_ *device.Device, client *cloudmls.Client) error { return work(c, client) })
 		},

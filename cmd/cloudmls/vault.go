@@ -26,13 +26,13 @@ func vaultMove() *cobra.Command {
 		Long: `Moves the key of the vault: it is written to the new place, read back from there, and only then removed from the old.
 The gateway must not run meanwhile. A credential of systemd is made by the administrator and must hold the same key.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			g, err := config.LoadGateway(file)
+			g, err := loadGateway(file)
 			if err != nil {
-				return configError{err}
+				return err
 			}
 			running, err := control.Dial(c.Context(), controlSocket(g))
 			if err == nil {
-				return errors.Join(errors.New("the gateway runs; end it first"), running.Close())
+				return errors.Join(errRunning, running.Close())
 			} else if !errors.Is(err, control.ErrNotRunning) {
 				return err
 			}

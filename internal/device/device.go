@@ -24,6 +24,7 @@ import (
 	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/secret"
 	"github.com/cloudmls/gateway/internal/vault"
+	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/keyserver/keyclient"
 )
 
@@ -119,6 +120,13 @@ func Remote(g *config.Gateway) (*keyclient.Client, error) {
 	})
 }
 
+// Refused reports whether an error is what a key server said, and not that there
+// was none.
+func Refused(err error) bool {
+	var p *keyapi.Problem
+	return errors.As(err, &p)
+}
+
 func client(c *tls.Config) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = c
@@ -165,6 +173,13 @@ func (d *Device) SignIn(ctx context.Context, user string, password func() (secre
 		return nil, err
 	}
 	return cloudmls.Open(ctx, user, p.RevealString(), d.options)
+}
+
+// SignInAgain signs a device in with the password whose session at the key server
+// has ended: another device changed the password, or ended this one's access. Clients
+// of the device are closed before.
+func (d *Device) SignInAgain(ctx context.Context, user string, password secret.Secret) (*cloudmls.Client, error) {
+	return cloudmls.Open(ctx, user, password.RevealString(), d.options)
 }
 
 // Register creates the user and signs this device in. The caller shows the

@@ -180,7 +180,7 @@ func (s Server) usable(password secret.Secret) error {
 	case s.Host == "" || s.Port < 1 || s.Port > 65535:
 		return errors.New("host or port is missing")
 	case s.TLS != TLSImplicit && s.TLS != TLSStartTLS && s.TLS != TLSNone:
-		return fmt.Errorf("%.20q is not a way of TLS", s.TLS)
+		return fmt.Errorf("%.20q is not a way of TLS: it is one of implicit, starttls, none", s.TLS)
 	case s.TLS == TLSNone && !isLoopback(s.Host):
 		return errors.New("without TLS it must be on this machine")
 	case s.Username == "":

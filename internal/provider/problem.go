@@ -63,13 +63,13 @@ func (e *CheckError) Error() string {
 	case ProblemRefused:
 		return text + fmt.Sprintf("nothing listens on port %s; check host and port", port)
 	case ProblemTimeout:
-		return text + "it did not answer in time; check host and port, and whether a firewall is in between"
+		return text + "it did not answer in time; check host, port and the way of TLS (implicit or starttls), and whether a firewall is in between"
 	case ProblemUnreachable:
 		return text + fmt.Sprintf("the connection failed (%v); check the network", e.Err)
 	case ProblemTLSName:
 		return text + fmt.Sprintf("its certificate is not for %s%s; use the name that the provider documents, never go on", host, certificateNames(e.Err))
 	case ProblemTLSAuthority:
-		return text + "its certificate comes from an authority that this machine does not trust; if it is your own server, name the authority's certificate as ca_file, else somebody may be in between"
+		return text + "its certificate comes from an authority that this machine does not trust; if it is your own server, name the authority's certificate (--imap-ca and --smtp-ca of cloudmls setup, ca_file in the configuration), else somebody may be in between"
 	case ProblemTLSExpired:
 		return text + "its certificate is not valid today; check this machine's clock, or tell the provider"
 	case ProblemTLS:

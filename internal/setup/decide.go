@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 
 	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/device"
@@ -20,6 +22,9 @@ const (
 	imapPort = 1993
 	smtpPort = 1465
 )
+
+// vaultKeys are the places where the vault's key can lie.
+var vaultKeys = []string{"file", "keyring", "passphrase", "credential"}
 
 // decideDevice finds out how this device belongs to its user.
 func (r *run) decideDevice(context.Context) error {
@@ -56,7 +61,19 @@ func (r *run) knownDevice() error {
 	if r.Values.Register {
 		return fmt.Errorf("this device is signed in as %s already; without --register the rest is done", r.g.User.Name)
 	}
-	return nil
+	if !r.Values.SignIn && !r.Values.Recover {
+		return nil
+	}
+	r.device, r.again, r.recover = true, true, r.Values.Recover
+	if !r.recover {
+		return nil // whether a password is needed at all shows later
+	}
+	var err error
+	if r.code, err = r.secret("recovery code", "recovery-code", r.Values.RecoveryCode, false); err != nil {
+		return err
+	}
+	r.password, err = r.userPassword()
+	return err
 }
 
 // decideListeners chooses where mail clients connect.
@@ -79,6 +96,9 @@ func (r *run) decideListeners() error {
 			if _, _, err := net.SplitHostPort(addr); err != nil {
 				return fmt.Errorf("--listen-%s: %w (it looks like 127.0.0.1:%d)", l.key, err, l.port)
 			}
+			if err := occupied(l.key, addr); err != nil {
+				return err
+			}
 		}
 		*l.now = addr
 		said := ""
@@ -93,9 +113,24 @@ func (r *run) decideListeners() error {
 	return nil
 }
 
+// occupied says who is in the way of a listener that was asked for.
+func occupied(key, addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("--listen-%s: another program listens on %s; end it, or name another port", key, addr)
+	}
+	if err != nil {
+		return nil // the configuration's rules say what is wrong, or 'cloudmls run' does
+	}
+	return ln.Close()
+}
+
 // decideVault chooses where the vault's key lies. A device keeps its choice.
 func (r *run) decideVault(dir string) error {
 	asked := r.Values.VaultKey
+	if asked != "" && !slices.Contains(vaultKeys, asked) {
+		return fmt.Errorf("--vault %q: it is one of %s", asked, strings.Join(vaultKeys, ", "))
+	}
 	if r.old != nil {
 		if asked != "" && asked != r.g.Vault.Key {
 			return fmt.Errorf("the vault of this device has its key from %s; move it with 'cloudmls vault move %s'", r.g.Vault.Key, asked)
@@ -104,9 +139,6 @@ func (r *run) decideVault(dir string) error {
 	}
 	if asked == "" {
 		asked = "file"
-	}
-	if !slices.Contains([]string{"file", "keyring", "passphrase", "credential"}, asked) {
-		return fmt.Errorf("--vault %q: it is one of file, keyring, passphrase, credential", asked)
 	}
 	r.g.Vault.Key = asked
 	r.change("", config.Set(asked, "vault", "key"))

@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,6 +39,9 @@ func (r *run) decideKeyServer(ctx context.Context) error {
 	if v.LocalKeyServer {
 		return r.local()
 	}
+	if !strings.Contains(v.KeyServer, "://") {
+		v.KeyServer = "https://" + v.KeyServer // what people mean by a name alone
+	}
 	r.g.KeyServer = config.KeyServer{URL: v.KeyServer, Origin: v.KeyServer, CAFile: v.KeyServerCA}
 	remote, err := device.Remote(r.g)
 	if err != nil {
@@ -46,7 +50,7 @@ func (r *run) decideKeyServer(ctx context.Context) error {
 	r.Progress("asking the key server %s ...", v.KeyServer)
 	info, err := remote.Server(ctx)
 	if err != nil {
-		return fmt.Errorf("key server %s: %w", v.KeyServer, err)
+		return fmt.Errorf("key server %s: %w%s", v.KeyServer, err, nextWith(err))
 	}
 	if strings.TrimSuffix(info.Origin, "/") != strings.TrimSuffix(v.KeyServer, "/") {
 		return fmt.Errorf("the key server at %s calls itself %s: everything is bound to that name, so pass --keyserver %s", v.KeyServer, info.Origin, info.Origin)
@@ -57,6 +61,27 @@ func (r *run) decideKeyServer(ctx context.Context) error {
 		r.change("", config.Set(v.KeyServerCA, "keyserver", "ca_file"))
 	}
 	return nil
+}
+
+// nextWith is what to do about a key server that did not answer as one does.
+func nextWith(err error) string {
+	var dns *net.DNSError
+	var op *net.OpError
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	switch {
+	case errors.As(err, &authority):
+		return " (if it is a server that you know, name its authority's certificate with --keyserver-ca, else somebody may be in between)"
+	case errors.As(err, &host):
+		return " (use the name that its operator gave you, never go on)"
+	case errors.As(err, &dns):
+		return " (check its spelling; is this machine online?)"
+	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, context.DeadlineExceeded):
+		return " (check address and port; is it running, and is this machine online?)"
+	case device.Refused(err):
+		return ""
+	}
+	return " (is a key server there? It looks like https://keys.example.org, without TLS on this machine only)"
 }
 
 // local prepares a key server beside the gateway. Its configuration lies beside

@@ -123,6 +123,7 @@ type run struct {
 	localFile string // configuration of the local key server to start
 	localText []byte // to be written there; nil: it is there
 	device    bool   // the device is to be signed in
+	again     bool   // it was before
 	register  bool
 	recover   bool
 	password  secret.Secret // a new one where register or recover is set

@@ -28,6 +28,9 @@ func (r *run) write(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.writable(); err != nil {
+		return nil, err
+	}
 	stop, err := r.startLocal(ctx)
 	if err != nil {
 		return nil, err
@@ -57,6 +60,27 @@ func (r *run) write(ctx context.Context) (*Result, error) {
 	}
 	res.Changed = r.did
 	return res, nil
+}
+
+// writable tells before anything is done whether the configuration can be
+// written, which comes last: a user who was registered before that failed would
+// have a recovery code and no configuration.
+func (r *run) writable() error {
+	if len(r.changes) == 0 {
+		return nil
+	}
+	dir := filepath.Dir(r.ConfigFile)
+	for up := filepath.Dir(dir); up != dir; up = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		dir = up // it is made there
+	}
+	probe, err := os.CreateTemp(dir, ".gateway-*")
+	if err != nil {
+		return fmt.Errorf("the configuration cannot be written to %s: %w; nothing was done", r.ConfigFile, err)
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
 // text is the configuration file as it will be.
@@ -141,6 +165,22 @@ func (r *run) client(ctx context.Context, d *device.Device) (*cloudmls.Client, e
 	} else if !errors.Is(err, cloudmls.ErrNewDevice) && !r.register {
 		return nil, err
 	}
+	if known != nil && r.again {
+		ended, err := r.sessionEnded(ctx, known)
+		if err == nil && !ended {
+			r.did = append(r.did, "this device is signed in as "+r.g.User.Name+" already")
+			return known, nil
+		}
+		if err = errors.Join(err, known.Close()); err != nil {
+			return nil, err
+		}
+		known = nil
+		if !r.recover {
+			if r.password, err = r.userPassword(); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for n := 1; ; n++ {
 		client, err := r.once(ctx, d, known)
 		if err == nil {
@@ -157,6 +197,19 @@ func (r *run) client(ctx context.Context, d *device.Device) (*cloudmls.Client, e
 			return nil, err
 		}
 	}
+}
+
+// sessionEnded asks the key server whether a device that was signed in has to
+// show the password again. Recovering always signs in.
+func (r *run) sessionEnded(ctx context.Context, known *cloudmls.Client) (bool, error) {
+	if r.recover {
+		return true, nil
+	}
+	_, err := known.Devices(ctx)
+	if errors.Is(err, cloudmls.ErrSignedOut) {
+		return true, nil
+	}
+	return false, err
 }
 
 // once tries one password. known is the client of a device that was signed in
@@ -182,6 +235,10 @@ func (r *run) once(ctx context.Context, d *device.Device, known *cloudmls.Client
 		r.Progress("registering %s ...", r.g.User.Name)
 		client, recovery, err = d.Register(ctx, r.g.User.Name, r.password, r.invitation)
 		did = "registered " + r.g.User.Name
+	case r.again:
+		r.Progress("signing in again as %s ...", r.g.User.Name)
+		client, err = d.SignInAgain(ctx, r.g.User.Name, r.password)
+		did = "signed this device in again as " + r.g.User.Name
 	default:
 		r.Progress("signing in as %s ...", r.g.User.Name)
 		client, err = d.SignIn(ctx, r.g.User.Name, func() (secret.Secret, error) { return r.password, nil })

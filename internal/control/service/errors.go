@@ -66,7 +66,7 @@ func describe(err error) *control.Error {
 		return &control.Error{Code: control.CodeConflict, Message: "the key server shows an older state than this device has seen; nothing is sent any more",
 			Hint: "ask whoever runs the key server whether it was restored from a backup"}
 	case errors.Is(err, cloudmls.ErrSignedOut), errors.Is(err, cloudmls.ErrClosed), errors.Is(err, cloudmls.ErrNewDevice):
-		return &control.Error{Code: control.CodeUnavailable, Message: "this device is signed out of the key server", Hint: "sign in again: cloudmls setup"}
+		return &control.Error{Code: control.CodeUnavailable, Message: "this device is signed out of the key server", Hint: "sign in again with the gateway ended: cloudmls setup --sign-in"}
 	case errors.Is(err, cloudmls.ErrNotMember), errors.Is(err, cloudmls.ErrBroken), errors.Is(err, cloudmls.ErrBusy),
 		errors.Is(err, cloudmls.ErrConversationTaken), errors.Is(err, cloudmls.ErrExhausted):
 		return &control.Error{Code: control.CodeConflict, Message: err.Error()}
