@@ -46,7 +46,7 @@ func watch(a Account, tell func(Watcher)) {
 
 // watchEnd tells why the provider's connection ended where that is its doing.
 func (s *session) watchEnd(err error) {
-	if err == nil || s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, errGone) {
+	if err == nil || s.left.Load() || s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, errGone) {
 		return
 	}
 	watch(s.acct, func(w Watcher) { w.ProviderResult(err) })

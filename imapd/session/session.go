@@ -76,6 +76,8 @@ type session struct {
 	ahead *bulkStream
 	// serving tells bulk readers that the client goroutine runs a handler.
 	serving atomic.Bool
+	// left: the client's side is over, and with it the provider's connection.
+	left atomic.Bool
 
 	mu      sync.Mutex
 	drained *sync.Cond
@@ -164,6 +166,7 @@ func (s *session) relaySession() error {
 		s.closeClient()
 	}()
 	err := s.guarded(s.commandLoop)
+	s.left.Store(true) // before the provider can answer the end with its own
 	s.up.conn.Close()
 	s.finishAhead() // the relay goroutine may be waiting for who reads on
 	<-relayDone
