@@ -43,6 +43,7 @@ type Client struct {
 	resting  map[string]time.Time       // by conversationLock: when mend last failed
 	behind   map[string]behindMark      // by conversationLock: see noteBehind
 	deleted  []ConversationID           // see DeletedHistory
+	waiters  map[*waiter]bool           // calls of Wait
 	waiting  waitingList                // messages that could not be opened yet; nil: not read yet
 }
 
@@ -110,7 +111,7 @@ func newClient(s *state.Store, o Options) (*Client, error) {
 	c := &Client{
 		o: o, store: s, health: map[Account]Status{}, reserved: map[string]blockID{},
 		synced: map[Account]Moment{}, named: map[string]naming{}, taken: map[string]taken{}, blocks: map[string]generationBlock{}, resting: map[string]time.Time{},
-		behind: map[string]behindMark{}, queued: map[Account]uint64{}, moveStep: moveStep,
+		behind: map[string]behindMark{}, queued: map[Account]uint64{}, waiters: map[*waiter]bool{}, moveStep: moveStep,
 	}
 	if err := c.markDevice(); err != nil {
 		return nil, err
@@ -119,11 +120,13 @@ func newClient(s *state.Store, o Options) (*Client, error) {
 }
 
 // Close ends the use of the client; the device stays signed in. Options.Store
-// stays open.
+// stays open. It waits for nothing: Wait ends at once, and calls under way before
+// their next step, with ErrClosed; Options.Store is closed best when they have ended.
 func (c *Client) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
+	defer c.endWaits()
 	return c.store.Close()
 }
 
@@ -138,6 +141,7 @@ func (c *Client) SignOut(ctx context.Context) error {
 	}
 	err := c.store.SignOut(ctx)
 	c.closed.Store(true)
+	c.endWaits()
 	if s, ok := c.o.Store.(Scrubber); ok { // the vault is deleted, not yet overwritten
 		if e := s.Scrub(); e != nil {
 			err = errors.Join(err, fmt.Errorf("clean local store: %w", e))

@@ -92,6 +92,10 @@ type IdentityChangedError struct {
 	// dialog begins anew by Ensure, Update or Create an hour after the key was replaced.
 	// Somebody who does not enter the group (ErrNotMember there) renews nothing.
 	Retired bool
+	// Settled: people here have compared or accepted another key than Key, which the
+	// conversation still shows. There is nothing to accept: a dialog begins anew by
+	// Ensure or Update; from a group the account is removed and then added (Remove, Add).
+	Settled bool
 	// Rotated: a statement by the pinned key leads to Key, and the key server has
 	// not confirmed it yet. The next Sync asks.
 	Rotated bool
@@ -105,6 +109,9 @@ func (e *IdentityChangedError) Error() string {
 			"wait until their devices have renewed it, or remove them from the conversation and add them again; a dialog begins anew an hour later", e.Account)
 	case e.Rotated:
 		return fmt.Sprintf("identity key of %s was replaced by a signed one that the key server has not confirmed yet: the next Sync asks", e.Account)
+	case e.Settled:
+		return fmt.Sprintf("the conversation shows an identity key of %s that was found not to be theirs: "+
+			"remove them from it and add them again; a dialog begins anew by Ensure", e.Account)
 	case e.Verified:
 		return fmt.Sprintf("identity key of %s, which was verified, changed: compare the codes anew (Verify), or talk to them and accept it (AcceptIdentity)", e.Account)
 	}

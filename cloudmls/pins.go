@@ -121,7 +121,7 @@ func (r *contactsRecord) check(a Account, key []byte) error {
 	}
 	return &IdentityChangedError{
 		Account: a, Pinned: bytes.Clone(p.Key), Key: bytes.Clone(key), Verified: p.Verified != 0,
-		Retired: p.retired(key), Rotated: bytes.Equal(p.Next, key),
+		Retired: p.retired(key), Rotated: bytes.Equal(p.Next, key), Settled: p.settledAgainst(key),
 	}
 }
 

@@ -16,8 +16,46 @@ const (
 )
 
 // Wait returns nil when the account's delivery queue has something that Sync
-// did not see yet; it waits until then or until ctx ends.
+// did not see yet; it waits until then, until ctx ends, or until the Client is closed.
 func (c *Client) Wait(ctx context.Context, self Account) error {
+	ctx, w := c.newWaiter(ctx)
+	defer c.dropWaiter(w)
+	err := c.wait(ctx, self)
+	if err != nil && c.closed.Load() {
+		return ErrClosed
+	}
+	return err
+}
+
+// waiter is one call of Wait, which ends with the Client.
+type waiter struct{ end context.CancelFunc }
+
+func (c *Client) newWaiter(ctx context.Context) (context.Context, *waiter) {
+	ctx, cancel := context.WithCancel(ctx)
+	w := &waiter{cancel}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiters[w] = true
+	return ctx, w
+}
+
+func (c *Client) dropWaiter(w *waiter) {
+	w.end()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.waiters, w)
+}
+
+// endWaits ends what waits in a Client that is closed by now.
+func (c *Client) endWaits() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for w := range c.waiters {
+		w.end()
+	}
+}
+
+func (c *Client) wait(ctx context.Context, self Account) error {
 	self, err := c.own(ctx, self)
 	if err != nil {
 		return err

@@ -47,3 +47,45 @@ func TestWaitRests(t *testing.T) {
 		}
 	})
 }
+
+// TestWaitEndsWithTheClient: whoever waits when the Client is closed, or the device
+// signed out, is not kept until the key server's answer comes.
+func TestWaitEndsWithTheClient(t *testing.T) {
+	t.Parallel()
+	for what, end := range map[string]func(*device) error{
+		"closed":     func(d *device) error { return d.Close() },
+		"signed out": func(d *device) error { return d.SignOut(d.t.Context()) },
+		"ended":      func(d *device) error { return d.EndSession(d.t.Context()) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			alice := newWorld(t).user("alice")
+			patient := &patientServer{Server: alice.o.Server, asked: make(chan struct{})}
+			alice.o.Server = patient
+			waited := make(chan error)
+			go func() { waited <- alice.Wait(context.Background(), alice.self) }()
+			<-patient.asked
+			if err := end(alice); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-waited; !errors.Is(err, ErrClosed) {
+				t.Errorf("%v", err)
+			}
+			if err := alice.Wait(t.Context(), alice.self); !errors.Is(err, ErrClosed) {
+				t.Errorf("waiting with a closed Client: %v", err)
+			}
+		})
+	}
+}
+
+// patientServer never answers a question for deliveries.
+type patientServer struct {
+	Server
+	asked chan struct{}
+}
+
+func (s *patientServer) Deliveries(ctx context.Context, _ string, _ DeliveryQuery) (keyapi.Deliveries, error) {
+	close(s.asked)
+	<-ctx.Done()
+	return keyapi.Deliveries{}, ctx.Err()
+}
