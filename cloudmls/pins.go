@@ -121,7 +121,7 @@ func (r *contactsRecord) check(a Account, key []byte) error {
 	}
 	return &IdentityChangedError{
 		Account: a, Pinned: bytes.Clone(p.Key), Key: bytes.Clone(key), Verified: p.Verified != 0,
-		Retired: p.retired(key), Rotated: bytes.Equal(p.Next, key), Settled: p.settledAgainst(key),
+		Retired: p.retired(key), Rotated: bytes.Equal(p.Next, key),
 	}
 }
 
@@ -140,10 +140,17 @@ func (r *contactsRecord) checkFollowing(list []memberEntry) error {
 	return nil
 }
 
-// checkRoster finds the first member whose key is not the pinned one.
+// checkRoster finds the first member of a conversation that this account is in whose
+// key is not the pinned one. What the roster shows was noted when it was entered, so a
+// key that nobody is to decide about any more can be told from one that is new.
 func (r *contactsRecord) checkRoster(list []memberEntry) error {
 	for _, m := range list {
-		if err := r.check(m.account(), m.IdentityKey); err != nil {
+		err := r.check(m.account(), m.IdentityKey)
+		var changed *IdentityChangedError
+		if errors.As(err, &changed) {
+			changed.Settled = r.find(m.account()).settledAgainst(m.IdentityKey)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -42,11 +42,15 @@ func TestThreat45_GroupOfARefutedKey(t *testing.T) {
 	carol.mustSync()
 	bob.reads(alice.encrypt(id, "to Bob"), "to Bob", alice)
 
-	// A key that people have not decided about is not settled.
+	// A key that people have not decided about is not settled, whatever they had
+	// compared before.
+	if err := alice.VerifyKey(t.Context(), alice.self, carol.self, carol.ownKey()); err != nil {
+		t.Fatal(err)
+	}
 	h.evil.SubstituteIdentity(carol.self, f.identity.Public().(ed25519.PublicKey))
 	h.evil.SubstituteKeyPackage(carol.self, f.keyPackage(carol.self))
 	_, err = alice.Ensure(t.Context(), alice.self, Conversation{ID: newID(t), Kind: KindGroup, Members: accounts(carol)})
-	if !errors.As(err, &changed) || changed.Settled || !strings.Contains(err.Error(), "AcceptIdentity") {
+	if !errors.As(err, &changed) || changed.Settled || !changed.Verified || !strings.Contains(err.Error(), "AcceptIdentity") {
 		t.Errorf("%+v", err)
 	}
 }
