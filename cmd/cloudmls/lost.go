@@ -35,6 +35,9 @@ func lost(c *cobra.Command, file string, ids []string) error {
 	}
 	return alone(c, g, func(_ *device.Device, client *cloudmls.Client) error {
 		tell := progress(c)
+		if len(ids) == 0 {
+			ids = nil // all others are out; an empty list would mean that none is
+		}
 		o := cloudmls.RotateOptions{Devices: ids, Progress: func(p cloudmls.RotationProgress) {
 			tell("%s: %d of %d", p.Stage, p.Done, p.Total)
 		}}
