@@ -43,6 +43,15 @@ func (v *view) dropLive(conv *conversationRecord) error {
 	return v.leaveGroup(conv.Group, conv.Epoch)
 }
 
+// withoutLive tells of what view.group gives whether there is no live group to go on
+// with: it is missing, or dropLive deleted it. What the latter leaves behind looks like
+// a group that a sibling device has left, but of one that broke there is no more to
+// follow; where a sibling did mend it meanwhile, the transaction is refused.
+func (r *conversationRecord) withoutLive(err error) bool {
+	var moved *movedError
+	return errors.Is(err, state.ErrNotFound) || r.Broken != "" && errors.As(err, &moved)
+}
+
 // endIdle opens a new epoch in a group of this account whose present one is idle.
 // In a group that was left it cannot: there the own part ends, whether or not any
 // of the others has carried out what they were asked.

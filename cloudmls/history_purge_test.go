@@ -121,6 +121,10 @@ func TestThreat43_BrokenGroup(t *testing.T) {
 			if s := carol.state(id); !s.Broken || !errors.Is(s.Blocked, ErrBroken) {
 				t.Fatalf("%+v", s)
 			}
+			alice.renewKeys(id)
+			if r, err := carol.Sync(t.Context(), carol.self); err != nil || r.Processed == 0 { // of a Commit that she cannot follow
+				t.Fatalf("%+v, %v", r, err)
+			}
 			w.mended(alice, bob, carol, alice, bob, carol)
 			if s := carol.state(id); s.Blocked != nil {
 				t.Fatalf("she is not let in again: %+v", s)

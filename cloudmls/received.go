@@ -75,7 +75,7 @@ func (c *Client) processCommit(v *view, d *keyapi.Delivery, result *SyncResult) 
 		return refuse(ProblemGap, fmt.Errorf("Commit opens epoch %d after %d", d.Epoch, conv.Epoch))
 	}
 	g, sender, err := v.group(conv.Group, conv.Epoch)
-	if errors.Is(err, state.ErrNotFound) {
+	if conv.withoutLive(err) {
 		return refuse(ProblemLostState, err)
 	}
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/cloudmls/gateway/cloudmls/internal/state"
 	"github.com/cloudmls/gateway/keyserver/keyapi"
 	"github.com/cloudmls/gateway/mls"
 )
@@ -77,7 +76,7 @@ func (v *view) predecessor(d *keyapi.Delivery) (*mls.Group, error) {
 		return nil, err
 	}
 	g, _, err := v.group(conv.Group, conv.Epoch)
-	if errors.Is(err, state.ErrNotFound) {
+	if conv.withoutLive(err) {
 		return nil, nil
 	}
 	return g, err
