@@ -25,6 +25,8 @@ type frame struct {
 	// troubled: something went wrong, or something else happened meanwhile.
 	troubled bool
 	crashed  bool
+	head     headSeen // the newest head that it was shown
+	rolled   bool     // it was shown one that is older, or another, than the device had seen
 	// blur notes what the operation may bring about later than it ends.
 	blur  func()
 	inner bool
@@ -181,14 +183,19 @@ func (f *frame) running(ctx context.Context) *cloudmls.Client {
 	if errors.Is(err, cloudmls.ErrNewDevice) || errors.Is(err, cloudmls.ErrSignedOut) || errors.Is(err, cloudmls.ErrDropped) {
 		return f.signIn(ctx)
 	}
-	if f.check("resume", err) {
+	switch {
+	case f.check("resume", err):
 		d.client = c
+	case f.d.w.liar != nil && f.d.w.liar.ended && f.troubled:
+		return f.signIn(ctx) // it was made anew
 	}
 	return d.client
 }
 
 // signIn uses the password.
-func (f *frame) signIn(ctx context.Context) *cloudmls.Client {
+func (f *frame) signIn(ctx context.Context) *cloudmls.Client { return f.signInOnce(ctx, true) }
+
+func (f *frame) signInOnce(ctx context.Context, again bool) *cloudmls.Client {
 	d := f.d
 	if d.client != nil {
 		if err := d.client.Close(); err != nil {
@@ -208,6 +215,9 @@ func (f *frame) signIn(ctx context.Context) *cloudmls.Client {
 			continue
 		}
 		if !f.check("sign in", err) {
+			if d.w.liar != nil && d.w.liar.ended && len(d.disk.values) == 0 && again {
+				return f.signInOnce(ctx, false) // it was made anew
+			}
 			return nil
 		}
 		d.u.passwords = []string{p}
@@ -234,6 +244,8 @@ func (f *frame) check(what string, err error, allowed ...error) bool {
 	var changed *cloudmls.IdentityChangedError
 	var bad *cloudmls.BadKeyPackageError
 	switch {
+	case w.liar.wayOut(f, err):
+		return false
 	case w.lying() && !errors.Is(err, cloudmls.ErrSignedOut) && !errors.Is(err, cloudmls.ErrDropped):
 		return false // it says that something is wrong, and something is
 	case errors.As(err, &rollback), errors.Is(err, cloudmls.ErrBroken), errors.Is(err, cloudmls.ErrSignInChanged),

@@ -36,6 +36,15 @@ type liar struct {
 	claimed   map[keyapi.Account][][]byte                   // KeyPackages that were handed out
 	thief     *thief
 	unread    []unread
+	forks     []*fork // that are shown
+	opened    []*fork // that there ever were
+	copies    int
+	split     bool // siblings, or members, were shown different truths
+	doubled   bool // two Commits were accepted for one epoch
+	// opened0 are conversations as they stood, by group and epoch.
+	opened0 map[string]*keyserver.Conversation
+	// ownUse is what was used once by a device, by its name.
+	ownUse map[string]bool
 	// warned are the conversations of which a user's devices have said that something
 	// was refused, is missing, or was repaired.
 	warned map[*user]map[cloudmls.ConversationID]bool
@@ -54,6 +63,7 @@ func newLiar(w *world) (*liar, error) {
 	l := &liar{
 		w: w, past: map[string][]evil.State{}, delivered: map[keyapi.Account][]keyapi.Delivery{},
 		kept: map[keyapi.Account]map[uint64]keyapi.Delivery{}, claimed: map[keyapi.Account][][]byte{},
+		opened0: map[string]*keyserver.Conversation{}, ownUse: map[string]bool{},
 		warned: map[*user]map[cloudmls.ConversationID]bool{},
 	}
 	l.thief = &thief{l: l, forged: map[string]bool{}, identities: map[cloudmls.Account][]byte{}}
@@ -104,9 +114,16 @@ func (l *liar) answer(x *letter) (*http.Response, error) {
 	}
 	l.search(e)
 	l.middle.Pass(e, func() {
+		if other := l.seen(x.by.name); other != nil {
+			x.by.forked = true
+			e.Serve(other.server)
+			l.follow(e)
+			return
+		}
 		e.Serve(l.w.server)
 		l.overhear(x.by.u, e)
 	})
+	l.hears(x.by, e)
 	if e.Status == 0 {
 		return nil, errNetwork
 	}
@@ -129,9 +146,8 @@ func (l *liar) overhear(u *user, e *evil.Exchange) {
 		if err := l.remember(u.name); err != nil {
 			l.w.fail("%s: %v", e.Path, err)
 		}
-		var t keyapi.Tx
-		if e.Path == "/v1/tx" && json.Unmarshal(e.Sent, &t) == nil && t.Commit != nil {
-			l.thief.overhear(t.Commit)
+		if c := l.follow(e); c != nil && len(c.Notice) == 0 {
+			l.noteEpoch(c)
 		}
 	case e.Method == http.MethodPost && strings.HasPrefix(e.Path, "/v1/keypackages/") && strings.HasSuffix(e.Path, "/claim"):
 		var k keyapi.ClaimedKeyPackage
@@ -151,6 +167,16 @@ func (l *liar) overhear(u *user, e *evil.Exchange) {
 			}
 		}
 	}
+}
+
+// follow has the thief hear what was submitted, if anything was.
+func (l *liar) follow(e *evil.Exchange) *keyapi.CommitSubmission {
+	var t keyapi.Tx
+	if e.Path != "/v1/tx" || e.Status != http.StatusOK || json.Unmarshal(e.Sent, &t) != nil || t.Commit == nil {
+		return nil
+	}
+	l.thief.overhear(t.Commit)
+	return t.Commit
 }
 
 // accountOf gives the account of a path such as /v1/delivery/chat/account of a.
@@ -188,7 +214,7 @@ func (l *liar) excused(u *user, m *message) bool {
 	if l == nil {
 		return false
 	}
-	return slices.Contains(m.stolen, u.self) || l.warned[u][m.id]
+	return m.forked || slices.Contains(m.stolen, u.self) || l.warned[u][m.id]
 }
 
 // keep notes that a device was not given this delivery as it is.

@@ -53,6 +53,9 @@ var lies = map[string]func(t *telling){
 	"replayed":     (*telling).replayed,
 	"misdelivered": (*telling).misdelivered,
 	"altered":      (*telling).altered,
+	// About all that happens.
+	"forked": (*telling).forked,
+	"second": (*telling).second,
 	// About people.
 	"keys":       (*telling).keys,
 	"identity":   (*telling).identity,

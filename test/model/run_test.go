@@ -75,7 +75,10 @@ func (b *bench) run(h history) (err error, log string) {
 		if w.broken == nil {
 			w.settle()
 		}
-		if err = end(); err == nil {
+		if w.liar != nil {
+			err = w.liar.close()
+		}
+		if err = errors.Join(err, end()); err == nil {
 			err = w.broken
 		}
 	})

@@ -125,6 +125,9 @@ func (w *world) bringUp(f *frame, c *cloudmls.Client) (quiet bool) {
 		}
 		return false
 	}
+	if err == nil {
+		w.liar.synced(f)
+	}
 	return r.Processed == 0
 }
 
@@ -232,7 +235,13 @@ func (w *world) exchange(views map[*device]view) {
 			w.healed(d, func(f *frame) {
 				c := f.running(context.Background())
 				sealed, err := c.Encrypt(context.Background(), u.self, id, []byte(text), nil)
-				if !f.check("send at last", err) {
+				if !f.check("send at last", err) && w.lied() && f.d.client == nil { // it was made anew
+					if c = f.signIn(context.Background()); c != nil {
+						sealed, err = c.Encrypt(context.Background(), u.self, id, []byte(text), nil)
+						f.check("send at last", err)
+					}
+				}
+				if err != nil {
 					w.fail("%s: cannot send in %s: %v", d.name, id, err)
 					return
 				}

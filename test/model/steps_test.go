@@ -49,6 +49,7 @@ func (w *world) sync(f *frame) {
 	if c := f.running(ctx); c != nil {
 		_, err := c.Sync(ctx, f.d.u.self)
 		if f.check("sync", err) {
+			w.liar.synced(f)
 			w.learn(f)
 		}
 	}
@@ -243,13 +244,20 @@ func (w *world) said(f *frame, t *talk, text string, sealed []byte, sure map[clo
 	}
 	m := &message{
 		n: len(w.messages), text: text, sealed: sealed, id: t.id, from: f.d.u.self, members: p.Members, epoch: p.Epoch, at: w.now,
-		old: f.d.u.rotated && f.troubled, stolen: stolen,
+		old: f.d.u.rotated && f.troubled, stolen: stolen, forked: f.d.forked,
 	}
 	w.messages = append(w.messages, m)
 	w.note("%s: that was %s, for %v", f.d.name, m, m.members)
 	w.judge(f.d, m, p, true)
 	place := fmt.Sprintf("%s/%d/%v/%d", groupOf(sealed), p.Epoch, p.Sender, p.Generation)
-	if other := w.places[place]; other != nil {
+	if l := w.liar; l != nil {
+		own := f.d.life() + ": " + place
+		if l.ownUse[own] {
+			w.fail("%s: has generation %d of one epoch twice", f.d.name, p.Generation)
+		}
+		l.ownUse[own] = true
+	}
+	if other := w.places[place]; other != nil && (w.liar == nil || !w.liar.split) {
 		w.fail("%s: %s and %s have generation %d of one epoch", f.d.name, other, m, p.Generation)
 	}
 	w.places[place] = m
@@ -327,7 +335,7 @@ func (w *world) judge(d *device, m *message, p *cloudmls.Plaintext, clean bool) 
 	}
 	for _, x := range p.Warnings {
 		switch {
-		case w.lied() && x != cloudmls.WarningReplay: // whoever sees it is warned of what was done
+		case w.lied() && (x != cloudmls.WarningReplay || w.liar.split): // whoever sees it is warned of what was done
 		case (x == cloudmls.WarningLate || x == cloudmls.WarningAway) && w.mayBeLate(m):
 		case x == cloudmls.WarningIdentityUnknown && !clean:
 		case x == cloudmls.WarningIdentityChanged && w.rotated && (!w.healthy || w.skewed || m.old || w.unsteady && w.hasRotated(m.from)):

@@ -58,6 +58,8 @@ type message struct {
 	old bool
 	// stolen are those in whose place the thief reads it, of whom its sender knew nothing.
 	stolen []cloudmls.Account
+	// forked: its sender was shown another world than the true one.
+	forked bool
 }
 
 // due tells whether the message may be deleted.

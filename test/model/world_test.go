@@ -35,7 +35,8 @@ type world struct {
 	now    time.Time // the key server's
 	server *keyserver.Server
 	store  *boltstore.Store
-	liar   *liar // the key server lies; nil: it does not
+	path   string // of its file
+	liar   *liar  // the key server lies; nil: it does not
 	users  []*user
 	// busy are the operations under way, the innermost last.
 	busy     []*frame
@@ -84,8 +85,14 @@ type device struct {
 	// stale: its disk was set back, so that without the key server it may
 	// repeat itself.
 	stale bool
+	// forked: it was shown another world, and has not been made anew since.
+	forked bool
+	lives  int // how often it was made anew
 	// knows are the true keys that it has pinned, by account.
 	knows map[cloudmls.Account]string
+	// head and shown are what it has seen, and said, of the state.
+	head  headSeen
+	shown map[cloudmls.ConversationID]*shown
 }
 
 // template is a world in which everybody has signed in, made once.
@@ -120,7 +127,7 @@ func newWorld(path string, now time.Time) (*world, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.store = store
+	w.store, w.path = store, path
 	w.server, err = keyserver.New(keyserver.Options{
 		Store: store, Origin: keyservertest.Origin, TokenKey: keyservertest.TokenKey(), Pepper: keyservertest.Pepper(),
 		Limits: keyservertest.Unlimited(), Now: w.clock,
@@ -133,7 +140,14 @@ func newWorld(path string, now time.Time) (*world, func() error, error) {
 
 // usedOnce is told of whatever must not be used twice.
 func (w *world) usedOnce(name string) {
-	if w.used[name] {
+	if l := w.liar; l != nil && len(w.busy) > 0 {
+		own := w.busy[len(w.busy)-1].d.life() + ": " + name
+		if l.ownUse[own] {
+			w.fail("%s is used twice by one device", own)
+		}
+		l.ownUse[own] = true
+	}
+	if w.used[name] && (w.liar == nil || !w.liar.split) {
 		w.fail("%s is used twice", name)
 	}
 	w.used[name] = true
@@ -157,7 +171,7 @@ func (w *world) addUser(n int) *user {
 }
 
 func (u *user) addDevice() *device {
-	d := &device{w: u.w, u: u, name: fmt.Sprintf("%s%d", u.name, len(u.devices)), disk: newDisk(), knows: map[cloudmls.Account]string{}}
+	d := &device{w: u.w, u: u, name: fmt.Sprintf("%s%d", u.name, len(u.devices)), disk: newDisk(), knows: map[cloudmls.Account]string{}, shown: map[cloudmls.ConversationID]*shown{}}
 	u.devices = append(u.devices, d)
 	return d
 }
