@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudmls/gateway/cloudmls"
 )
@@ -103,6 +104,29 @@ func checkDecision(t *testing.T, m messageFacts, people []recipient) {
 		}
 		if !named {
 			t.Errorf("refusal names nobody: %q", d.refusal.Text)
+		}
+	}
+}
+
+// TestSealingEndsBeforeMailProgramsGiveUp: whoever is told that nothing was sent
+// sends again, so nothing may leave once the mail program has stopped waiting.
+func TestSealingEndsBeforeMailProgramsGiveUp(t *testing.T) {
+	const thunderbird = 100 * time.Second // mailnews.tcptimeout
+	if sealTimeout > thunderbird*3/4 {
+		t.Errorf("work with the key server may take %v, Thunderbird waits for %v", sealTimeout, thunderbird)
+	}
+}
+
+// TestSignedOutIsSaid: trying again does not help who is signed out.
+func TestSignedOutIsSaid(t *testing.T) {
+	for _, cause := range []error{cloudmls.ErrSignedOut, fmt.Errorf("look up: %w", cloudmls.ErrSignedOut)} {
+		d := decide(messageFacts{}, []recipient{{addr: "bob@b.test", mode: ModePrefer, err: cause}})
+		if d.outcome != outcomeRefuse || !d.refusal.Temporary || !strings.Contains(d.refusal.Text, "signed out of the key server") ||
+			!strings.Contains(d.refusal.Text, "cloudmls status") || strings.Contains(d.refusal.Text, "few minutes") {
+			t.Errorf("%v: %+v", cause, d)
+		}
+		if got := refusalOf(cause); got.Text != d.refusal.Text {
+			t.Errorf("%v: %q", cause, got.Text)
 		}
 	}
 }

@@ -17,9 +17,10 @@ import (
 	"github.com/cloudmls/gateway/smtpd"
 )
 
-// sealTimeout bounds the work with the key server for one submission; mail
-// clients give up after a few minutes.
-const sealTimeout = 2 * time.Minute
+// sealTimeout bounds the work with the key server for one submission. Thunderbird
+// gives up after 100 s without an answer; what left after that would be sent by
+// its user a second time.
+const sealTimeout = time.Minute
 
 // seal decides what happens to a submission and carries it out as far as the
 // transactions for the provider. Every error is a *smtpd.Refusal; then nothing

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudmls/gateway/cloudmls"
+	"github.com/cloudmls/gateway/cloudmls/boltstore"
 	"github.com/cloudmls/gateway/config"
 	"github.com/cloudmls/gateway/internal/control"
 	controlservice "github.com/cloudmls/gateway/internal/control/service"
@@ -21,6 +23,7 @@ import (
 	"github.com/cloudmls/gateway/internal/localtls"
 	"github.com/cloudmls/gateway/internal/secret"
 	"github.com/cloudmls/gateway/internal/systemd"
+	"github.com/cloudmls/gateway/internal/vault"
 	"github.com/cloudmls/gateway/proxy"
 )
 
@@ -119,15 +122,25 @@ func (r *running) addAccounts(c *cobra.Command) error {
 func (r *running) openDevice(c *cobra.Command) error {
 	d, err := device.Open(r.g, device.Options{Create: true, Passphrase: passphrase(c, r.g), Logger: r.log})
 	if err != nil {
-		for _, locked := range []error{secret.ErrNoVaultKey, secret.ErrVaultKey, secret.ErrVaultKeySource, secret.ErrVaultKeyWrong} {
-			if errors.Is(err, locked) {
-				return configError{err}
-			}
-		}
-		return err
+		return needsPerson(err)
 	}
 	r.device = d
 	return nil
+}
+
+// needsPerson makes what starting again does not mend a configError: files that
+// are missing, damaged, or others' to read, and secrets that nobody is there to
+// be asked for.
+func needsPerson(err error) error {
+	for _, e := range []error{
+		secret.ErrNoVaultKey, secret.ErrVaultKey, secret.ErrVaultKeySource, secret.ErrVaultKeyWrong, secret.ErrExposed,
+		vault.ErrKey, vault.ErrDamaged, vault.ErrGone, boltstore.ErrFormat, errNotATerminal, fs.ErrNotExist, fs.ErrPermission,
+	} {
+		if errors.Is(err, e) {
+			return configError{err}
+		}
+	}
+	return err
 }
 
 func (r *running) signIn(c *cobra.Command) error {
@@ -138,7 +151,7 @@ func (r *running) signIn(c *cobra.Command) error {
 		if errors.Is(err, cloudmls.ErrCredentials) {
 			return configError{fmt.Errorf("%w (a new user is made with 'cloudmls setup' or 'cloudmls register')", err)}
 		}
-		return fmt.Errorf("sign in: %w", err)
+		return needsPerson(fmt.Errorf("sign in: %w", err))
 	}
 	r.client = client
 	return nil
@@ -181,7 +194,7 @@ func (r *running) serve(c *cobra.Command, socket net.Listener) error {
 	}
 	o := proxy.Options{Dir: filepath.Join(r.g.DataDir, "gateway"), StatusToken: token, Logger: r.log}
 	if o.Accounts, err = gatewayAccounts(r.g, r.device.Vault, r.client, r.log); err != nil {
-		return err
+		return needsPerson(err)
 	}
 	ctx, stop := context.WithCancel(c.Context())
 	var others sync.WaitGroup
@@ -191,7 +204,7 @@ func (r *running) serve(c *cobra.Command, socket net.Listener) error {
 	if r.g.Listen.TLS == "implicit" {
 		certificates, err := localtls.Open(filepath.Join(r.g.DataDir, "tls"), time.Now)
 		if err != nil {
-			return fmt.Errorf("certificate for mail clients: %w", err)
+			return configError{fmt.Errorf("certificate for mail clients: %w ('cloudmls cert renew' makes another one)", err)}
 		}
 		o.TLSConfig = certificates.TLSConfig()
 		others.Go(func() { renew(ctx, certificates, r.log) })

@@ -112,7 +112,7 @@ func openKey(g *config.Gateway, o Options) (secret.Secret, error) {
 func Remote(g *config.Gateway) (*keyclient.Client, error) {
 	tlsConfig, err := Trust(g.KeyServer.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("key server: %w", err)
 	}
 	k := &g.KeyServer
 	return keyclient.New(keyclient.Options{

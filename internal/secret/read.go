@@ -97,13 +97,25 @@ func FromReader(r io.Reader) (Secret, error) {
 	return New(value), nil
 }
 
+// ErrExposed: a file with a secret can be read by others.
+var ErrExposed = errors.New("a secret can be read by others")
+
+// exposed is the text of an ErrExposed.
+type exposed string
+
+// Error implements error.
+func (e exposed) Error() string { return string(e) }
+
+// Is makes it an ErrExposed.
+func (e exposed) Is(target error) bool { return target == ErrExposed }
+
 // checkMode refuses a regular file that others may read or write.
 func checkMode(name string, info os.FileInfo) error {
 	if runtime.GOOS == "windows" || !info.Mode().IsRegular() {
 		return nil // no such bits; or a pipe of the caller's own
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("%s can be read by others (mode %04o); run chmod 600 on it", name, mode)
+		return exposed(fmt.Sprintf("%s can be read by others (mode %04o); run chmod 600 on it", name, mode))
 	}
 	return nil
 }
