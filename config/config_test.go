@@ -445,3 +445,20 @@ func check(t *testing.T, b []byte, parse func() error) {
 		}
 	}
 }
+
+// TestMissingQuotesAreSaid: what people leave out most often.
+func TestMissingQuotesAreSaid(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"[listen]\nimap = 127.0.0.1:1993\n":       true,
+		"data_dir = /home/alice\n":                true,
+		"data_dir = \"/home/alice\n":              false,
+		"[listen]\nimap = \"127.0.0.1:1993\" x\n": false,
+		"[listen\n": false,
+	} {
+		_, err := config.ParseGateway("gateway.toml", []byte(text))
+		if err == nil || strings.Contains(err.Error(), `a text stands in quotes`) != want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

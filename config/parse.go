@@ -87,6 +87,21 @@ func parse(name string, b []byte, into any) *checks {
 	return c
 }
 
+// unquoted says what is missing where a line of a broken document has a text
+// without quotes for its value.
+func unquoted(b []byte, line int) string {
+	lines := bytes.Split(b, []byte("\n"))
+	if line < 1 || line > len(lines) {
+		return ""
+	}
+	_, value, ok := bytes.Cut(lines[line-1], []byte("="))
+	value = bytes.TrimSpace(value)
+	if !ok || len(value) == 0 || bytes.ContainsAny(value, "\"'[]{}") {
+		return ""
+	}
+	return "; a text stands in quotes, as in key = \"text\""
+}
+
 // decode is parse without the defaults.
 func decode(name string, b []byte, into any) *checks {
 	c := &checks{file: name}
@@ -107,7 +122,7 @@ func decode(name string, b []byte, into any) *checks {
 	case errors.As(err, &broken):
 		line, _ := broken.Position()
 		c.problems = append(c.problems, Problem{
-			File: name, Line: line, Key: strings.Join(broken.Key(), "."), Text: plainText(broken.Error()),
+			File: name, Line: line, Key: strings.Join(broken.Key(), "."), Text: plainText(broken.Error()) + unquoted(b, line),
 		})
 		return c
 	default:

@@ -32,7 +32,7 @@ func openService(c *cobra.Command, file string) (*service, error) {
 	}
 	running, err := control.Dial(c.Context(), controlSocket(g))
 	if err == nil {
-		return &service{Service: running, g: g, close: func() { _ = running.Close() }}, nil // nothing is buffered
+		return &service{Service: patient{running, c.ErrOrStderr(), patience}, g: g, close: func() { _ = running.Close() }}, nil // nothing is buffered
 	}
 	if !errors.Is(err, control.ErrNotRunning) {
 		return nil, err
@@ -62,7 +62,7 @@ func ownService(c *cobra.Command, g *config.Gateway, file string) (_ *service, e
 		stopKeyServer()
 		return nil, errors.Join(err, client.Close(), d.Close())
 	}
-	return &service{Service: s, g: g, close: func() {
+	return &service{Service: patient{s, c.ErrOrStderr(), patience}, g: g, close: func() {
 		if err := errors.Join(client.Close(), d.Close()); err != nil {
 			log.Error("close the device", "err", err)
 		}

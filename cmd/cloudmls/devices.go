@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudmls/gateway/internal/control"
 	"github.com/cloudmls/gateway/internal/secret"
+	"github.com/cloudmls/gateway/internal/setup"
 )
 
 func deviceCommand() *cobra.Command {
@@ -68,6 +69,9 @@ func passwordCommand() *cobra.Command {
 			err = fmt.Errorf("%w: pass --new-file or --new-env", err)
 		}
 		if err != nil {
+			return err
+		}
+		if err := setup.CheckNewPassword(next); err != nil {
 			return err
 		}
 		if err := s.ChangePassword(c.Context(), control.Secret(current.RevealString()), control.Secret(next.RevealString())); err != nil {

@@ -127,6 +127,10 @@ func Refused(err error) bool {
 	return errors.As(err, &p)
 }
 
+// Taken reports whether a key server said that a name or an account is somebody
+// else's.
+func Taken(err error) bool { return keyclient.IsCode(err, keyapi.CodeTaken) }
+
 func client(c *tls.Config) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = c

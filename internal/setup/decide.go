@@ -214,7 +214,16 @@ func (r *run) userPassword() (secret.Secret, error) {
 	if fresh {
 		what = "new " + what
 	}
-	return r.secret(what, "password", r.Values.Password, fresh)
+	for n := 1; ; n++ {
+		s, err := r.secret(what, "password", r.Values.Password, fresh)
+		if err != nil || !fresh {
+			return s, err
+		}
+		if err = CheckNewPassword(s); err == nil || r.Asker == nil || r.Values.Password != nil || n == attempts {
+			return s, err
+		}
+		r.Progress("%v", err)
+	}
 }
 
 // deviceOptions open the data folder, which may have to be made.

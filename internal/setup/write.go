@@ -139,7 +139,11 @@ func (r *run) signIn(ctx context.Context) error {
 	}
 	r.Progress("adding your accounts at the key server ...")
 	prover := &device.MailProver{Origin: r.g.KeyServer.Origin, Progress: r.Progress, Password: r.readingPassword(d)}
-	return errors.Join(device.AddAccounts(ctx, client, r.g, prover.Prove), client.Close(), d.Close())
+	err = device.AddAccounts(ctx, client, r.g, prover.Prove)
+	if device.Taken(err) {
+		err = fmt.Errorf("%w: if that is you, set up with that user (--sign-in --user, and another --data-dir), else ask the key server's operator", err)
+	}
+	return errors.Join(err, client.Close(), d.Close())
 }
 
 // readingPassword is the one that was just checked, or the one that is stored.
@@ -245,6 +249,9 @@ func (r *run) once(ctx context.Context, d *device.Device, known *cloudmls.Client
 		did = "signed this device in as " + r.g.User.Name
 	}
 	if err != nil {
+		if r.register && device.Taken(err) {
+			err = fmt.Errorf("%w (is it you? --sign-in in place of --register; else choose another --user)", err)
+		}
 		return nil, err
 	}
 	if recovery != nil {
