@@ -456,7 +456,7 @@ func TestMissingQuotesAreSaid(t *testing.T) {
 		"[listen]\nimap = \"127.0.0.1:1993\" x\n": false,
 		"[listen\n": false,
 	} {
-		_, err := config.ParseGateway("gateway.toml", []byte(text))
+		_, err := ParseGateway("gateway.toml", []byte(text))
 		if err == nil || strings.Contains(err.Error(), `a text stands in quotes`) != want {
 			t.Errorf("%q: %v", text, err)
 		}
