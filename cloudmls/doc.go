@@ -13,6 +13,18 @@
 // new one reads the whole history with the password alone. All devices of a
 // user share one MLS leaf per account and group.
 //
+// Beside these a program runs, for each of the user's accounts, as long as it is online:
+//
+//	for client.Wait(ctx, self) == nil {           // something came
+//		result, err := client.Sync(ctx, self)      // tell people result.Notices, Replaced, Rotated
+//		refs, err := client.Retryable(ctx, self)   // messages that may open now: Decrypt again
+//	}
+//
+// and once an hour Client.Maintain, which keeps keys fresh and deletes what history
+// policies say (Client.DeletedHistory). Wait fails where the key server cannot be reached;
+// it is called again after a pause. Client.Events is what people should be told of their
+// own devices and keys.
+//
 // # Rules
 //
 // Fail closed: every call that cannot do what it promises returns an error and

@@ -2,7 +2,8 @@ package cloudmls
 
 import "github.com/cloudmls/gateway/cloudmls/internal/state"
 
-// Event is something that happened to the user's keys on one of the devices, and
+// Event is something that happened to the user's keys on one of the devices (the last
+// 64 are kept), and
 // that people should hear of on every device, lest it was somebody else.
 //
 //	type Event struct {

@@ -25,6 +25,9 @@ var (
 // it fails, the bulk is worth nothing.
 //
 // The size of the bulk is a Padmé size: it tells the content's to about 6 %.
+//
+// Readers have to know that the message is a stream's, by aad or by the platform: Decrypt
+// opens it, too, and gives the key of the bulk, which is none of their users' business.
 func (c *Client) EncryptStream(ctx context.Context, self Account, id ConversationID, bulk io.Writer, content io.Reader, aad []byte) ([]byte, error) {
 	if bulk == nil || content == nil {
 		return nil, errors.New("encrypt: a stream needs content and a place for its bulk")

@@ -65,6 +65,11 @@ const (
 // keeps anybody in. An error says that nothing is known to have changed; people
 // who cannot be added are no error.
 //
+// Where there is nothing to do, as far as this device knows since its last Sync, it
+// answers without the network. Where the account itself was removed, or the group is
+// broken, nothing is done and State.Blocked says so; State.Blocked is also where a list
+// that is Complete shows somebody with another identity key than the pinned one.
+//
 // Somebody who lost track of the group counts as a member. Who has left, and is on
 // the list, is added again. A list without
 // anybody else is refused with ErrNobody: it is more likely a mistake of the
