@@ -23,7 +23,9 @@ func keyserverCommand() *cobra.Command {
 		Long: `Runs the key server of a configuration file ('cloudmls config reference keyserver' prints one, every key explained)
 until it is interrupted. It keeps KeyPackages, handshake messages and the users' sealed state, and can read neither
 mail nor state. Its own keys lie in a file of their own beside the database: keep a copy of both, apart.
-/healthz and /readyz tell a supervisor how it is.`,
+/healthz and /readyz tell a supervisor how it is.
+
+Exit code: 0 it was ended, 1 it failed and may work if started again, 3 the configuration or a file needs a person.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runKeyServer(c, file) },
 	}
@@ -47,11 +49,11 @@ func runKeyServer(c *cobra.Command, file string) (err error) {
 	log := newLogger(c.ErrOrStderr(), f.Log)
 	o, err := keyServerOptions(f, log) // the keys come first: no database without them
 	if err != nil {
-		return err
+		return needsPerson(err)
 	}
 	store, err := openKeyStore(c.Context(), f, log)
 	if err != nil {
-		return err
+		return needsPerson(err)
 	}
 	defer closing(&err, "database", store.Close)
 	metrics := monitor.New(version())
@@ -64,7 +66,7 @@ func runKeyServer(c *cobra.Command, file string) (err error) {
 	health := monitor.NewHealth(store, log)
 	all, err := keyServerListeners(c.Context(), f, log, keyServerHandler(metrics.Count(s), health), metricsHandler(metrics), s.Listener)
 	if err != nil {
-		return err
+		return needsPerson(err)
 	}
 	stopAdmin, err := serveOperator(c.Context(), f, &admin.Service{Server: s, Store: store}, log)
 	if err != nil {

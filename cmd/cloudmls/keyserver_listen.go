@@ -84,7 +84,7 @@ func keyServerListener(ctx context.Context, f *config.KeyServerFile, log *slog.L
 		ln, err = (&net.ListenConfig{}).Listen(ctx, "tcp", f.Listen)
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("listen: %w", err)
 	}
 	ln = limit(ln)
 	if secure == nil {
