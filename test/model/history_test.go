@@ -239,6 +239,14 @@ func lyingHistory(seed uint64) history {
 	for range 8 + r.IntN(20) {
 		s := weighedStep(r, &h, lyingWeights, r.IntN(3) == 0)
 		h.Steps = append(h.Steps, s)
+		if s.Lie == "second" || s.Lie == "withheld" { // which is nothing as long as nobody opens an epoch
+			n := r.IntN(h.Users)
+			for k := range 3 {
+				h.Steps = append(h.Steps, step{Op: "maintain", U: n + k, D: s.D}, step{
+					Op: []string{"update", "group", "replace", "update"}[r.IntN(4)], U: n + k, D: r.IntN(h.Devices), C: s.C, V: r.Perm(h.Users)[r.IntN(2):], N: 1,
+				})
+			}
+		}
 	}
 	return h
 }

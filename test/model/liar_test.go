@@ -40,6 +40,7 @@ type liar struct {
 	opened    []*fork // that there ever were
 	copies    int
 	split     bool // siblings, or members, were shown different truths
+	late      bool // nothing that members do by themselves is waited for any more
 	doubled   bool // two Commits were accepted for one epoch
 	// opened0 are conversations as they stood, by group and epoch.
 	opened0 map[string]*keyserver.Conversation

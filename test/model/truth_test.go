@@ -55,6 +55,7 @@ func (l *liar) mend() {
 			w.away += 25 * time.Hour
 		}
 		l.byHand()
+		l.late = true
 		if w.broken != nil || l.whole() {
 			return
 		}
@@ -151,6 +152,19 @@ func (l *liar) places() (wrong []place, lost map[cloudmls.ConversationID][]cloud
 	})
 	lost = map[cloudmls.ConversationID][]cloudmls.Account{}
 	for id, list := range all {
+		if good := slices.DeleteFunc(slices.Clone(list), func(p place) bool { return p.s.Broken }); len(good) > 0 {
+			// Who was removed while Commits were withheld, and heard of another group
+			// instead, says that it is broken: nobody in it will repair that.
+			list = slices.DeleteFunc(list, func(p place) bool {
+				self := p.d.u.self
+				out := p.s.Broken && !slices.ContainsFunc(good, func(x place) bool { return slices.Contains(x.s.Members, self) })
+				if t := l.w.talks[id]; out && l.late {
+					t.shut[self], t.left[self], t.members[self] = true, true, maybe
+					l.w.counts["broken, and out"]++
+				}
+				return out && l.late
+			})
+		}
 		newest := slices.MaxFunc(list, func(a, b place) int { return cmp.Compare(a.s.Epoch, b.s.Epoch) }).s
 		for _, p := range list {
 			if p.s.Broken || p.s.Blocked != nil && !l.w.talks[id].stuck(p.s.Blocked) || p.s.Epoch != newest.Epoch || !slices.Equal(p.s.Members, newest.Members) {
