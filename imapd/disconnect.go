@@ -11,9 +11,14 @@ type Settler = session.Settler
 // What a Watcher may find in an error, see package session.
 var (
 	ErrLogin      = session.ErrLogin
+	ErrNotNow     = session.ErrNotNow
 	ErrNoPassword = session.ErrNoPassword
 	ErrQuota      = session.ErrQuota
 )
+
+// SignInError tells from the text of a refused sign-in whether the credentials are
+// the trouble (ErrLogin) or not (ErrNotNow).
+func SignInError(text string) error { return session.SignInError(text) }
 
 // ProviderText is what may be shown to people about an error given to a
 // Watcher; it may hold the provider's own words.

@@ -61,7 +61,7 @@ func (a *account) noteSignIn(ctx context.Context, err error) {
 
 // refusedLogin marks the provider's no to a user name and password.
 func refusedLogin(err error) error {
-	if errors.Is(err, errRefused) {
+	if errors.Is(err, errRefused) && !errors.Is(err, imapd.ErrNotNow) {
 		return fmt.Errorf("%w: %w", imapd.ErrLogin, err)
 	}
 	return err
@@ -197,6 +197,9 @@ var errRefused = errors.New("the provider refused the command")
 func refusedFor(answer string) error {
 	if strings.HasPrefix(strings.ToUpper(answer), "NO [OVERQUOTA]") {
 		return fmt.Errorf("%w: %w", errRefused, imapd.ErrQuota)
+	}
+	if words, ok := strings.CutPrefix(answer, "NO "); ok && errors.Is(imapd.SignInError(words), imapd.ErrNotNow) {
+		return fmt.Errorf("%w: %w", errRefused, imapd.ErrNotNow)
 	}
 	return errRefused
 }

@@ -25,6 +25,7 @@ const (
 	FaultName        FaultKind = "name-unknown"     // the server's name does not resolve
 	FaultCertificate FaultKind = "certificate"      // TLS failed
 	FaultLogin       FaultKind = "login-refused"    // the provider does not take user name and password
+	FaultNotNow      FaultKind = "sign-in-later"    // the provider takes no sign-in for now, or no further one
 	FaultNoPassword  FaultKind = "password-missing" // the provider's password cannot be read here
 	FaultLost        FaultKind = "connection-lost"  // it broke in the middle
 	FaultRefused     FaultKind = "refused"          // the server said no, in its own words
@@ -82,6 +83,8 @@ func imapFault(err error, now time.Time) *Fault {
 	switch {
 	case errors.Is(err, imapd.ErrLogin):
 		f.Kind = FaultLogin
+	case errors.Is(err, imapd.ErrNotNow):
+		f.Kind = FaultNotNow
 	case errors.Is(err, imapd.ErrNoPassword):
 		f.Kind = FaultNoPassword
 	case f.Kind == "":
@@ -96,6 +99,8 @@ func smtpFault(err error, now time.Time) *Fault {
 	switch {
 	case errors.Is(err, smtpd.ErrLogin):
 		f.Kind = FaultLogin
+	case errors.Is(err, smtpd.ErrNotNow):
+		f.Kind = FaultNotNow
 	case errors.Is(err, smtpd.ErrNoPassword):
 		f.Kind = FaultNoPassword
 	case f.Kind == "":

@@ -69,6 +69,11 @@ func TestStatusOfProviderFaults(t *testing.T) {
 			smtp: mailtest.Fault{At: mailtest.SMTPAuth, Code: 535, Enhanced: [3]int{5, 7, 8}, Text: "no longer valid"},
 		},
 		{
+			name: "no further connection", kind: proxy.FaultNotNow, imapText: "too many", smtpText: "too many",
+			imap: mailtest.Fault{At: mailtest.IMAPLogin, Status: "NO", Text: "[LIMIT] too many connections"},
+			smtp: mailtest.Fault{At: mailtest.SMTPAuth, Code: 454, Enhanced: [3]int{4, 7, 0}, Text: "too many connections"},
+		},
+		{
 			name: "connection refused", kind: proxy.FaultUnreachable, imapText: "could not be reached", smtpText: "cannot be reached",
 			change: func(c *proxy.AccountConfig) { c.IMAP.Addr, c.SMTP.Addr = "127.0.0.1:1", "127.0.0.1:1" },
 		},

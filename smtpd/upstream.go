@@ -229,7 +229,9 @@ func (l *link) authenticate(ctx context.Context, up Upstream) error {
 		return l.refusedLogin("it offers neither AUTH PLAIN nor AUTH LOGIN", nil)
 	}
 	if err := l.client.Auth(mechanism); err != nil {
-		if said := fromClient(err); said != nil && said.Code != 421 {
+		if said := fromClient(err); said != nil && said.Code/100 == 4 && said.Code != 421 {
+			return l.noLoginNow(said, err)
+		} else if said != nil && said.Code != 421 {
 			return l.refusedLogin(fmt.Sprintf("it said %d %s", said.Code, printable(said.Message, false)), err)
 		}
 		return l.broken("log in", err)
@@ -244,6 +246,16 @@ func (l *link) refusedLogin(why string, err error) error {
 		Code: 451, Enhanced: [3]int{4, 7, 0}, Temporary: true, Err: errors.Join(ErrLogin, err),
 		Text: "your mail provider (" + l.host + ") refused the gateway's login: " + why +
 			". Nothing was sent. Check the provider's password in the gateway's settings",
+	}
+}
+
+// noLoginNow is a refusal that has nothing to do with the password (RFC 4954
+// section 6: 454).
+func (l *link) noLoginNow(said *reply, err error) error {
+	return &Refusal{
+		Code: 451, Enhanced: [3]int{4, 7, 0}, Temporary: true, Err: errors.Join(ErrNotNow, err),
+		Text: fmt.Sprintf("your mail provider (%s) takes no login for now: it said %d %s. Nothing was sent. Try again later",
+			l.host, said.Code, printable(said.Message, false)),
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 var (
 	// ErrLogin: the provider refused the gateway's login.
 	ErrLogin = errors.New("the mail provider refused the login")
+	// ErrNotNow: the provider takes no login at the moment (a 4xx reply); user
+	// name and password may well be right.
+	ErrNotNow = errors.New("the mail provider takes no login for now")
 	// ErrNoPassword: Upstream.Password gave no password.
 	ErrNoPassword = errors.New("the password for the mail provider is not available")
 )

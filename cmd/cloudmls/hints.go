@@ -38,6 +38,8 @@ func faultHint(account string, f *control.Fault) string {
 		return "do not go on before you know why: is this the provider's network, and is the clock right? cloudmls doctor"
 	case proxy.FaultLogin, proxy.FaultNoPassword:
 		return "store the password anew: cloudmls account password " + account
+	case proxy.FaultNotNow:
+		return "it is tried again by itself. Too many connections? Lower their number in the mail program's server settings"
 	case proxy.FaultDisk:
 		return "make room on this machine's disk"
 	case proxy.FaultSignedOut:

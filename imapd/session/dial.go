@@ -176,7 +176,7 @@ func (h *handshake) login(ctx context.Context) error {
 		return err
 	}
 	if status != "OK" {
-		return &providerError{text: "The mail provider refused the gateway's sign-in: " + text, err: ErrLogin}
+		return &providerError{text: "The mail provider refused the gateway's sign-in: " + text, err: SignInError(text)}
 	}
 	return nil
 }

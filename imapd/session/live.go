@@ -11,6 +11,9 @@ import (
 var (
 	// ErrLogin: the provider refused the gateway's sign-in.
 	ErrLogin = errors.New("the mail provider refused the sign-in")
+	// ErrNotNow: the provider takes no sign-in at the moment, from anybody or
+	// beside those that there are; user name and password may well be right.
+	ErrNotNow = errors.New("the mail provider takes no sign-in for now")
 	// ErrNoPassword: Upstream.Password gave no password.
 	ErrNoPassword = errors.New("the password for the mail provider is not available")
 	// ErrQuota: the provider has no room for a message (RFC 9208 section 4.3).
@@ -26,6 +29,22 @@ type Watcher interface {
 	// UploadResult is told how an upload ended at the provider: nil for well,
 	// ErrQuota, or another error if it was refused.
 	UploadResult(err error)
+}
+
+// SignInError tells from the text of a refused sign-in (behind NO) whether the
+// credentials are the trouble: ErrLogin, or ErrNotNow by the response codes of RFC
+// 5530 that say otherwise, and LIMIT.
+func SignInError(text string) error {
+	code, _, ok := strings.Cut(strings.TrimPrefix(text, "["), "]")
+	if !ok || !strings.HasPrefix(text, "[") {
+		return ErrLogin
+	}
+	code, _, _ = strings.Cut(strings.ToUpper(code), " ")
+	switch code {
+	case "UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG":
+		return ErrNotNow
+	}
+	return ErrLogin
 }
 
 // ProviderText is what may be shown to people about a failure of the
