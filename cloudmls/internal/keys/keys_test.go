@@ -220,6 +220,9 @@ func TestRecoveryCode(t *testing.T) {
 	if again, err := ParseRecoveryCode(sloppy); err != nil || !bytes.Equal(again, secret) {
 		t.Errorf("%q: %v", sloppy, err)
 	}
+	if pasted, err := ParseRecoveryCode(" " + code[:20] + "\r\n\t" + code[20:] + "\u00a0\n"); err != nil || !bytes.Equal(pasted, secret) {
+		t.Errorf("with the white space that a copy brings along: %v", err)
+	}
 	for i, c := range code {
 		if c == '-' {
 			continue

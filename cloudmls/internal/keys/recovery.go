@@ -50,13 +50,14 @@ func recoveryCheck(secret []byte) string {
 	return crockford.EncodeToString(h[:])[:recoveryGroup]
 }
 
-// ParseRecoveryCode gives the code's 160 bits. Case, spaces and hyphens do not
-// count; the letters I, L and O are read as the digits they resemble.
+// ParseRecoveryCode gives the code's 160 bits. Case, spaces, line ends and hyphens do
+// not count; the letters I, L and O are read as the digits they resemble.
 func ParseRecoveryCode(code string) ([]byte, error) {
 	if len(code) > 256 {
 		return nil, ErrRecoveryCode
 	}
-	s := strings.NewReplacer("-", "", " ", "", "I", "1", "L", "1", "O", "0").Replace(strings.ToUpper(code))
+	s := strings.Join(strings.Fields(code), "")
+	s = strings.NewReplacer("-", "", "I", "1", "L", "1", "O", "0").Replace(strings.ToUpper(s))
 	if len(s) != recoveryChars+recoveryGroup {
 		return nil, ErrRecoveryCode
 	}
