@@ -169,19 +169,23 @@ func (r *run) client(ctx context.Context, d *device.Device) (*cloudmls.Client, e
 	} else if !errors.Is(err, cloudmls.ErrNewDevice) && !r.register {
 		return nil, err
 	}
-	if known != nil && r.again {
+	if known != nil && (r.again || !r.register && !r.recover) {
 		ended, err := r.sessionEnded(ctx, known)
-		if err == nil && !ended {
+		switch {
+		case err != nil:
+			return nil, errors.Join(err, known.Close())
+		case !ended && r.again:
 			r.did = append(r.did, "this device is signed in as "+r.g.User.Name+" already")
 			return known, nil
-		}
-		if err = errors.Join(err, known.Close()); err != nil {
-			return nil, err
-		}
-		known = nil
-		if !r.recover {
-			if r.password, err = r.userPassword(); err != nil {
+		case ended:
+			if err := known.Close(); err != nil {
 				return nil, err
+			}
+			known, r.again = nil, true
+			if r.password.IsZero() { // where it is known only now that it is needed
+				if r.password, err = r.userPassword(); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
