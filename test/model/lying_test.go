@@ -2,14 +2,17 @@
 
 package model
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // TestLies plays small histories of a key server that lies. Each is there for a guard
 // of the SDK, without which it fails, or once failed.
 func TestLies(t *testing.T) {
 	b := newBench(t)
 	all := []int{0, 1}
-	for name, h := range map[string]history{
+	histories := map[string]history{
 		"an older state": {Users: 2, Devices: 1, Steps: []step{
 			{Op: "group", V: all}, {Op: "sync"}, {Op: "lie", C: 2, N: 5, Lie: "old-state"}, {Op: "sync"},
 		}},
@@ -31,7 +34,8 @@ func TestLies(t *testing.T) {
 		}},
 		"another world, and back": {Users: 2, Devices: 2, Steps: []step{
 			{Op: "group", V: all}, {Op: "sync", D: 1}, {Op: "lie", D: 1, N: 1, Lie: "forked"}, {Op: "group", D: 1, C: 1, V: all},
-			{Op: "group", C: 2, V: all}, {Op: "group", C: 1, V: all}, {Op: "update", C: 2, V: all}, {Op: "maintain"}, {Op: "truth"}, {Op: "sync", D: 1},
+			{Op: "group", C: 2, V: all}, {Op: "replace", C: 0}, {Op: "verify", V: all}, {Op: "remove", C: 2, V: []int{1}}, {Op: "group", C: 2, V: all},
+			{Op: "truth"}, {Op: "sync", D: 1},
 		}},
 		"keys of the thief's for somebody known": {Users: 2, Devices: 1, Steps: []step{
 			{Op: "group", V: all}, {Op: "verify", V: all}, {Op: "lie", C: 2, Lie: "keys"}, {Op: "group", C: 1, V: all}, {Op: "send", C: 1}, {Op: "dialog", V: all}, {Op: "send"},
@@ -70,7 +74,21 @@ func TestLies(t *testing.T) {
 			{Op: "group", V: []int{0, 1, 2}}, {Op: "sync", U: 1}, {Op: "sync", U: 2}, {Op: "lie", U: 1, C: 2, Lie: "second"},
 			{Op: "remove", U: 1, V: []int{2}}, {Op: "remove", V: []int{1}}, {Op: "send"}, {Op: "send", U: 1}, {Op: "send", U: 2},
 		}},
-	} {
+	}
+	for n := range 14 { // each type of objects
+		histories[fmt.Sprint("left out: ", n)] = history{Users: 2, Devices: 2, Steps: []step{
+			{Op: "group", V: all}, {Op: "sync", D: 1}, {Op: "update", V: all}, {Op: "verify", V: all}, {Op: "group", C: 1, V: all}, {Op: "remove", V: []int{1}},
+			{Op: "lie", D: 1, N: n, Lie: "omitted"}, {Op: "sync", D: 1}, {Op: "send", D: 1},
+		}}
+		histories[fmt.Sprint("older: ", n)] = history{Users: 2, Devices: 2, Steps: []step{
+			{Op: "group", V: all}, {Op: "sync", D: 1}, {Op: "send"}, {Op: "lie", D: 1, C: 1, N: n, Lie: "old-object"}, {Op: "restart"},
+			{Op: "remove", V: []int{1}}, {Op: "send"}, {Op: "send", D: 1}, {Op: "sync", D: 1},
+		}}
+		histories[fmt.Sprint("another world: ", n)] = history{Users: 2, Devices: 1, Steps: []step{
+			{Op: "group", V: all}, {Op: "send"}, {Op: "restart"}, {Op: "send"}, {Op: "lie", C: 2, N: n, Lie: "forked"}, {Op: "send"}, {Op: "restart"}, {Op: "send"},
+		}}
+	}
+	for name, h := range histories {
 		h.Lies = true
 		if err, log := b.run(h); err != nil {
 			t.Errorf("%s: %v\n%v\nwhat happened:\n%s", name, err, h, log)

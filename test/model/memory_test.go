@@ -4,8 +4,10 @@ package model
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"github.com/cloudmls/gateway/cloudmls"
 	"github.com/cloudmls/gateway/internal/evil"
@@ -69,8 +71,16 @@ func (l *liar) synced(f *frame) {
 	if f.rolled {
 		l.w.fail("%s: was shown an older state, or another one, than it had seen, and says that it is up to date", f.d.name)
 	}
-	if f.head.counter >= f.d.head.counter {
-		f.d.head = f.head
+	if slices.ContainsFunc(l.lies, func(x *lie) bool { return x.to(f.d.name) }) {
+		if f.head.counter >= f.d.head.counter {
+			f.d.head = f.head
+		}
+		return
+	}
+	for id, o := range l.now(f.d.u.name) { // it is not told the head that it knows
+		if sum := sha256.Sum256(o.Data); id[0] == headType {
+			f.d.head = headSeen{o.Counter, string(sum[:])}
+		}
 	}
 }
 
