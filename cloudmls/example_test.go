@@ -133,3 +133,36 @@ func ExampleClient_EncryptStream() {
 	fmt.Printf("%s, %d octets\n", first, stream.Size)
 	// Output: frame, 600000 octets
 }
+
+// A program follows what happens to its accounts: it waits, and looks when something
+// came. What Sync gives is for people; messages that came too early may open now.
+func ExampleClient_Wait() {
+	ctx := context.Background()
+	x := startDialog()
+	defer x.stop()
+
+	id, err := groupid.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	team := cloudmls.Conversation{ID: id, Kind: cloudmls.KindGroup, Members: []cloudmls.Account{x.bob}}
+	if _, err := x.atAlice.Ensure(ctx, x.alice, team); err != nil {
+		log.Fatal(err)
+	}
+	if err := x.atBob.Wait(ctx, x.bob); err != nil {
+		log.Fatal(err) // the key server cannot be reached, say: later again
+	}
+	result, err := x.atBob.Sync(ctx, x.bob)
+	if err != nil {
+		log.Fatal(err)
+	}
+	waiting, err := x.atBob.Retryable(ctx, x.bob)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("joined:", len(result.Joined), "to open now:", len(waiting))
+	if err := x.atBob.Maintain(ctx); err != nil { // once an hour
+		log.Fatal(err)
+	}
+	// Output: joined: 1 to open now: 0
+}
