@@ -220,6 +220,14 @@ func TestRetiredKeyIsSaid(t *testing.T) {
 	}
 }
 
+// TestSettledKeyIsSaid: nor is there where people have found another key to be theirs.
+func TestSettledKeyIsSaid(t *testing.T) {
+	r := refusalOf(fmt.Errorf("encrypt: %w", &cloudmls.IdentityChangedError{Account: mailAccount("bob@example.net"), Verified: true, Settled: true}))
+	if !r.Temporary || !strings.Contains(r.Text, "bob@example.net") || !strings.Contains(r.Text, "cloudmls conversation remove") || strings.Contains(r.Text, "accept") {
+		t.Errorf("got %q", r.Text)
+	}
+}
+
 func TestRulesForOnePersonAreOne(t *testing.T) {
 	for _, p := range []Policy{
 		{Recipients: map[string]Mode{"Bob@example.net": ModeNever, "bob@EXAMPLE.net": ModeRequire}},

@@ -44,6 +44,9 @@ func refusalOf(err error) *smtpd.Refusal {
 	case errors.As(err, &changed) && changed.Retired:
 		return temporary(enhancedCrypto, err,
 			"Not sent: %s replaced the identity key, and this conversation shows the one before.\nTheir devices renew it when they are online. Else: to them alone, write again an hour later; from a group, remove them (cloudmls conversation remove), and write to everybody again.", printable(changed.Account.ID))
+	case errors.As(err, &changed) && changed.Settled:
+		return temporary(enhancedCrypto, err,
+			"Not sent: this conversation shows a key of %s that was found not to be theirs.\nFrom a group, remove them (cloudmls conversation remove), and write to everybody again; to them alone, send again.", printable(changed.Account.ID))
 	case errors.As(err, &changed):
 		return temporary(enhancedCrypto, err,
 			"Not sent: the identity key of %s is not the one you wrote to before.\nCompare the security codes with them, accept the new key, and send again.", printable(changed.Account.ID))

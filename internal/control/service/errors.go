@@ -57,6 +57,9 @@ func describe(err error) *control.Error {
 	case errors.As(err, &changed) && changed.Retired:
 		return &control.Error{Code: control.CodeConflict, Message: changed.Account.ID + " replaced the identity key, and the conversation shows the one before",
 			Hint: "a device of theirs renews it when it is online; else write to them alone again an hour later, or remove them from a group: cloudmls conversation remove ID " + changed.Account.ID}
+	case errors.As(err, &changed) && changed.Settled:
+		return &control.Error{Code: control.CodeConflict, Message: "the conversation shows a key of " + changed.Account.ID + " that was found not to be theirs",
+			Hint: "remove them from it: cloudmls conversation remove ID " + changed.Account.ID + "; whoever writes to them then adds them with their own key"}
 	case errors.As(err, &changed):
 		return &control.Error{Code: control.CodeConflict, Message: "the identity key of " + changed.Account.ID + " changed",
 			Hint: "compare: cloudmls contact code " + changed.Account.ID}

@@ -16,4 +16,8 @@ func TestRetiredKeyIsDescribed(t *testing.T) {
 			t.Errorf("retired %v: %q, %q", retired, e.Message, e.Hint)
 		}
 	}
+	e := describe(&cloudmls.IdentityChangedError{Account: bob, Verified: true, Settled: true})
+	if !strings.Contains(e.Message, bob.ID) || !strings.Contains(e.Hint, "cloudmls conversation remove ID bob@example.net") {
+		t.Errorf("settled: %q, %q", e.Message, e.Hint)
+	}
 }
