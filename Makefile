@@ -70,8 +70,8 @@ soak: ## kills and faults for a long time: SOAK=30m
 	./test/install
 	CLOUDMLS_E2E=require CLOUDMLS_SOAK=$${SOAK:-30m} $(GO) test -count=1 -timeout 24h -v -run Soak ./test/crash/
 
-soak-model: ## random histories of users, devices and faults: RUNS=100000, SHARDS=2 processes, SEED= to go on (docs/model.md)
-	MODEL_SEED=$${SEED:-random} MODEL_RUNS=$${RUNS:-100000} MODEL_SHARDS=$${SHARDS:-2} $(GO) test -count=1 -timeout 0 -v -run TestModel ./test/model/
+soak-model: ## random histories of users, devices and faults: RUNS=100000, LIES=10000 with a lying key server, SHARDS=2 processes, SEED= to go on (docs/model.md)
+	MODEL_SEED=$${SEED:-random} MODEL_RUNS=$${RUNS:-100000} MODEL_LIES=$${LIES:-10000} MODEL_SHARDS=$${SHARDS:-2} $(GO) test -count=1 -timeout 0 -v -run TestModel ./test/model/
 
 soak-keyserver: ## linearizability under kills for a long time: SOAK=30m
 	./test/postgres/install

@@ -39,7 +39,10 @@ type liar struct {
 	forks     []*fork // that are shown
 	opened    []*fork // that there ever were
 	copies    int
-	split     bool // siblings, or members, were shown different truths
+	split     bool                              // siblings, or members, were shown different truths
+	apart     map[cloudmls.ConversationID]*user // who is to replace a group that parted
+	turn      int
+	mended    int  // messages from this one on are of after everything was brought in order
 	late      bool // nothing that members do by themselves is waited for any more
 	doubled   bool // two Commits were accepted for one epoch
 	// opened0 are conversations as they stood, by group and epoch.
@@ -213,6 +216,9 @@ func (l *liar) listen(d *device) {
 // in their place, or they were told that something is wrong with the conversation.
 func (l *liar) excused(u *user, m *message) bool {
 	if l == nil {
+		return false
+	}
+	if l.mended > 0 && m.n >= l.mended {
 		return false
 	}
 	return m.forked || slices.Contains(m.stolen, u.self) || l.warned[u][m.id]

@@ -38,7 +38,9 @@ func (w *world) settle() {
 	w.some(1, func(f *frame, c *cloudmls.Client) { w.maintained(f, c) })
 	w.syncAll()
 	if w.lied() && w.broken == nil {
+		w.liar.thief.speaks(w.liar.thief.epochs)
 		w.liar.mend()
+		w.liar.thief.speaks(w.liar.thief.epochs)
 	}
 	w.healthy = true
 	if w.broken != nil {

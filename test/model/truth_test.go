@@ -42,21 +42,25 @@ func (l *liar) repent() {
 // anything to tell any more, and does by hand what the documentation says is left to
 // people.
 func (l *liar) mend() {
+	defer func() { l.mended = len(l.w.messages) }()
 	w := l.w
 	l.people()
 	for range 3 {
 		for range 4 {
 			w.syncAll()
-			if w.broken != nil || l.whole() {
+			if w.broken != nil || l.whole() && !l.doubled {
 				return
 			}
-			l.life()
+			// Two Commits for one epoch show by nothing but what is written.
+			if read := l.life(); read && l.whole() {
+				return
+			}
 			w.now = w.now.Add(25 * time.Hour)
 			w.away += 25 * time.Hour
 		}
 		l.byHand()
 		l.late = true
-		if w.broken != nil || l.whole() {
+		if w.broken != nil || l.whole() && !l.doubled {
 			return
 		}
 		w.now = w.now.Add(8 * day) // keys are renewed, and whoever was left behind finds it out
@@ -66,9 +70,12 @@ func (l *liar) mend() {
 }
 
 // life is what goes on anyway: everybody writes where they can, and reads what there
-// is, by which those who were left behind hear that they were.
-func (l *liar) life() {
+// is, by which those who were left behind hear that they were. read: whoever should
+// could read everything.
+func (l *liar) life() (read bool) {
 	w := l.w
+	read = true
+	l.apart = map[cloudmls.ConversationID]*user{}
 	before := len(w.messages)
 	for n, u := range w.users {
 		w.healed(u.devices[n%len(u.devices)], func(f *frame) {
@@ -95,9 +102,22 @@ func (l *liar) life() {
 			p, err := c.Decrypt(context.Background(), f.d.u.self, m.sealed)
 			if err == nil {
 				w.readable(f, m, p, nil)
+			} else if m.mayRead(f.d.u.self) {
+				f.note("%s: %v", m, err)
+				read = false
+				var never *cloudmls.NeverError
+				if errors.As(err, &never) && never.Reason == cloudmls.NeverFork {
+					// The key server goes on with one of two; who is told may be in either.
+					l.apart[m.id] = f.d.u
+					if l.turn++; l.turn%2 == 0 {
+						l.apart[m.id] = w.user(m.from)
+					}
+				}
 			}
 		}
+		l.listen(f.d)
 	})
+	return read
 }
 
 // people: whoever has pinned one of the thief's keys, which the documentation allows
@@ -195,6 +215,15 @@ func (l *liar) whole() bool {
 func (l *liar) byHand() {
 	w := l.w
 	wrong, lost := l.places()
+	for id, u := range l.apart {
+		w.healed(u.devices[0], func(f *frame) {
+			t := w.talks[id]
+			t.parted, t.replaced = true, true
+			_, err := f.d.client.Replace(context.Background(), u.self, id)
+			f.note("by hand: replace %v: %v", id, err)
+		})
+		w.syncAll()
+	}
 	for _, p := range wrong {
 		w.healed(p.d, func(f *frame) { l.help(f, p.s.ID, nil) })
 		w.syncAll()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -186,6 +187,11 @@ func (d *device) options() (cloudmls.Options, error) {
 		Server: server, Store: d.disk, VaultKey: key, Origin: keyservertest.Origin, DeviceName: d.name, KeyPackages: 3,
 		Now: func() time.Time { return d.w.clock().Add(d.skew) },
 	}, nil
+}
+
+// user is who has an account.
+func (w *world) user(a cloudmls.Account) *user {
+	return w.users[slices.IndexFunc(w.users, func(u *user) bool { return u.self == a })]
 }
 
 // vaultKey seals what a device keeps.
