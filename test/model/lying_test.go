@@ -48,6 +48,9 @@ func TestLies(t *testing.T) {
 		"a group with the thief": {Users: 2, Devices: 1, Steps: []step{
 			{Op: "group", U: 1}, {Op: "lie", U: 1, N: 3, Lie: "keys"}, {Op: "group", V: []int{0}, N: 15}, {Op: "send", U: 1},
 		}},
+		"the thief in a group of somebody's who knows less": {Users: 3, Devices: 1, Steps: []step{
+			{Op: "group", U: 2, V: []int{1}}, {Op: "sync", U: 1}, {Op: "lie", Lie: "keys", V: []int{1, 1}, C: 2, U: 1}, {Op: "group", C: 2, V: []int{1, 2}}, {Op: "sync", U: 2}, {Op: "send", U: 2, C: 1}, {Op: "send"},
+		}},
 		"another key is named for one who was seen": {Users: 4, Devices: 1, Steps: []step{
 			{Op: "group", U: 2, D: 1, V: []int{2, 1}, N: 15}, {Op: "lie", U: 1, C: 1, N: 14, Lie: "identity"}, {Op: "group", D: 3, N: 5},
 		}},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloudmls/gateway/cloudmls"
@@ -173,11 +174,13 @@ func (l *liar) places() (wrong []place, lost map[cloudmls.ConversationID][]cloud
 	lost = map[cloudmls.ConversationID][]cloudmls.Account{}
 	for id, list := range all {
 		if good := slices.DeleteFunc(slices.Clone(list), func(p place) bool { return p.s.Broken }); len(good) > 0 {
-			// Who was removed while Commits were withheld, and heard of another group
-			// instead, says that it is broken: nobody in it will repair that.
+			// Who was removed while Commits were withheld, or is in another group with people
+			// whom only these Commits add, and heard of that group first, says that it is
+			// broken, and refuses to enter: nobody in it will repair that.
 			list = slices.DeleteFunc(list, func(p place) bool {
 				self := p.d.u.self
-				out := p.s.Broken && !slices.ContainsFunc(good, func(x place) bool { return slices.Contains(x.s.Members, self) })
+				out := p.s.Broken && (l.doubled || strings.Contains(fmt.Sprint(p.s.Blocked), string(cloudmls.ProblemUnknownGroup)) ||
+					!slices.ContainsFunc(good, func(x place) bool { return slices.Contains(x.s.Members, self) }))
 				if t := l.w.talks[id]; out && l.late {
 					t.shut[self], t.left[self], t.members[self] = true, true, maybe
 					l.w.counts["broken, and out"]++
